@@ -433,7 +433,7 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no tokenizer for model_name {name!r}: {str(error).strip().splitlines()[0]} Give a hub id "
-            "(google/byt5-small), a folder written by save_pretrained, or an architecture to train from scratch"
+            "(google/byt5-small), a folder of save_pretrained, or an architecture to train from scratch"
         ) from error
     if isinstance(tokenizer, ByT5Tokenizer):
         return ByteTokenizer(sum("extra_id" in token for token in tokenizer.all_special_tokens))
@@ -507,7 +507,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             target_lengths: tokens of each target; None where there is none
             batch_size: examples a batch may hold
             max_tokens: padded source and target tokens that a batch may hold; both limits may be given
-            shuffle: draw batches anew each epoch; otherwise longest first, so that memory runs out at once
+            shuffle: draw batches anew each epoch; otherwise they stay the same, in one mixed order, so
+                that the first ones are a fair sample of all
             seed: where the shuffling starts from
             num_replicas: ranks that share the work
             rank: this one
@@ -575,8 +576,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             bounds[bounds.index((a, b)) : bounds.index((a, b)) + 1] = [(a, (a + b) // 2), ((a + b) // 2, b)]
         return np.array(bounds, dtype=np.int64)
 
-    def _positions(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """The sorted order with each cell permuted."""
+    def _permuted_within_cells(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         return self._order[np.lexsort((rng.random(len(self._order)), self._cells))]
 
     def set_epoch(self, epoch: int) -> None:
@@ -588,11 +588,9 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[list[ExampleKey]]:
         first, self.first_batch = self.first_batch, 0
-        order, steps = self._order, np.arange(len(self))[::-1]
-        if self.shuffle:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            order, steps = self._positions(rng), rng.permutation(len(self))
-        for step in steps[first:]:
+        rng = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
+        order = self._permuted_within_cells(rng) if self.shuffle else self._order
+        for step in rng.permutation(len(self))[first:]:
             start, end = self._bounds[step * self.num_replicas + self.rank]
             yield [(self.epoch, index) for index in order[start:end].tolist()]
 

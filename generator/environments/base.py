@@ -1,0 +1,56 @@
+"""The protocol that proof search speaks: a state, run a tactic, get a state, a finished proof or an error."""
+
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True)
+class ProofState:
+    """Open goals, printed as the proof assistant prints them.
+
+    Two states are equal, and hash alike, when their text is equal: that is what search deduplicates by.
+    Environments derive from this class to carry what they need to go on; such fields do not compare.
+    """
+
+    pp: str
+
+
+@dataclass(frozen=True)
+class ProofFinished:
+    """No goals are left."""
+
+    pp: str = "no goals"
+
+
+@dataclass(frozen=True)
+class TacticError:
+    """The proof assistant rejects the tactic. A normal answer to a guess, and therefore a value."""
+
+    message: str
+
+
+TacticResult: TypeAlias = ProofState | ProofFinished | TacticError
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """Which theorem to prove: its file, relative to the root of its project, and its full name."""
+
+    file_path: str
+    full_name: str
+
+
+class Environment(Protocol):
+    """A proof assistant. Exceptions mean a broken channel or a caller's mistake, never a bad tactic."""
+
+    def start(self, theorem: Theorem) -> ProofState:
+        """Return the state in which the proof of `theorem` begins.
+
+        Raises:
+            LookupError: if the environment does not know the theorem
+        """
+        ...
+
+    def run_tactic(self, state: ProofState, tactic: str) -> TacticResult:
+        """Run one tactic on the first goal of `state`, which stays usable."""
+        ...

@@ -1,0 +1,168 @@
+"""Command line of every generator: `python -m generator.main fit --config configs/quickstart.yaml`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+
+from common import NextstepError, constant_with_warmup
+from generator.checkpoint import check_generator, read_checkpoint
+from generator.config_errors import explain
+from generator.datamodule import GeneratorDataModule
+from generator.model import RetrievalAugmentedGenerator
+from generator.monitoring import GradientNorm, RunSummary, ThroughputMonitor, as_code, log_text
+from generator.prediction_writer import CandidateWriter
+from generator.report import report_fit
+
+_MODEL = f"{RetrievalAugmentedGenerator.__module__}.{RetrievalAugmentedGenerator.__qualname__}"
+_DATA = f"{GeneratorDataModule.__module__}.{GeneratorDataModule.__qualname__}"
+_CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong, and the nearest right name, without a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Print the message and exit with status 2."""
+        known = [action.dest for action in self._actions]
+        sys.stderr.write(f"error: {explain(message, known)}\n")
+        sys.exit(2)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the resolved configuration as config.yaml in the run folder and as text in the logger."""
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Log the configuration."""
+        log_text(pl_module, "config", as_code(self.parser.dump(self.config, skip_none=False)))
+
+
+class GeneratorCLI(LightningCLI):
+    """Model and data of any class, with the encoder-decoder on LeanDojo data as the defaults."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what model and data must agree on, and set the defaults of every run."""
+        parser.set_defaults({"model": _MODEL, "data": _DATA})
+        parser.link_arguments("model.init_args.model_name", "data.init_args.model_name")
+        for name in ("max_inp_seq_len", "max_oup_seq_len"):
+            parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "top1_acc_val",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.filename": "{step}-{top1_acc_val:.4f}",
+                "trainer.logger": {
+                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": "runs", "name": "generator", "default_hp_metric": False},
+                },
+            }
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Leave out the callbacks that the chosen trainer refuses."""
+        trainer = self._get(self.config_init, "trainer", default={})
+        if trainer.get("logger") is False:
+            self.trainer_defaults["callbacks"] = _without(self.trainer_defaults["callbacks"], LearningRateMonitor)
+        extra = [self._get(self.config_init, key) for key in self._parser(self.subcommand).callback_keys]
+        if trainer.get("enable_checkpointing") is False:
+            self.trainer_defaults["callbacks"] = _without(self.trainer_defaults["callbacks"], ModelCheckpoint)
+            extra = _without(extra, ModelCheckpoint)
+        return self._instantiate_trainer({**trainer, **kwargs}, extra)
+
+    @staticmethod
+    def configure_optimizers(lightning_module: Any, optimizer: Any, lr_scheduler: Any = None) -> Any:
+        """With `--optimizer` and no `--lr_scheduler`, keep the model's warm-up."""
+        if lr_scheduler is None and hasattr(lightning_module, "warmup_steps"):
+            return constant_with_warmup(optimizer, lightning_module.warmup_steps)
+        return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the architecture from the checkpoint, and nothing else.
+
+        Lightning would let every saved hyper-parameter win over the command line in silence; here what
+        is written in the configuration holds, except the architecture, which the weights decide.
+        """
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if not path or str(path) in _CHECKPOINT_WORDS or str(path).startswith("registry"):
+            return
+        if Path(path).is_dir():  # a sharded checkpoint of FSDP or DeepSpeed
+            return
+        checkpoint = read_checkpoint(path)
+        expected = _class_of(config.model)
+        check_generator(checkpoint, expected, path)
+        saved = checkpoint.get("hyper_parameters", {}).get("model_name")
+        if saved is not None and saved != config.model.init_args.model_name:
+            rank_zero_info(f"model_name is taken from {path}: {saved}")
+            model = {"class_path": config.model.class_path, "init_args": {"model_name": saved}}
+            self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """Say what came out of the run."""
+        if not self.trainer.interrupted:
+            report_fit(self.trainer, self.model, self.datamodule)
+
+
+def _class_of(config: Any) -> type:
+    module, _, name = str(config.class_path).rpartition(".")
+    found: type = getattr(sys.modules[module], name)
+    return found
+
+
+def _without(callbacks: list[Any], kind: type) -> list[Any]:
+    return [callback for callback in callbacks if not isinstance(callback, kind)]
+
+
+def main(args: ArgsType = None) -> GeneratorCLI:
+    """Run the command line; `args` replaces it in tests and notebooks.
+
+    Raises:
+        NextstepError: for what is wrong with the data or an option
+        SystemExit: for a command line or YAML that does not parse
+    """
+    callbacks = [
+        LearningRateMonitor(logging_interval="step"),
+        ThroughputMonitor(),
+        GradientNorm(),
+        RunSummary(),
+        CandidateWriter(),
+        # the point to resume from after a crash or Ctrl-C, beside the best and the last
+        ModelCheckpoint(train_time_interval=timedelta(minutes=10), filename="resume", enable_version_counter=False),
+    ]
+    return GeneratorCLI(
+        pl.LightningModule,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_class=Parser,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": callbacks},
+        seed_everything_default=3407,
+        # checkpoints hold plain hyper-parameters, so that they load without this command line
+        load_from_checkpoint_support=False,
+        args=args,
+    )
+
+
+def run(command: Callable[[], Any] = main) -> None:
+    """Run a command, with a user's error as one line instead of a traceback."""
+    try:
+        command()
+    except NextstepError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,194 @@
+"""What a run shows: texts, speed, gradients, and what remains when it is over.
+
+Everything works with any logger, several, or none; what a logger cannot do is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+
+from common import remove_marks
+from generator.tactic_generator import Candidate
+
+
+def log_text(module: pl.LightningModule, tag: str, text: str) -> None:
+    """Log Markdown to every logger that takes text: TensorBoard's add_text, or a log_text method."""
+    if not module.trainer.is_global_zero:
+        return
+    for logger in module.loggers:
+        experiment: Any = getattr(logger, "experiment", None)
+        if hasattr(experiment, "add_text"):
+            experiment.add_text(tag, text, module.global_step)
+        elif hasattr(logger, "log_text"):
+            logger.log_text(key=tag, columns=["text"], data=[[text]], step=module.global_step)
+
+
+def as_code(text: str) -> str:
+    """Return Markdown that shows the text as it is."""
+    return "".join(f"    {line}\n" for line in text.split("\n"))
+
+
+def beam_table(candidates: Sequence[Candidate], tactic: str) -> str:
+    """Return a Markdown table of candidates, best first, with a mark at the right one."""
+    right = remove_marks(tactic)
+    rows = ["| | log-prob | tactic |", "|---|---:|---|"]
+    for proposed, log_prob in candidates:
+        text = proposed.replace("|", "\\|").replace("\n", " ⏎ ")
+        rows.append(f"| {'✓' if proposed == right else ''} | {log_prob:.2f} | `{text}` |")
+    return "\n".join(rows)
+
+
+def run_folder(trainer: pl.Trainer) -> Path:
+    """Return the folder of this run: the logger's, or the default root without one."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def _log_interval(trainer: pl.Trainer) -> int:
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it from elsewhere
+
+
+class ThroughputMonitor(pl.Callback):
+    """Logs bytes of states and tactics a second, without padding, and the share of padding."""
+
+    def __init__(self) -> None:
+        self._useful: list[Tensor] = []
+        self._padded = 0
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; validation between epochs does not count."""
+        self._restart()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock again after a validation inside an epoch."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self._useful, self._padded, self._since = [], 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; log every log_every_n_steps. Only then is the device waited for."""
+        self._useful.append(batch["state_mask"].sum() + batch["tactic_mask"].sum())
+        self._padded += batch["state_mask"].numel() + batch["tactic_mask"].numel()
+        if len(self._useful) < _log_interval(trainer) * trainer.accumulate_grad_batches:
+            return
+        useful = int(torch.stack(self._useful).sum())
+        seconds = time.perf_counter() - self._since
+        pl_module.log("useful_bytes_per_s", useful / seconds * trainer.world_size)
+        pl_module.log("padding_share", 1 - useful / self._padded)
+        self._restart()
+
+
+class GradientNorm(pl.Callback):
+    """Logs the gradient's norm before clipping. Sharded strategies log the norm of a rank's share."""
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Compute the norm only at steps that are logged."""
+        if (trainer.global_step + 1) % _log_interval(trainer):
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if gradients:
+            pl_module.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+
+class RunSummary(pl.Callback):
+    """Writes metrics.json into the run folder, and the final metrics beside the hyper-parameters.
+
+    Keys: `last` and `best` (metrics of the last validation and of the best by the checkpoint's monitor),
+    `best_checkpoint`, `last_checkpoint`, `num_steps`, `num_epochs`, `seconds`, `status`.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._best: dict[str, float] = {}
+        self._score = math.nan
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember the best metrics in checkpoints, so that a resumed run knows them."""
+        return {"best": self._best, "score": self._score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what state_dict gave."""
+        self._best, self._score = state_dict["best"], state_dict["score"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the metrics if they are the best so far, and write them: a crash leaves the file."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        metrics, checkpoint = evaluation_metrics(trainer), _checkpoint_callback(trainer)
+        if checkpoint is not None and checkpoint.monitor in metrics:
+            score = metrics[checkpoint.monitor]
+            better = score > self._score if checkpoint.mode == "max" else score < self._score
+            if math.isnan(self._score) or better:
+                self._best, self._score = metrics, score
+        self._write(trainer, "running")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file for good, and log the hyper-parameters with the final metrics."""
+        self._write(trainer, "interrupted" if trainer.interrupted else "finished")
+        for logger in trainer.loggers if self._best else []:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                logger.log_hyperparams(dict(pl_module.hparams), self._best)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Say in the file that the run did not end well."""
+        if trainer.state.fn == "fit":
+            self._write(trainer, "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
+
+    @rank_zero_only
+    def _write(self, trainer: pl.Trainer, status: str) -> None:
+        checkpoint = _checkpoint_callback(trainer)
+        summary = {
+            "status": status,
+            "last": evaluation_metrics(trainer),
+            "best": self._best,
+            "best_checkpoint": checkpoint.best_model_path if checkpoint else "",
+            "last_checkpoint": checkpoint.last_model_path if checkpoint else "",
+            "num_steps": trainer.global_step,
+            "num_epochs": trainer.current_epoch,
+            "seconds": round(time.perf_counter() - self._since, 1),
+        }
+        write_json(run_folder(trainer) / "metrics.json", summary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".part")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def evaluation_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the metrics of the last validation or test."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith(("_val", "_test"))}
+
+
+def best_checkpoint(trainer: pl.Trainer) -> str:
+    """Return the path of the best checkpoint by its monitor, or "" where none was kept."""
+    callback = _checkpoint_callback(trainer)
+    return callback.best_model_path if callback else ""
+
+
+def _checkpoint_callback(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    return next((c for c in kept if c.monitor), kept[0] if kept else None)

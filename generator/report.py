@@ -1,0 +1,41 @@
+"""What a training run says at its end: metrics, where things are, and what the model now suggests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from generator.monitoring import best_checkpoint, evaluation_metrics, run_folder
+
+_NUM_EXAMPLES = 3
+_NUM_SUGGESTIONS = 4
+
+
+def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
+    """Print the validation metrics, paths, and suggestions of the best checkpoint for some states."""
+    folder = run_folder(trainer)
+    checkpoint = best_checkpoint(trainer)
+    metrics = evaluation_metrics(trainer)
+    topk = {name: value for name, value in metrics.items() if name.startswith("top")}
+    print()
+    if topk:
+        print("validation: " + "  ".join(f"{name.split('_')[0]} {value:.1%}" for name, value in topk.items()))
+    print(f"loss:       {metrics.get('loss_val', float('nan')):.4f} (validation)")
+    print(f"metrics:    {folder / 'metrics.json'}")
+    if checkpoint:
+        print(f"checkpoint: {checkpoint}")
+    print(f"logs:       tensorboard --logdir {folder}")
+    examples = datamodule.validation_examples(_NUM_EXAMPLES) if hasattr(datamodule, "validation_examples") else []
+    if not examples or not checkpoint or not hasattr(type(model), "load"):
+        return
+    best = type(model).load(checkpoint)
+    print("\nWhat it suggests for states it has not seen:")
+    for example in examples:
+        candidates = best.generate(
+            example["state"], example["file_path"], example["full_name"], example["start"], _NUM_SUGGESTIONS
+        )
+        print("\n" + "\n".join(f"    {line}" for line in example["state"].split("\n")))
+        for tactic, log_prob in candidates:
+            mark = "  <- the proof's" if tactic == example["tactic"] else ""
+            print(f"  {log_prob:8.2f}  {tactic}{mark}")

@@ -1,0 +1,1 @@
+"""Premises: which ones a proof state may cite, and which ones it should."""
