@@ -480,7 +480,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
     Examples are sorted by source length in steps of 4%, and by target length inside a step. Each epoch
     permutes examples within cells of that order and then permutes the batches, so padding stays small,
     batches differ from epoch to epoch, and their number is the same in all epochs (Lightning reads it
-    once). Everything follows from (seed, epoch). Ranks see batches of similar cost at the same step.
+    once). Everything follows from (seed, epoch). Ranks see batches of similar cost at the same step; where
+    the batches do not share out evenly, the fullest are halved.
 
     It yields lists of (epoch, index) keys. It derives from DistributedSampler so that Lightning passes
     it the epoch and does not shard it a second time.
@@ -522,9 +523,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             raise ConfigError("give batch_size, max_tokens_per_batch, or both")
         self.sources = np.asarray(source_lengths, dtype=np.int64)
         self.targets = (
-            np.zeros_like(self.sources)
-            if target_lengths is None
-            else np.asarray(target_lengths, dtype=np.int64)
+            np.zeros_like(self.sources) if target_lengths is None else np.asarray(target_lengths, dtype=np.int64)
         )
         if 0 < len(self.sources) < num_replicas:
             raise ConfigError(f"{len(self.sources)} examples cannot be shared by {num_replicas} ranks")
@@ -571,12 +570,20 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
                 start, new_s, new_t = i, source, target
             width_s, width_t = new_s, new_t
         bounds.append((start, len(self._order)))
-        while len(bounds) % self.num_replicas:  # halve the fullest: nothing dropped, nothing twice
-            a, b = max(bounds, key=lambda ab: ab[1] - ab[0])
-            bounds[bounds.index((a, b)) : bounds.index((a, b)) + 1] = [(a, (a + b) // 2), ((a + b) // 2, b)]
+        while len(bounds) % self.num_replicas:  # nothing is dropped, nothing is shown twice
+            fullest = max(range(len(bounds)), key=lambda i: bounds[i][1] - bounds[i][0])
+            a, b = bounds[fullest]
+            if b - a > 1:
+                bounds[fullest : fullest + 1] = [(a, (a + b) // 2), ((a + b) // 2, b)]
+            else:  # one example each: the two shortest go together
+                bounds[:2] = [(bounds[0][0], bounds[1][1])]
         return np.array(bounds, dtype=np.int64)
 
-    def _permuted_within_cells(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The sorted order, in training with each cell permuted."""
+        if not self.shuffle:
+            return self._order
+        rng = np.random.default_rng([self.seed, epoch])
         return self._order[np.lexsort((rng.random(len(self._order)), self._cells))]
 
     def set_epoch(self, epoch: int) -> None:
@@ -588,25 +595,22 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[list[ExampleKey]]:
         first, self.first_batch = self.first_batch, 0
-        rng = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
-        order = self._permuted_within_cells(rng) if self.shuffle else self._order
+        order = self._epoch_order(self.epoch)
+        rng = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0, 1])
         for step in rng.permutation(len(self))[first:]:
             start, end = self._bounds[step * self.num_replicas + self.rank]
             yield [(self.epoch, index) for index in order[start:end].tolist()]
 
     @cached_property
     def padding_share(self) -> float:
-        """Share of padding in all source and target tokens of the unshuffled batches."""
-        padded = 0
-        for start, end in self._bounds:
-            rows = self._order[start:end]
-            padded += (end - start) * int(self.sources[rows].max() + self.targets[rows].max())
-        return 1 - float((self.sources.sum() + self.targets.sum()) / padded) if padded else 0.0
+        """Share of padding in all source and target tokens of the first epoch, over all ranks."""
+        order = self._epoch_order(0)
+        rows = [order[start:end] for start, end in self._bounds]
+        padded = sum(len(r) * int(self.sources[r].max() + self.targets[r].max()) for r in rows)
+        return 1 - float(self.sources.sum() + self.targets.sum()) / padded if padded else 0.0
 
 
-def _merge_cells(
-    cells: npt.NDArray[np.int64], share: npt.NDArray[np.float64], minimum: float
-) -> npt.NDArray[np.int64]:
+def _merge_cells(cells: npt.NDArray[np.int64], share: npt.NDArray[np.float64], minimum: float) -> npt.NDArray[np.int64]:
     """Join neighbouring cells until each holds `minimum` batches, given each example's share of a batch."""
     starts = np.flatnonzero(np.diff(cells, prepend=-1))
     merged, number, held = np.empty_like(starts), 0, 0.0
@@ -652,9 +656,7 @@ def constant_with_warmup(optimizer: torch.optim.Optimizer, warmup_steps: int) ->
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def adamw_with_warmup(
-    parameters: Iterable[torch.nn.Parameter], lr: float, warmup_steps: int
-) -> dict[str, Any]:
+def adamw_with_warmup(parameters: Iterable[torch.nn.Parameter], lr: float, warmup_steps: int) -> dict[str, Any]:
     """AdamW and a constant learning rate after a linear warm-up, as ReProver trains.
 
     Args:

@@ -1,0 +1,379 @@
+"""The shared vocabulary: positions, premises, model inputs, tokenizer, batches, optimizer."""
+
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import common
+from common import (
+    ByteTokenizer,
+    ConfigError,
+    DataError,
+    LengthGroupedBatchSampler,
+    Pos,
+    Premise,
+    ResumableDataLoader,
+    fit_state,
+    format_augmented_state,
+    format_state,
+    format_tactic,
+    load_tokenizer,
+    remove_marks,
+)
+
+# ---------------------------------------------------------------------------------------- positions
+
+
+@pytest.mark.parametrize(
+    "value", [Pos(3, 4), [3, 4], (3, 4), "Pos(3, 4)", "(3,4)", SimpleNamespace(line_nb=3, column_nb=4)]
+)
+def test_pos_reads_every_encoding(value):
+    assert Pos.of(value) == Pos(3, 4)
+
+
+def test_pos_orders_by_line_then_column_and_unpacks():
+    assert Pos(2, 9) < Pos(10, 1) < Pos(10, 2)
+    assert list(Pos(3, 4)) == [3, 4] and str(Pos(3, 4)) == "3:4"
+
+
+@pytest.mark.parametrize("value", ["3:4", None, [1], [0, 1], [1, -1], [True, 1], [1.5, 1], "Pos(0, 1)", "ab"])
+def test_pos_refuses_what_is_no_position(value):
+    with pytest.raises(DataError, match="position"):
+        Pos.of(value)
+
+
+# ----------------------------------------------------------------------------------------- premises
+
+
+def premise(full_name: str, code: str) -> Premise:
+    return Premise("A.lean", full_name, Pos(1, 1), Pos(2, 1), code)
+
+
+@pytest.mark.parametrize(
+    ("full_name", "code", "expected"),
+    [
+        ("Nat.add", "def add : Nat := 1", "def <a>Nat.add</a> : Nat := 1"),
+        ("Nat.add", "def Nat.add := 1", "def <a>Nat.add</a> := 1"),
+        ("Nat.add", "def _root_.Nat.add := 1", "def <a>Nat.add</a> := 1"),
+        ("Nat.add", "theorem add_comm : Natxadd", "theorem add_comm : Natxadd"),
+        ("Nat.add", "def Nat.add.aux := Nat.add_comm", "def Nat.add.aux := Nat.add_comm"),
+        ("Nat.add'", "def add' := add", "def <a>Nat.add'</a> := add"),
+        ("Nat.add", "def add' := 1", "def add' := 1"),
+        ("Foo.«term_+(_»", "def «term_+(_» := 1", "def <a>Foo.«term_+(_»</a> := 1"),
+        ("a.«b.c»", "lemma «b.c» : x", "lemma <a>a.«b.c»</a> : x"),
+        ("f(", "def f( := 1", "def <a>f(</a> := 1"),
+        ("ℕ.σ₁", "def σ₁ : ℕ", "def <a>ℕ.σ₁</a> : ℕ"),
+        ("Coq.Init.proj1", "Theorem proj1 : A /\\ B -> A.", "Theorem <a>Coq.Init.proj1</a> : A /\\ B -> A."),
+        ("Foo.bar", "instance : Baz", "instance : Baz"),
+    ],
+)
+def test_serialize_marks_the_whole_name_only(full_name, code, expected):
+    assert premise(full_name, code).serialize() == expected
+
+
+def test_a_premise_cannot_end_before_it_starts():
+    with pytest.raises(DataError, match=r"A\.lean: premise f ends at 1:1, before 2:1"):
+        Premise("A.lean", "f", Pos(2, 1), Pos(1, 1), "")
+
+
+# --------------------------------------------------------------------------------------------- text
+
+
+def test_format_tactic_writes_full_names_and_normalizes():
+    assert (
+        format_tactic("rw [<a>foo</a>,\n  <a>bar</a>]", ["A.foo", "B.bar"], True) == "rw [<a>A.foo</a>, <a>B.bar</a>]"
+    )
+    assert format_tactic("simp\n  [x]", [], False) == "simp\n  [x]"
+    assert remove_marks("exact <a>A.foo</a> h") == "exact A.foo h"
+
+
+def test_format_tactic_refuses_marks_without_names():
+    with pytest.raises(DataError, match="marks 1 premises but 2 are listed"):
+        format_tactic("exact <a>foo</a>", ["A.foo", "B.bar"], True)
+
+
+def test_format_tactic_takes_backslashes_as_they_are():
+    assert format_tactic(r"exact <a>x</a> \1", [r"A.\g<0>"], False) == r"exact <a>A.\g<0></a> \1"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("2 goals\np : Prop\n⊢ p\n\n⊢ q", "p : Prop\n⊢ p\n\n⊢ q"),
+        ("1 goal\n⊢ p", "⊢ p"),
+        ("p : Prop\n⊢ p", "p : Prop\n⊢ p"),
+    ],
+)
+def test_format_state_strips_the_count_of_goals(state, expected):
+    assert format_state(state) == expected
+
+
+def test_best_premise_stands_nearest_to_the_state():
+    premises = [premise("a", "def a := 1"), premise("b", "def b := 2")]
+    text = format_augmented_state("⊢ q", premises, 1000)
+    assert text == "def <a>b</a> := 2\n\ndef <a>a</a> := 1\n\n⊢ q"
+
+
+def test_a_premise_that_does_not_fit_is_left_out_whole_and_the_next_is_tried():
+    premises = [premise("a", "def a := " + "1" * 100), premise("b", "def b := 2")]
+    assert format_augmented_state("⊢ q", premises, 40) == "def <a>b</a> := 2\n\n⊢ q"
+
+
+def test_room_for_eos_is_left_to_the_byte():
+    state, premises = "⊢ q", [premise("b", "def b := 2")]
+    whole = format_augmented_state(state, premises, 1000)
+    num_bytes = len(whole.encode())
+    assert format_augmented_state(state, premises, num_bytes + 1) == whole
+    assert format_augmented_state(state, premises, num_bytes) == state
+
+
+def test_a_long_state_loses_its_oldest_hypotheses_and_keeps_its_goal():
+    state = "".join(f"h{i} : p\n" for i in range(1000)) + "⊢ goal"
+    text = format_augmented_state(state, [premise("b", "def b := 2")], 100)
+    assert state.endswith(text) and len(text.encode()) <= 99 and text.endswith("⊢ goal")
+
+
+def test_goals_that_wait_go_before_the_first_goals_hypotheses():
+    first, second = "h : p\n⊢ q", "k : " + "r" * 50 + "\n⊢ s"
+    assert fit_state(f"{first}\n\n{second}", len(f"{first}\n\n{second}".encode()) - 1) == first
+    assert fit_state(f"{first}\n\n{second}", 5) == "⊢ q"
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=80), st.integers(2, 60))
+def test_inputs_always_fit_and_are_utf8(state, max_len):
+    text = format_augmented_state(state, [premise("b", "def b := 2")], max_len)
+    assert len(text.encode()) <= max_len - 1
+
+
+def test_premises_are_dropped_by_the_given_generator_only():
+    premises = [premise(str(i), f"def {i} := 1") for i in range(50)]
+    texts = {format_augmented_state("⊢ q", premises, 9999, 0.5, random.Random(seed)) for seed in (1, 1, 2)}
+    assert len(texts) == 2
+    with pytest.raises(ValueError, match="rng"):
+        format_augmented_state("⊢ q", premises, 9999, 0.5)
+
+
+# ---------------------------------------------------------------------------------------- tokenizer
+
+REFERENCE = transformers.ByT5Tokenizer()
+SPECIAL = st.sampled_from(
+    ["</s>", "<pad>", "<unk>", "<extra_id_0>", "<extra_id_124>", "<extra_id_125>", " ", "\n", "<"]
+)
+TEXT = st.lists(st.one_of(SPECIAL, st.text(max_size=8)), max_size=8).map("".join)
+
+
+@pytest.mark.filterwarnings("ignore:This sequence already has")
+@settings(max_examples=300, deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=4), st.one_of(st.none(), st.integers(1, 12)))
+def test_byte_tokenizer_equals_transformers(texts, max_length):
+    options = {"padding": True, "return_tensors": "pt"}
+    if max_length:
+        options |= {"truncation": True, "max_length": max_length}
+    ours, theirs = ByteTokenizer()(texts, **options), REFERENCE(texts, **options)
+    if max_length is None:
+        assert torch.equal(ours["input_ids"], theirs["input_ids"])
+        assert torch.equal(ours["attention_mask"], theirs["attention_mask"])
+    for skip in (True, False):
+        decoded = ByteTokenizer().batch_decode(theirs["input_ids"], skip_special_tokens=skip)
+        assert decoded == REFERENCE.batch_decode(theirs["input_ids"], skip_special_tokens=skip)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=30), st.integers(1, 20), st.booleans())
+def test_truncation_keeps_eos_as_transformers_does(text, max_length, pad_to_max):
+    options = {"truncation": True, "max_length": max_length, "padding": "max_length" if pad_to_max else False}
+    assert ByteTokenizer()(text, **options)["input_ids"] == REFERENCE(text, **options)["input_ids"]
+
+
+def test_tokenizer_output_forms():
+    tokenizer = ByteTokenizer()
+    assert tokenizer("ab")["input_ids"] == [100, 101, 1]
+    assert tokenizer(["ab", ""])["input_ids"] == [[100, 101, 1], [1]]
+    assert tokenizer(["ab", ""], padding=True)["attention_mask"] == [[1, 1, 1], [1, 0, 0]]
+    assert isinstance(tokenizer(["ab"], return_tensors="np")["input_ids"], np.ndarray)
+    assert tokenizer.encode("ab", add_special_tokens=False) == [100, 101]
+    assert len(tokenizer) == 384 and tokenizer.decode([100, 101, 1, 0], skip_special_tokens=True) == "ab"
+    with pytest.raises(ValueError, match="padding=True"):
+        tokenizer(["ab", ""], return_tensors="pt")
+
+
+def test_saved_tokenizer_loads_with_autotokenizer_and_with_us(tmp_path):
+    ByteTokenizer().save_pretrained(tmp_path)
+    auto = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert auto("⊢ p <extra_id_3>")["input_ids"] == ByteTokenizer()("⊢ p <extra_id_3>")["input_ids"]
+    ours = load_tokenizer(str(tmp_path))
+    assert isinstance(ours, ByteTokenizer) and len(ours) == 384
+
+
+def test_load_tokenizer_knows_byt5_without_a_network_and_scratch_architectures(tmp_path):
+    assert isinstance(load_tokenizer("google/byt5-small"), ByteTokenizer)
+    assert isinstance(load_tokenizer({"d_model": 8}), ByteTokenizer)
+    (tmp_path / "tiny.yaml").write_text("d_model: 8\n")
+    assert isinstance(load_tokenizer(tmp_path / "tiny.yaml"), ByteTokenizer)
+
+
+def test_load_tokenizer_takes_other_tokenizers_from_folders(tmp_path):
+    backend = tokenizers_word_level()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>").save_pretrained(
+        tmp_path
+    )
+    tokenizer = load_tokenizer(tmp_path)
+    assert not isinstance(tokenizer, ByteTokenizer) and tokenizer("a b")["input_ids"] == [2, 3]
+
+
+def tokenizers_word_level():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    backend = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "a": 2, "b": 3}, unk_token="<pad>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return backend
+
+
+@pytest.mark.parametrize("name", ["./missing-folder", "no/such/model/anywhere"])
+def test_an_unknown_tokenizer_is_named_with_what_is_accepted(name):
+    with pytest.raises(ConfigError, match=r"model_name '.*google/byt5-small"):
+        load_tokenizer(name)
+
+
+def test_a_missing_architecture_file_is_named():
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_tokenizer("nowhere.yaml")
+
+
+# ------------------------------------------------------------------------------------------ batches
+
+
+def lengths(n: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    targets = np.minimum(rng.lognormal(3.2, 0.7, n), 300).astype(int) + 1
+    return np.minimum(rng.lognormal(5.5, 1.3, n), 2300).astype(int) + 1, targets
+
+
+LIMITS = st.sampled_from(
+    [{"batch_size": 1}, {"batch_size": 7}, {"max_tokens": 5000}, {"batch_size": 4, "max_tokens": 6000}]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 300), LIMITS, st.integers(1, 3), st.integers(0, 3), st.booleans())
+def test_every_example_once_and_no_batch_over_its_limits(n, limits, num_replicas, epoch, shuffle):
+    n = 0 if n < num_replicas else n
+    sources, targets = lengths(n)
+    sampled = []
+    for rank in range(num_replicas):
+        sampler = LengthGroupedBatchSampler(
+            sources, targets, **limits, shuffle=shuffle, seed=5, num_replicas=num_replicas, rank=rank
+        )
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        sampled.append(batches)
+        for batch in batches:
+            rows = [index for _, index in batch]
+            assert batch and all(e == epoch for e, _ in batch)
+            most = limits.get("batch_size", n)
+            assert len(rows) <= most + (most == 1 and num_replicas > 1)
+            assert len(rows) * (sources[rows].max() + targets[rows].max()) <= limits.get("max_tokens", 10**9)
+    assert len({len(batches) for batches in sampled}) == 1
+    seen = sorted(index for batches in sampled for batch in batches for _, index in batch)
+    assert seen == list(range(n))
+
+
+def test_batches_follow_from_seed_and_epoch_alone():
+    sources, targets = lengths(500)
+
+    def batches(seed, epoch, shuffle=True):
+        sampler = LengthGroupedBatchSampler(sources, targets, batch_size=8, seed=seed, shuffle=shuffle)
+        sampler.set_epoch(epoch)
+        return [[index for _, index in batch] for batch in sampler]
+
+    assert batches(1, 2) == batches(1, 2)
+    assert batches(1, 2) != batches(1, 3) != batches(2, 3)
+    assert batches(1, 0, shuffle=False) == batches(1, 7, shuffle=False)
+    in_common = {frozenset(b) for b in batches(1, 2)} & {frozenset(b) for b in batches(1, 3)}
+    assert len(in_common) < 10  # batches are made anew, not only put in another order
+
+
+def test_padding_stays_small():
+    sources, targets = lengths(20_000)
+    sampler = LengthGroupedBatchSampler(sources, targets, max_tokens=16_384)
+    rows = [[index for _, index in batch] for batch in sampler]
+    padded = sum(len(r) * (sources[r].max() + targets[r].max()) for r in rows)
+    assert 1 - (sources.sum() + targets.sum()) / padded < 0.10
+    assert sampler.padding_share == pytest.approx(1 - (sources.sum() + targets.sum()) / padded)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"max_tokens": -3}, "max_tokens_per_batch is -3"),
+        ({}, "give batch_size, max_tokens_per_batch"),
+        ({"max_tokens": 100}, "one example takes 60[0-9] tokens"),
+        ({"batch_size": 1, "num_replicas": 3}, "2 examples cannot be shared by 3 ranks"),
+    ],
+)
+def test_impossible_batches_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        LengthGroupedBatchSampler([600, 50], [5, 5], **options)
+
+
+class Keys(torch.utils.data.Dataset):
+    def __getitem__(self, keys):
+        return keys
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_goes_on_behind_what_was_handed_out(num_workers):
+    sources, targets = lengths(60)
+
+    def loader():
+        sampler = LengthGroupedBatchSampler(sources, targets, batch_size=4, seed=1)
+        sampler.set_epoch(3)
+        return ResumableDataLoader(
+            Keys(), batch_size=None, sampler=sampler, num_workers=num_workers, collate_fn=lambda keys: keys
+        )
+
+    whole = list(loader())
+    first = loader()
+    iterator = iter(first)
+    seen = [next(iterator) for _ in range(5)]
+    state = json.loads(json.dumps(first.state_dict()))
+    del iterator
+    second = loader()
+    second.load_state_dict(state)
+    assert seen + list(second) == whole
+    assert list(second) == whole, "only the first iteration after loading is shortened"
+    assert second.state_dict() == {"num_batches": 0}, "a finished epoch starts anew"
+
+
+# ---------------------------------------------------------------------------------------- optimizer
+
+
+def test_learning_rate_rises_for_the_warm_up_and_stays():
+    parameter = torch.nn.Parameter(torch.ones(1))
+    frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
+    configured = common.adamw_with_warmup([parameter, frozen], lr=1.0, warmup_steps=4)
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    assert [p for group in optimizer.param_groups for p in group["params"]] == [parameter]
+    rates = []
+    for _ in range(7):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == [0, 0.25, 0.5, 0.75, 1, 1, 1]
+    assert configured["lr_scheduler"]["interval"] == "step"
+
+
+def test_importing_common_touches_no_global_state():
+    source = Path(common.__file__).read_text(encoding="utf-8")
+    assert "set_float32_matmul_precision" not in source and "manual_seed" not in source
