@@ -1,50 +1,16 @@
 """Beam search over an incremental decoder.
 
-Shapes: B states, R live rows of each, C candidates kept for each, T tokens so far, V vocabulary.
+Shapes: B states still searched, R live rows of each, C continuations considered for each, T tokens so far
+(the start token first), V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from generator.t5_decoder import T5Decoder
-
-
-class NaNLogitsError(ArithmeticError):
-    """A state whose logits are NaN: its number in the decoder's batch, and the step (from 1)."""
-
-    def __init__(self, state: int, step: int) -> None:
-        super().__init__(f"NaN logits for state {state} at step {step}")
-        self.state = state
-        self.step = step
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Token ids with a meaning: what every output starts with, what ends it, what fills it up."""
-
-    start: int
-    eos: tuple[int, ...]
-    pad: int
-
-    @classmethod
-    def of(cls, model: Any) -> "SpecialTokens":
-        """Reads them from `model.config`, the start token also from its generation settings."""
-        config = model.config
-        start = getattr(config, "decoder_start_token_id", None)
-        if start is None:
-            start = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
-        if start is None:
-            raise ValueError(
-                "model.config.decoder_start_token_id is not set: set it to the token that decoding starts with "
-                "(T5 uses pad_token_id)."
-            )
-        eos = config.eos_token_id
-        ends = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
-        pad = config.pad_token_id
-        return cls(int(start), ends, int(pad) if pad is not None else (ends or (0,))[0])
+from generator.t5_decoder import NaNLogitsError, T5Decoder
 
 
 @dataclass(frozen=True)
@@ -67,7 +33,111 @@ class BeamSettings:
         return self.num_return_sequences if self.scores_only_fall else self.num_beams
 
 
-class Finished:
+def search(decoder: T5Decoder, settings: BeamSettings) -> tuple[Tensor, Tensor]:
+    """Runs beam search for every state of the decoder.
+
+    Returns:
+        Tokens and sums of log-probabilities of `num_return_sequences` candidates of each state, as in
+        `generator.decoding.Decoded`.
+
+    Raises:
+        NaNLogitsError: when the logits of a state are NaN.
+    """
+    beam_search = _BeamSearch(decoder, settings)
+    for step in range(1, settings.max_new_tokens + 1):
+        found = beam_search.extend(step)
+        beam_search.collect(found, step)
+        if not beam_search.prune(found, step):
+            break
+    return beam_search.results.sequences[..., : beam_search.results.length], beam_search.results.log_probs
+
+
+@dataclass(frozen=True)
+class _Continuations:
+    """The best continuations of the rows of each state by one token, best first.
+
+    `log_probs` (B, C) are sums, `rows` (B, C) say which row is continued, `tokens` is (B, C, T) and `is_end`
+    (B, C) marks those that are complete.
+    """
+
+    log_probs: Tensor
+    rows: Tensor
+    tokens: Tensor
+    is_end: Tensor
+
+
+class _BeamSearch:
+    """The live rows, best first, and the finished hypotheses of the states that are still searched."""
+
+    def __init__(self, decoder: T5Decoder, settings: BeamSettings) -> None:
+        self.decoder, self.settings = decoder, settings
+        device, num_states = decoder.embedding.device, decoder.num_states
+        self.ends = torch.tensor(decoder.special.eos, dtype=torch.long, device=device)
+        self.batch = torch.arange(num_states, device=device)  # the number of each searched state in the batch
+        self.log_probs = torch.zeros((num_states, 1), device=device)
+        self.tokens = torch.full((num_states, 1, 1), decoder.special.start, device=device)
+        self.finished = _Finished(num_states, settings.num_kept, device)
+        self.results = _Results(decoder, settings)
+
+    def extend(self, step: int) -> _Continuations:
+        """Considers every next token of every row."""
+        logits = self.decoder.step(self.tokens[..., -1])
+        log_probs, index = best_totals(logits, self.log_probs, self.settings.num_beams, max(1, len(self.ends)))
+        rows, latest = index // logits.shape[-1], index % logits.shape[-1]
+        is_end = torch.isin(latest, self.ends)
+        if step == self.settings.max_new_tokens:
+            is_end = torch.ones_like(is_end)
+        tokens = torch.cat([take_rows(self.tokens, rows), latest.unsqueeze(-1)], -1)
+        return _Continuations(log_probs, rows, tokens, is_end)
+
+    def collect(self, found: _Continuations, step: int) -> None:
+        """Keeps what has finished; an end counts among the best `num_beams` only, the rest are spare rows."""
+        num_beams = self.settings.num_beams
+        is_end, is_nan = found.is_end[:, :num_beams], found.log_probs[:, 0].isnan()
+        any_end, any_nan = torch.stack([is_end.any(), is_nan.any()]).tolist()
+        if any_nan:
+            raise NaNLogitsError(int(self.batch[is_nan][0]), step)
+        if any_end:
+            log_probs = found.log_probs[:, :num_beams].masked_fill(~is_end, -torch.inf)
+            scores = log_probs / step**self.settings.length_penalty
+            self.finished.add(scores, log_probs, found.tokens[:, :num_beams, 1:], self.decoder.special.pad)
+
+    def prune(self, found: _Continuations, step: int) -> bool:
+        """Goes on with the rows that may still enter the result; tells whether there are any."""
+        unfinished = found.log_probs.masked_fill(found.is_end, -torch.inf)
+        log_probs, best = unfinished.topk(min(self.settings.num_beams, unfinished.shape[1]))
+        num_alive: list[int] = self._count_alive(log_probs, step).tolist()
+        going = [state for state, alive in enumerate(num_alive) if alive]
+        rows, tokens = found.rows, found.tokens
+        if len(going) < len(num_alive):
+            done = [state for state, alive in enumerate(num_alive) if not alive]
+            self.results.put(self.batch[done], self.finished, done)
+            if not going:
+                return False
+            self.finished.keep(going)
+            self.batch, log_probs, best = self.batch[going], log_probs[going], best[going]
+            rows, tokens = rows[going], tokens[going]
+        best = best[:, : max(num_alive)]
+        self.log_probs, self.tokens = log_probs[:, : max(num_alive)], take_rows(tokens, best)
+        self.decoder.select(rows.gather(1, best), going)
+        return True
+
+    def _count_alive(self, log_probs: Tensor, step: int) -> Tensor:
+        """How many of the best rows (B, R) of each state may still enter the result.
+
+        Where scores only fall, a row is worth continuing while its score, at the next length at best, beats the
+        worst kept one; the continuations that a worse row would push aside could not enter either. Otherwise
+        transformers' rule decides for the state as a whole, from its best row at the present length.
+        """
+        worst, penalty = self.finished.scores[:, -1:], self.settings.length_penalty
+        if self.settings.scores_only_fall:
+            is_alive: Tensor = log_probs / (step + 1) ** penalty > worst
+        else:
+            is_alive = (log_probs > -torch.inf) & (log_probs[:, :1] / step**penalty > worst)
+        return is_alive.sum(1)
+
+
+class _Finished:
     """The best finished hypotheses of each state, best first; a score of -inf marks a free place."""
 
     def __init__(self, num_states: int, num_kept: int, device: torch.device) -> None:
@@ -76,137 +146,52 @@ class Finished:
         self.tokens = torch.zeros((num_states, num_kept, 0), dtype=torch.long, device=device)
 
     def add(self, scores: Tensor, log_probs: Tensor, tokens: Tensor, pad: int) -> None:
-        """Merges newly finished hypotheses, (B, R) and (B, R, T); a score of -inf is none."""
-        fill = tokens.shape[-1] - self.tokens.shape[-1]
-        kept = torch.nn.functional.pad(self.tokens, (0, fill), value=pad)
-        num_kept = self.scores.shape[1]
-        self.scores, best = torch.cat([self.scores, scores], 1).topk(num_kept)
+        """Merges new hypotheses, (B, C) and (B, C, T); a score of -inf is none."""
+        kept = F.pad(self.tokens, (0, tokens.shape[-1] - self.tokens.shape[-1]), value=pad)
+        self.scores, best = torch.cat([self.scores, scores], 1).topk(self.scores.shape[1])
         self.log_probs = torch.cat([self.log_probs, log_probs], 1).gather(1, best)
         self.tokens = take_rows(torch.cat([kept, tokens], 1), best)
 
-    def keep(self, states: Tensor) -> None:
-        """Forgets every state but those numbered."""
-        self.scores, self.log_probs, self.tokens = (
-            part[states] for part in (self.scores, self.log_probs, self.tokens)
-        )
+    def keep(self, states: list[int]) -> None:
+        self.scores, self.log_probs = self.scores[states], self.log_probs[states]
+        self.tokens = self.tokens[states]
 
 
-class Results:
-    """Where finished states put their candidates, since states leave the batch at different steps."""
+class _Results:
+    """The candidates of the whole batch, filled in as states finish."""
 
-    def __init__(
-        self, num_states: int, num_candidates: int, max_new_tokens: int, pad: int, device: Any
-    ) -> None:
-        self.sequences = torch.full((num_states, num_candidates, max_new_tokens), pad, device=device)
-        self.log_probs = torch.full((num_states, num_candidates), -torch.inf, device=device)
+    def __init__(self, decoder: T5Decoder, settings: BeamSettings) -> None:
+        shape, device = (decoder.num_states, settings.num_return_sequences), decoder.embedding.device
+        self.sequences = torch.full((*shape, settings.max_new_tokens), decoder.special.pad, device=device)
+        self.log_probs = torch.full(shape, -torch.inf, device=device)
         self.length = 1
 
-    def put(self, states: Tensor, finished: Finished, done: Tensor) -> None:
-        """Stores the candidates of those finished states (numbers `done`), which are `states` of the batch."""
+    def put(self, states: Tensor, finished: _Finished, done: list[int]) -> None:
+        """Stores the hypotheses of the searched states `done`, which are `states` of the batch."""
         num_candidates, length = self.log_probs.shape[1], finished.tokens.shape[-1]
-        log_probs = finished.log_probs[done, :num_candidates]
-        exists = log_probs > -torch.inf
-        tokens = finished.tokens[done, :num_candidates]
+        log_probs, tokens = finished.log_probs[done, :num_candidates], finished.tokens[done, :num_candidates]
+        exists = (log_probs > -torch.inf).unsqueeze(-1)
         self.log_probs[states] = log_probs
-        self.sequences[states, :, :length] = torch.where(
-            exists.unsqueeze(-1), tokens, self.sequences[states, :, :length]
-        )
+        self.sequences[states, :, :length] = torch.where(exists, tokens, self.sequences[states, :, :length])
         self.length = max(self.length, length)
 
 
-def search(decoder: T5Decoder, special: SpecialTokens, settings: BeamSettings) -> tuple[Tensor, Tensor]:
-    """Runs beam search for every state of the decoder.
-
-    Returns:
-        Token ids (B, C, T) and sums of log-probabilities (B, C), C = `num_return_sequences`.
-
-    Raises:
-        NaNLogitsError: when the logits of a state are NaN.
-    """
-    device, num_states = decoder.embedding.device, decoder.num_states
-    results = Results(num_states, settings.num_return_sequences, settings.max_new_tokens, special.pad, device)
-    finished = Finished(num_states, settings.num_kept, device)
-    ends = torch.tensor(special.eos, dtype=torch.long, device=device)
-    batch = torch.arange(num_states, device=device)  # which state of the batch each active state is
-    scores = torch.zeros((num_states, 1), device=device)
-    tokens = torch.full((num_states, 1, 1), special.start, device=device)
-
-    for step in range(1, settings.max_new_tokens + 1):
-        logits = decoder.step(tokens[..., -1])
-        totals, parents, latest = _best_continuations(logits, scores, settings.num_beams, max(1, len(ends)))
-        is_end = (
-            torch.isin(latest, ends)
-            if step < settings.max_new_tokens
-            else torch.ones_like(latest, dtype=torch.bool)
-        )
-        tokens = torch.cat([take_rows(tokens, parents), latest.unsqueeze(-1)], -1)
-
-        # only an end among the best `num_beams` counts; the others are there to leave enough beams alive
-        finishing = is_end[:, : settings.num_beams]
-        any_finishing, any_nan = torch.stack([finishing.any(), totals[:, 0].isnan().any()]).tolist()
-        if any_nan:
-            raise NaNLogitsError(int(batch[totals[:, 0].isnan()][0]), step)
-        if any_finishing:
-            log_probs = totals[:, : settings.num_beams].masked_fill(~finishing, -torch.inf)
-            finished.add(
-                log_probs / step**settings.length_penalty,
-                log_probs,
-                tokens[:, : settings.num_beams, 1:],
-                special.pad,
-            )
-        scores, best = totals.masked_fill(is_end, -torch.inf).topk(min(settings.num_beams, totals.shape[1]))
-
-        num_alive: list[int] = _count_alive(scores, finished, step, settings).tolist()
-        going = [state for state, alive in enumerate(num_alive) if alive]
-        if len(going) < len(num_alive):
-            done = torch.tensor([state for state, alive in enumerate(num_alive) if not alive], device=device)
-            results.put(batch[done], finished, done)
-            if not going:
-                break
-            kept = torch.tensor(going, device=device)
-            finished.keep(kept)
-            batch, scores, best, parents, tokens = (
-                part[kept] for part in (batch, scores, best, parents, tokens)
-            )
-        best = best[:, : max(num_alive)]
-        scores, tokens = scores[:, : max(num_alive)], take_rows(tokens, best)
-        decoder.select(parents.gather(1, best), going)
-    return results.sequences[..., : results.length], results.log_probs
-
-
-def _best_continuations(
-    logits: Tensor, scores: Tensor, num_beams: int, num_ends: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The best continuations of all rows of a state: enough that `num_beams` of them do not end.
+def best_totals(logits: Tensor, log_probs: Tensor, num_beams: int, num_ends: int) -> tuple[Tensor, Tensor]:
+    """The best continuations of a state, so many that `num_beams` of them do not end.
 
     Args:
         logits: (B, R, V).
-        scores: sums of log-probabilities of the rows, (B, R).
-        num_beams: how many must be left when the ends are taken away.
-        num_ends: the most ends that a row can have.
+        log_probs: sums of the rows so far, (B, R).
+        num_beams: how many must be left when all that end are taken away.
+        num_ends: how many of a row's tokens end it.
 
     Returns:
-        Sums of log-probabilities, rows continued and tokens, each (B, C), best first.
+        Sums with the next token and positions among the R * V continuations, each (B, C), best first.
     """
-    totals = logits + (scores - logits.logsumexp(-1)).unsqueeze(-1)
-    num_kept = min((1 + num_ends) * num_beams, totals[0].numel())
-    totals, index = totals.flatten(1).topk(num_kept)
-    vocabulary = logits.shape[-1]
-    return totals, index // vocabulary, index % vocabulary
-
-
-def _count_alive(scores: Tensor, finished: Finished, step: int, settings: BeamSettings) -> Tensor:
-    """How many of the best rows of each state may still enter the result: (B,).
-
-    Where scores only fall, a row is worth continuing while its score (at the next length, at best) beats the
-    worst kept one; what it would push aside does not matter either. Otherwise transformers' rule decides for the
-    state as a whole, from its best row at the present length.
-    """
-    worst = finished.scores[:, -1:]
-    if settings.scores_only_fall:
-        return ((scores / (step + 1) ** settings.length_penalty) > worst).sum(1)
-    may_improve = scores[:, :1] / step**settings.length_penalty > worst
-    return ((scores > -torch.inf) & may_improve).sum(1)
+    totals = logits + (log_probs - logits.logsumexp(-1)).unsqueeze(-1)
+    num_considered = min((1 + num_ends) * num_beams, totals[0].numel())
+    best = totals.flatten(1).topk(num_considered)
+    return best.values, best.indices
 
 
 def take_rows(values: Tensor, rows: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 
 # jsonargparse's ways of naming an option it does not know
 _UNKNOWN = re.compile(
-    r"Option '(?P<a>[\w.]+)' is not accepted|Key '(?P<b>[\w.]+)' is not expected"
-    r"|[Uu]nrecognized arguments: --(?P<c>[\w.]+)|key '(?P<d>[\w.]+)' not found|'(?P<e>[\w.]+)' is not expected"
+    r"""[Oo]ption '(?P<a>[\w.]+)' is not accepted"""
+    r"""|not accept option '(?P<b>[\w.]+)'"""
+    r"""|[Kk]ey ['"](?P<c>[\w.]+)['"] is not"""
+    r"""|[Uu]nrecognized arguments: --(?P<d>[\w.]+)"""
 )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common import ConfigError, DataError, check_positive
 from generator import beams, sampling
-from generator.t5_decoder import T5Decoder, check_model
+from generator.t5_decoder import NaNLogitsError, T5Decoder, check_model
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,19 @@ def beam_search(
         The candidates; fewer than asked for exist where the vocabulary is small.
 
     Raises:
-        ValueError: for an option out of range, a state without tokens, or padding that is not on the right.
+        ConfigError: for an option out of range.
+        DataError: for a state without tokens, or padding that is not on the right.
         TypeError: for a model that is not a T5-family encoder-decoder.
         FloatingPointError: when logits are NaN; names the state.
     """
-    _check_at_least_one(
-        num_beams=num_beams, num_return_sequences=num_return_sequences, max_new_tokens=max_new_tokens
-    )
+    check_positive(num_beams=num_beams, num_return_sequences=num_return_sequences, max_new_tokens=max_new_tokens)
     if num_return_sequences > num_beams:
-        raise ValueError(
+        raise ConfigError(
             f"num_return_sequences is {num_return_sequences} but num_beams is {num_beams}: a beam search returns "
             "at most num_beams candidates. Raise num_beams or ask for fewer."
         )
     settings = beams.BeamSettings(num_beams, num_return_sequences, max_new_tokens, length_penalty)
-    return _decode(
-        model,
-        input_ids,
-        attention_mask,
-        max_new_tokens,
-        lambda decoder, tokens, _: beams.search(decoder, tokens, settings),
-    )
+    return _decode(model, input_ids, attention_mask, max_new_tokens, lambda decoder, _: beams.search(decoder, settings))
 
 
 def sample(
@@ -116,20 +110,21 @@ def sample(
         The samples.
 
     Raises:
-        ValueError: for an option out of range, a state without tokens, or padding that is not on the right.
+        ConfigError: for an option out of range.
+        DataError: for a state without tokens, or padding that is not on the right.
         TypeError: for a model that is not a T5-family encoder-decoder.
         FloatingPointError: when logits are NaN; names the state.
     """
-    _check_at_least_one(num_samples=num_samples, max_new_tokens=max_new_tokens)
+    check_positive(num_samples=num_samples, max_new_tokens=max_new_tokens)
     if not 0 < temperature < float("inf"):
-        raise ValueError(
+        raise ConfigError(
             f"temperature is {temperature}: it must be positive and finite. For the likeliest candidate use "
             "beam_search with num_beams=1."
         )
     if top_k < 0:
-        raise ValueError(f"top_k is {top_k}: it must be 0 (no limit) or a number of tokens.")
+        raise ConfigError(f"top_k is {top_k}: it must be 0 (no limit) or a number of tokens.")
     if not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}: it must be above 0 and at most 1 (no limit).")
+        raise ConfigError(f"top_p is {top_p}: it must be above 0 and at most 1 (no limit).")
     seeds = sampling.draw_seeds(len(input_ids), generator)
     settings = sampling.SamplingSettings(num_samples, max_new_tokens, temperature, top_k, top_p)
     return _decode(
@@ -137,27 +132,24 @@ def sample(
         input_ids,
         attention_mask,
         max_new_tokens,
-        lambda decoder, tokens, order: sampling.draw(decoder, tokens, settings, [seeds[i] for i in order]),
+        lambda decoder, order: sampling.draw(decoder, settings, [seeds[state] for state in order]),
     )
 
 
-_Method = Callable[[T5Decoder, beams.SpecialTokens, list[int]], tuple[Tensor, Tensor]]
+_Method = Callable[[T5Decoder, list[int]], tuple[Tensor, Tensor]]
 
 
-def _decode(
-    model: Any, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int, method: _Method
-) -> Decoded:
+def _decode(model: Any, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int, method: _Method) -> Decoded:
     """Encodes the states, longest first, runs the method on them and restores their order."""
     model = getattr(model, "_orig_mod", model)  # a model wrapped by torch.compile
     check_model(model)
-    tokens = beams.SpecialTokens.of(model)
     lengths = _lengths(input_ids, attention_mask)
     order = sorted(range(len(lengths)), key=lambda state: -lengths[state])
     with torch.inference_mode():
         decoder = T5Decoder(model, [input_ids[state, : lengths[state]] for state in order], max_new_tokens)
         try:
-            sequences, log_probs = method(decoder, tokens, order)
-        except beams.NaNLogitsError as error:
+            sequences, log_probs = method(decoder, order)
+        except NaNLogitsError as error:
             raise FloatingPointError(
                 f"logits are NaN at step {error.step} for state {order[error.state]} of the batch: "
                 "check the weights (a diverged run?) or compute in float32 or bfloat16 instead of float16."
@@ -169,24 +161,16 @@ def _decode(
 
 def _lengths(input_ids: Tensor, attention_mask: Tensor) -> list[int]:
     if input_ids.ndim != 2 or input_ids.shape != attention_mask.shape or not len(input_ids):
-        raise ValueError(
+        raise DataError(
             f"input_ids has shape {tuple(input_ids.shape)} and attention_mask {tuple(attention_mask.shape)}: "
             "both must be (states, tokens), with at least one state."
         )
     mask = attention_mask.bool()
     lengths: list[int] = mask.sum(1).tolist()
     if 0 in lengths:
-        raise ValueError(
-            f"state {lengths.index(0)} of the batch has no token: even an empty state is encoded as EOS."
-        )
+        raise DataError(f"state {lengths.index(0)} of the batch has no token: even an empty state is encoded as EOS.")
     is_left_padded = (mask[:, 1:] & ~mask[:, :-1]).any(1)
     if is_left_padded.any():
         state = int(is_left_padded.long().argmax())
-        raise ValueError(f"state {state} of the batch has padding before a token: pad on the right.")
+        raise DataError(f"state {state} of the batch has padding before a token: pad on the right.")
     return lengths
-
-
-def _check_at_least_one(**options: int) -> None:
-    for name, value in options.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}: it must be at least 1.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
@@ -18,7 +20,7 @@ from generator.checkpoint import check_generator, read_checkpoint
 from generator.config_errors import explain
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
-from generator.monitoring import GradientNorm, RunSummary, ThroughputMonitor, as_code, log_text
+from generator.monitoring import LAST, GradientNorm, RunSummary, ThroughputMonitor, as_code, log_text
 from generator.prediction_writer import CandidateWriter
 from generator.report import report_fit
 
@@ -32,7 +34,9 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Print the message and exit with status 2."""
-        known = [action.dest for action in self._actions]
+        choices = [getattr(action, "choices", None) for action in self._actions]  # a dict of parsers for subcommands
+        parsers = [self, *(parser for choice in choices if isinstance(choice, dict) for parser in choice.values())]
+        known = {action.dest for parser in parsers for action in getattr(parser, "_actions", [])}
         sys.stderr.write(f"error: {explain(message, known)}\n")
         sys.exit(2)
 
@@ -59,7 +63,6 @@ class GeneratorCLI(LightningCLI):
             {
                 "checkpoint.monitor": "top1_acc_val",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.filename": "{step}-{top1_acc_val:.4f}",
                 "trainer.logger": {
                     "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
@@ -70,14 +73,17 @@ class GeneratorCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Leave out the callbacks that the chosen trainer refuses."""
-        trainer = self._get(self.config_init, "trainer", default={})
-        if trainer.get("logger") is False:
-            self.trainer_defaults["callbacks"] = _without(self.trainer_defaults["callbacks"], LearningRateMonitor)
+        trainer = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        switches = {
+            "logger": LearningRateMonitor,
+            "enable_progress_bar": ProgressBar,
+            "enable_checkpointing": Checkpoint,
+        }
+        refused = tuple(kind for option, kind in switches.items() if trainer.get(option) is False)
         extra = [self._get(self.config_init, key) for key in self._parser(self.subcommand).callback_keys]
-        if trainer.get("enable_checkpointing") is False:
-            self.trainer_defaults["callbacks"] = _without(self.trainer_defaults["callbacks"], ModelCheckpoint)
-            extra = _without(extra, ModelCheckpoint)
-        return self._instantiate_trainer({**trainer, **kwargs}, extra)
+        always = self.trainer_defaults["callbacks"]
+        self.trainer_defaults["callbacks"] = [c for c in always if not isinstance(c, refused)]
+        return self._instantiate_trainer(trainer, [c for c in extra if not isinstance(c, refused)])
 
     @staticmethod
     def configure_optimizers(lightning_module: Any, optimizer: Any, lr_scheduler: Any = None) -> Any:
@@ -92,6 +98,8 @@ class GeneratorCLI(LightningCLI):
         Lightning would let every saved hyper-parameter win over the command line in silence; here what
         is written in the configuration holds, except the architecture, which the weights decide.
         """
+        if not self.config.get("subcommand"):
+            return
         config = self.config[self.config.subcommand]
         path = config.get("ckpt_path")
         if not path or str(path) in _CHECKPOINT_WORDS or str(path).startswith("registry"):
@@ -120,10 +128,6 @@ def _class_of(config: Any) -> type:
     return found
 
 
-def _without(callbacks: list[Any], kind: type) -> list[Any]:
-    return [callback for callback in callbacks if not isinstance(callback, kind)]
-
-
 def main(args: ArgsType = None) -> GeneratorCLI:
     """Run the command line; `args` replaces it in tests and notebooks.
 
@@ -131,28 +135,48 @@ def main(args: ArgsType = None) -> GeneratorCLI:
         NextstepError: for what is wrong with the data or an option
         SystemExit: for a command line or YAML that does not parse
     """
+    _hush()
     callbacks = [
+        TQDMProgressBar(refresh_rate=10),
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(),
         GradientNorm(),
         RunSummary(),
         CandidateWriter(),
-        # the point to resume from after a crash or Ctrl-C, beside the best and the last
-        ModelCheckpoint(train_time_interval=timedelta(minutes=10), filename="resume", enable_version_counter=False),
+        # last.ckpt, the point to resume from after a crash or Ctrl-C: at each validation, and every ten minutes
+        ModelCheckpoint(filename=LAST, enable_version_counter=False),
+        ModelCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),
     ]
-    return GeneratorCLI(
-        pl.LightningModule,
-        pl.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_class=Parser,
-        save_config_callback=SaveConfig,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults={"callbacks": callbacks},
-        seed_everything_default=3407,
-        # checkpoints hold plain hyper-parameters, so that they load without this command line
-        load_from_checkpoint_support=False,
-        args=args,
+    try:
+        return GeneratorCLI(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": callbacks},
+            seed_everything_default=3407,
+            # checkpoints hold plain hyper-parameters, so that they load without this command line
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+    except ValueError as error:
+        # jsonargparse wraps what a constructor raises into a list of types that did not fit
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, NextstepError):
+            cause = cause.__cause__
+        if cause is None or cause is error:
+            raise
+        raise cause from None
+
+
+def _hush() -> None:
+    """Leave out what Lightning says about its own insides and about other products."""
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|skip_none|does not have many workers).*")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 
 from common import (
@@ -98,7 +99,8 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
         self.tokenizer = load_tokenizer(model_name)
         self.generator = build_seq2seq(model_name)
         if gradient_checkpointing:
-            self.generator.gradient_checkpointing_enable()
+            enable = getattr(self.generator, "activation_checkpointing_enable", None)  # transformers 5.20 and later
+            (enable or self.generator.gradient_checkpointing_enable)()
         self._compiled = [torch.compile(self.generator, dynamic=True)] if compile else []
         self.topk_val = TopkAccuracy(num_beams)
         self.topk_test = TopkAccuracy(num_beams)
@@ -192,6 +194,18 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up; the command line's `--optimizer` replaces it."""
         return adamw_with_warmup(self.parameters(), self.lr, self.warmup_steps)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says; under FSDP by the norm over all shards, which Lightning leaves to the module."""
+        if isinstance(self.trainer.strategy, FSDPStrategy) and gradient_clip_val and gradient_clip_algorithm != "value":
+            self.trainer.model.clip_grad_norm_(gradient_clip_val)  # type: ignore[union-attr, operator]
+            return
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ----------------------------------------------------------------------------------- evaluation
 

@@ -21,6 +21,8 @@ from torch import Tensor
 from common import remove_marks
 from generator.tactic_generator import Candidate
 
+LAST = "last"  # name of the checkpoint to resume from
+
 
 def log_text(module: pl.LightningModule, tag: str, text: str) -> None:
     """Log Markdown to every logger that takes text: TensorBoard's add_text, or a log_text method."""
@@ -107,10 +109,10 @@ class GradientNorm(pl.Callback):
 
 
 class RunSummary(pl.Callback):
-    """Writes metrics.json into the run folder, and the final metrics beside the hyper-parameters.
+    """Writes metrics.json into the run folder, and the best metrics beside the hyper-parameters.
 
-    Keys: `last` and `best` (metrics of the last validation and of the best by the checkpoint's monitor),
-    `best_checkpoint`, `last_checkpoint`, `num_steps`, `num_epochs`, `seconds`, `status`.
+    Keys: the metrics of the last validation by their names; `best`, those of the best validation by the
+    checkpoint's monitor; `best_checkpoint`, `last_checkpoint`, `num_steps`, `num_epochs`, `seconds`, `status`.
     """
 
     def __init__(self) -> None:
@@ -134,7 +136,7 @@ class RunSummary(pl.Callback):
         """Keep the metrics if they are the best so far, and write them: a crash leaves the file."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        metrics, checkpoint = evaluation_metrics(trainer), _checkpoint_callback(trainer)
+        metrics, checkpoint = evaluation_metrics(trainer), _monitoring_checkpoint(trainer)
         if checkpoint is not None and checkpoint.monitor in metrics:
             score = metrics[checkpoint.monitor]
             better = score > self._score if checkpoint.mode == "max" else score < self._score
@@ -156,16 +158,15 @@ class RunSummary(pl.Callback):
 
     @rank_zero_only
     def _write(self, trainer: pl.Trainer, status: str) -> None:
-        checkpoint = _checkpoint_callback(trainer)
         summary = {
-            "status": status,
-            "last": evaluation_metrics(trainer),
+            **evaluation_metrics(trainer),
             "best": self._best,
-            "best_checkpoint": checkpoint.best_model_path if checkpoint else "",
-            "last_checkpoint": checkpoint.last_model_path if checkpoint else "",
+            "best_checkpoint": best_checkpoint(trainer),
+            "last_checkpoint": last_checkpoint(trainer),
             "num_steps": trainer.global_step,
             "num_epochs": trainer.current_epoch,
             "seconds": round(time.perf_counter() - self._since, 1),
+            "status": status,
         }
         write_json(run_folder(trainer) / "metrics.json", summary)
 
@@ -185,10 +186,19 @@ def evaluation_metrics(trainer: pl.Trainer) -> dict[str, float]:
 
 def best_checkpoint(trainer: pl.Trainer) -> str:
     """Return the path of the best checkpoint by its monitor, or "" where none was kept."""
-    callback = _checkpoint_callback(trainer)
+    callback = _monitoring_checkpoint(trainer)
     return callback.best_model_path if callback else ""
 
 
-def _checkpoint_callback(trainer: pl.Trainer) -> ModelCheckpoint | None:
-    kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    return next((c for c in kept if c.monitor), kept[0] if kept else None)
+def last_checkpoint(trainer: pl.Trainer) -> str:
+    """Return the path of the checkpoint to resume from, or "" where none was kept."""
+    paths = [c.best_model_path for c in _model_checkpoints(trainer) if c.filename == LAST and c.best_model_path]
+    return paths[0] if paths else ""
+
+
+def _monitoring_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    return next((c for c in _model_checkpoints(trainer) if c.monitor), None)
+
+
+def _model_checkpoints(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    return [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]

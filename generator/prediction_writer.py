@@ -89,14 +89,15 @@ class CandidateWriter(BasePredictionWriter):
 
     def _describe(self, trainer: pl.Trainer, pl_module: pl.LightningModule, finished: bool) -> None:
         datamodule = getattr(trainer, "datamodule", None)
+        options = getattr(datamodule, "hparams", {})
         description = {
             "format_version": FORMAT_VERSION,
             "finished": finished,
             "num_predictions": self._num_written,
             "num_ranks": trainer.world_size,
             "checkpoint": str(trainer.ckpt_path or ""),
-            "data_path": str(getattr(datamodule, "data_path", "")),
-            "split": str(getattr(datamodule, "predict_split", "")),
+            "data_path": str(options.get("data_path", "")),
+            "split": str(options.get("predict_split", "")),
             "decoding": getattr(pl_module, "decoding", {}),
         }
         write_json(self._path(trainer).with_suffix(".json"), description)

@@ -21,17 +21,20 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
     print()
     if topk:
         print("validation: " + "  ".join(f"{name.split('_')[0]} {value:.1%}" for name, value in topk.items()))
-    print(f"loss:       {metrics.get('loss_val', float('nan')):.4f} (validation)")
+        print(f"loss:       {metrics['loss_val']:.4f} a token, of the targets in validation")
+    else:
+        print("validation: the run ended before the first one; lower trainer.val_check_interval")
     print(f"metrics:    {folder / 'metrics.json'}")
     if checkpoint:
         print(f"checkpoint: {checkpoint}")
     print(f"logs:       tensorboard --logdir {folder}")
-    examples = datamodule.validation_examples(_NUM_EXAMPLES) if hasattr(datamodule, "validation_examples") else []
-    if not examples or not checkpoint or not hasattr(type(model), "load"):
+    dataset = getattr(datamodule, "datasets", {}).get("val", [])
+    if not len(dataset) or not checkpoint or not hasattr(type(model), "load"):
         return
     best = type(model).load(checkpoint)
     print("\nWhat it suggests for states it has not seen:")
-    for example in examples:
+    for i in range(0, len(dataset), -(-len(dataset) // _NUM_EXAMPLES)):
+        example = dataset[i]
         candidates = best.generate(
             example["state"], example["file_path"], example["full_name"], example["start"], _NUM_SUGGESTIONS
         )

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from generator.t5_layers import split_heads
+
+Project = Callable[[Tensor], Tensor]
 
 # Neighbouring states share a padded attention call while the shortest has at least this share of the longest's
 # length. On a CPU a call costs little and padding much; on a GPU it is the other way round.
@@ -37,13 +42,13 @@ class InputMemory:
     """Keys and values of the encoded inputs, held once per state whatever the number of rows."""
 
     def __init__(
-        self, encoded: Sequence[Tensor], projections: Sequence[Callable[[Tensor], Tensor]], num_heads: int
+        self, encoded: Sequence[Tensor], projections: Sequence[tuple[Project, Project]], num_heads: int
     ) -> None:
         """Projects the encoder's output for every decoder layer.
 
         Args:
             encoded: last hidden states (S, D) of each state.
-            projections: for each layer the map (S, D) to its keys and values, (S, 2 * H * K).
+            projections: for each layer the maps from (S, D) to its keys and to its values, (S, H * K).
             num_heads: H.
         """
         self.groups = [
@@ -62,7 +67,8 @@ class InputMemory:
             (B * R, H * K).
         """
         attended = []
-        for group, queries in zip(self.groups, self._split(query), strict=True):
+        sizes = [group.num_states for group in self.groups]
+        for group, queries in zip(self.groups, query.split(sizes), strict=True):
             states_heads = F.scaled_dot_product_attention(
                 queries.transpose(1, 2),
                 group.keys[layer],
@@ -86,9 +92,6 @@ class InputMemory:
             first = last
         self.groups = groups
 
-    def _split(self, query: Tensor) -> Sequence[Tensor]:
-        return query.split([group.num_states for group in self.groups])
-
 
 def _neighbours(lengths: Sequence[int], device_type: str) -> list[range]:
     """Splits consecutive states so that the lengths of a group differ little."""
@@ -103,23 +106,23 @@ def _neighbours(lengths: Sequence[int], device_type: str) -> list[range]:
     return groups
 
 
-def _project(
-    encoded: Sequence[Tensor], projections: Sequence[Callable[[Tensor], Tensor]], num_heads: int
-) -> _Group:
-    lengths = [len(hidden) for hidden in encoded]
-    keys, values = [], []
-    for project in projections:
-        # (S, 2HK) of each state to (B, S, 2, H, K) to two of (B, H, S, K)
-        padded = torch.nn.utils.rnn.pad_sequence([project(hidden) for hidden in encoded], batch_first=True)
-        both = padded.view(*padded.shape[:2], 2, num_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
-        keys.append(both[0])
-        values.append(both[1])
+def _project(encoded: Sequence[Tensor], projections: Sequence[tuple[Project, Project]], num_heads: int) -> _Group:
+    def padded(project: Project) -> Tensor:
+        batch = pad_sequence([split_heads(project(hidden), num_heads) for hidden in encoded], batch_first=True)
+        return batch.transpose(1, 2).contiguous()  # (B', S, H, K) to (B', H, S, K)
+
+    keys = [padded(to_keys) for to_keys, _ in projections]
+    values = [padded(to_values) for _, to_values in projections]
+    return _Group(keys, values, _mask([len(hidden) for hidden in encoded], keys[0]))
+
+
+def _mask(lengths: Sequence[int], like: Tensor) -> Tensor | None:
+    """What to add to the attention scores: -inf on padding, (B', 1, 1, S); None where there is no padding."""
     if min(lengths) == max(lengths):
-        return _Group(keys, values, None)
-    position = torch.arange(max(lengths), device=keys[0].device)
-    is_padding = position >= torch.tensor(lengths, device=keys[0].device).unsqueeze(1)
-    mask = torch.zeros(is_padding.shape, dtype=keys[0].dtype, device=keys[0].device)
-    return _Group(keys, values, mask.masked_fill(is_padding, -torch.inf)[:, None, None])
+        return None
+    position = torch.arange(max(lengths), device=like.device)
+    is_padding = position >= torch.tensor(lengths, device=like.device).unsqueeze(1)
+    return like.new_zeros(is_padding.shape).masked_fill(is_padding, -torch.inf)[:, None, None]
 
 
 class RowCache:

@@ -10,17 +10,54 @@ H heads, K d_kv.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common import ConfigError
 from generator.t5_cache import InputMemory, RowCache
 from generator.t5_encoder import T5Encoder
 from generator.t5_layers import FeedForward, Norm, Projection, relative_bias, residual, split_heads
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
+
+
+class NaNLogitsError(ArithmeticError):
+    """A state whose logits are NaN: its number in the decoder's batch, and the step (from 1)."""
+
+    def __init__(self, state: int, step: int) -> None:
+        super().__init__(f"NaN logits for state {state} at step {step}")
+        self.state = state
+        self.step = step
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Token ids with a meaning: what every output starts with, what ends it, what fills it up."""
+
+    start: int
+    eos: tuple[int, ...]
+    pad: int
+
+    @classmethod
+    def of(cls, model: Any) -> "SpecialTokens":
+        """Reads them from `model.config`; the start token, where that has none, from the generation settings."""
+        config = model.config
+        start = getattr(config, "decoder_start_token_id", None)
+        if start is None:
+            start = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
+        if start is None:
+            raise ConfigError(
+                "model.config.decoder_start_token_id is not set: set it to the token that decoding starts with "
+                "(T5 uses pad_token_id)."
+            )
+        eos = config.eos_token_id
+        ends = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
+        pad = config.pad_token_id
+        return cls(int(start), ends, int(pad) if pad is not None else (ends or (0,))[0])
 
 
 class T5Decoder:
@@ -40,6 +77,7 @@ class T5Decoder:
         """
         stack, config = model.decoder, model.config
         dtype = _autocast_dtype(stack.embed_tokens.weight.device)
+        self.special = SpecialTokens.of(model)
         self.num_heads = int(config.num_heads)
         self.embedding: Tensor = stack.embed_tokens.weight
         self.layers = [_DecoderLayer(block, config, dtype) for block in stack.block]
@@ -49,9 +87,8 @@ class T5Decoder:
         with torch.autocast(self.embedding.device.type, enabled=False):
             self.biases = self._biases(max_positions)
             encoded = T5Encoder(model, dtype)(states)
-            self.memory = InputMemory(
-                encoded, [layer.cross_key_value for layer in self.layers], self.num_heads
-            )
+            projections = [(layer.cross_key, layer.cross_value) for layer in self.layers]
+            self.memory = InputMemory(encoded, projections, self.num_heads)
         self.cache = RowCache(len(self.layers), len(states), max_positions)
         self.num_states, self.num_rows = len(states), 1
 
@@ -83,33 +120,32 @@ class T5Decoder:
             rows: (B', R') int64, for each new row the number of the old row of its state that it continues.
             states: the B' states that stay, ascending; None keeps all.
         """
-        kept = range(self.num_states) if states is None else states
         if states is not None and len(states) < self.num_states:
             self.memory.keep(states)
+            kept = torch.tensor(states, device=rows.device)
         elif self.num_rows == rows.shape[1] == 1:
             return  # a single row continues itself
-        first_row = torch.tensor(kept, device=rows.device).unsqueeze(1) * self.num_rows
-        self.cache.select((first_row + rows).flatten())
+        else:
+            kept = torch.arange(self.num_states, device=rows.device)
+        self.cache.select((kept.unsqueeze(1) * self.num_rows + rows).flatten())
         self.num_states, self.num_rows = rows.shape
 
     def _attend_output(self, number: int, hidden: Tensor) -> Tensor:
         """Attention of each row over its own output: (N, D) to (N, H * K)."""
         layer, bias = self.layers[number], self.biases[number]
-        query, key, value = split_heads(layer.qkv(layer.self_norm(hidden)), 3, self.num_heads)
+        query_key_value = split_heads(layer.qkv(layer.self_norm(hidden)), 3 * self.num_heads)
+        query, key, value = query_key_value.chunk(3, dim=1)
         keys, values = self.cache.append(number, key, value)
         # the bias table ends with distance 0, so its tail covers the positions so far
         recent = bias[:, bias.shape[-1] - self.cache.length :].to(query.dtype)[None, :, None]
-        attended = F.scaled_dot_product_attention(
-            query.unsqueeze(2), keys, values, attn_mask=recent, scale=1.0
-        )
+        attended = F.scaled_dot_product_attention(query.unsqueeze(2), keys, values, attn_mask=recent, scale=1.0)
         return attended.flatten(1)
 
     def _attend_input(self, number: int, hidden: Tensor) -> Tensor:
         """Attention of the rows of each state over its input: (N, D) to (N, H * K)."""
         layer = self.layers[number]
-        query = layer.cross_query(layer.cross_norm(hidden))
-        heads = query.contiguous().view(self.num_states, self.num_rows, self.num_heads, -1)
-        return self.memory.attend(number, heads)
+        query = split_heads(layer.cross_query(layer.cross_norm(hidden)), self.num_heads)
+        return self.memory.attend(number, query.unflatten(0, (self.num_states, self.num_rows)))
 
     def _biases(self, max_positions: int) -> list[Tensor]:
         """For each layer the bias (H, max_positions) of the distances 1 - max_positions to 0.
@@ -133,7 +169,7 @@ class _DecoderLayer:
         self.self_out = Projection([self.attention.o], dtype)
         self.cross_norm = Norm(cross_layer.layer_norm, eps)
         self.cross_query = Projection([cross.q], dtype)
-        self.cross_key_value = Projection([cross.k, cross.v], dtype)
+        self.cross_key, self.cross_value = Projection([cross.k], dtype), Projection([cross.v], dtype)
         self.cross_out = Projection([cross.o], dtype)
         self.feed_forward = FeedForward(block.layer[-1], eps, dtype)
 
@@ -144,7 +180,7 @@ def check_model(model: Any) -> None:
     Raises:
         TypeError: unless `model` is a T5-family encoder-decoder with a language-modelling head.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     name = type(model).__name__
     if not getattr(config, "is_encoder_decoder", False):
         raise TypeError(

@@ -58,7 +58,7 @@ def _linear(hidden: Tensor, weight: Tensor) -> Tensor:
 
 def _is_plain(layer: nn.Module) -> bool:
     has_hooks = bool(layer._forward_hooks or layer._forward_pre_hooks)
-    return type(layer) is nn.Linear and layer.bias is None and not has_hooks
+    return type(layer) is nn.Linear and getattr(layer, "bias", None) is None and not has_hooks
 
 
 class Norm:
@@ -114,9 +114,9 @@ def residual(hidden: Tensor, update: Tensor) -> Tensor:
     return total
 
 
-def split_heads(flat: Tensor, num_parts: int, num_heads: int) -> tuple[Tensor, ...]:
-    """Views (N, parts * H * K) as `num_parts` tensors (N, H, K)."""
-    return flat.contiguous().view(flat.shape[0], num_parts, num_heads, -1).unbind(1)
+def split_heads(flat: Tensor, num_heads: int) -> Tensor:
+    """Views (N, H * K) as (N, H, K)."""
+    return flat.contiguous().view(len(flat), num_heads, -1)
 
 
 def relative_bias(attention: Any, first: int, last: int, *, bidirectional: bool) -> Tensor:
@@ -146,9 +146,7 @@ def relative_bias(attention: Any, first: int, last: int, *, bidirectional: bool)
         distance = (-distance).clamp(min=0)
     num_exact = num_buckets // 2
     # the same float32 operations in the same order as transformers: truncation must fall on the same side
-    growth = torch.log(distance.float() / num_exact) / math.log(
-        attention.relative_attention_max_distance / num_exact
-    )
+    growth = torch.log(distance.float() / num_exact) / math.log(attention.relative_attention_max_distance / num_exact)
     large = (num_exact + (growth * (num_buckets - num_exact)).long()).clamp(max=num_buckets - 1)
     bucket = bucket + torch.where(distance < num_exact, distance, large)
     return table[bucket].t()

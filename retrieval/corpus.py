@@ -1,7 +1,4 @@
-"""The premises of a library: which there are, where they stand, which of them a theorem may cite.
-
-A premise is known by its number, its place in the order of the file. Everything is kept in columns (one
-buffer of text, arrays of bounds and positions); `Premise` objects are made when they are asked for.
+"""The premises of a library: where they stand, and which of them a theorem may cite.
 
 Shape legend: N premises.
 """
@@ -12,40 +9,30 @@ import copy
 import hashlib
 import json
 import logging
-from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from pathlib import Path
-from sys import intern
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from common import DataError, Pos, Premise
+from common import DataError, Premise
+from retrieval.columns import ColumnsReader, position_key
 
 _LOG = logging.getLogger(__name__)
 
 
 class Corpus:
-    """The premises of a corpus.jsonl in LeanDojo Benchmark 4 format, numbered from 0 in file order.
+    """The premises of a corpus.jsonl in LeanDojo Benchmark 4 format.
 
-    Measured by tests/benchmarks/retrieval.py.
+    A premise is known by its number, its place in the order of the file; `corpus[number]` makes the object.
 
     Attributes:
         path: the file that was read
-        content_hash: differs between corpora that number or write their premises differently; it is stored
-            beside whatever keeps premise numbers
-        num_dropped: premises left out, by reason (ReProver's filters)
+        num_dropped: premises left out by ReProver's filters, by reason
     """
-
-    # grown by each file, in step with each other
-    _COLUMNS = (
-        *("_files", "_paths", "_reach", "_first"),
-        *("_text", "_bounds", "_kinds", "_starts", "_ends", "num_dropped"),
-    )
 
     def __init__(self, path: str | Path) -> None:
         """Read the file in one pass.
@@ -60,90 +47,16 @@ class Corpus:
         """
         self.path = Path(path)
         self.num_dropped: Counter[str] = Counter()
-        self._files: dict[str, int] = {}
-        self._paths: list[str] = []
+        self._files: dict[str, int] = {}  # numbers of files, by path
         self._reach: list[int] = []  # bit g of _reach[f]: g is f, or f imports it, directly or not
         self._first = [0]  # premises of file f are numbered from _first[f] to _first[f + 1]
-        self._text = bytearray()  # UTF-8: name and code of premise 0, of premise 1, ...
-        self._bounds = array("q", [0])  # of names and codes in _text, (2N + 1,)
-        self._kinds: list[str] = []
-        self._starts = array("q")  # position keys, which order as positions do
-        self._ends = array("q")
-        self._by_name: dict[str, list[int]] | None = None
-        digest = hashlib.sha256()
-        try:
-            with self.path.open("rb") as lines:
-                for line_nb, line in enumerate(lines, start=1):
-                    digest.update(line)
-                    if line.strip():
-                        self._append_line(line, f"{self.path}:{line_nb}")
-        except OSError as error:
-            raise DataError(f"cannot read the corpus {self.path}: {error.strerror}") from error
+        reader = ColumnsReader()
+        for where, record in _read_lines(self.path):
+            self._append_file(record, where, reader)
         if not self._files:
             raise DataError(f"{self.path} is empty; a corpus.jsonl has one source file on each line")
-        self.content_hash = digest.hexdigest()
-        self._report_dropped()
-
-    def _append_line(self, line: bytes, where: str) -> None:
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{where}: this line is not JSON: {error}") from error
-        self._append_file(record, where)
-
-    def _append_file(self, record: Mapping[str, Any], where: str) -> None:
-        """Append one source file; `where` says in error messages what was read."""
-        try:
-            path, imports, premises = record["path"], list(record["imports"]), record["premises"]
-            number = len(self._files)
-            if not isinstance(path, str):
-                raise TypeError(f"path is {path!r}")
-            if self._files.setdefault(path, number) != number:
-                raise DataError(f"{where}: {path} appears for the second time; write each file on one line")
-            imported = [self._files.get(name, number) for name in imports]
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{where}: a source file needs path (text), imports and premises (lists); "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        reach = 1 << number
-        for name, imported_number in zip(imports, imported, strict=True):
-            if imported_number == number:
-                raise DataError(f"{where}: {_explain_import(self.path, path, name)}")
-            reach |= self._reach[imported_number]
-        self._append_premises(premises, f"{where}: {path}")
-        self._paths.append(path)
-        self._reach.append(reach)
-        self._first.append(len(self._starts))
-
-    def _append_premises(self, premises: Any, where: str) -> None:
-        text, bounds = self._text, self._bounds
-        premise: Any = None
-        try:
-            for premise in premises:
-                name, code = premise["full_name"], premise["code"]
-                if reason := _reason_to_drop(name, code):
-                    self.num_dropped[reason] += 1
-                    continue
-                start, end = _position_key(premise["start"]), _position_key(premise["end"])
-                if end < start:
-                    raise DataError(f"it ends at {premise['end']}, before its start at {premise['start']}")
-                text += name.encode()
-                bounds.append(len(text))
-                text += code.encode()
-                bounds.append(len(text))
-                self._kinds.append(intern(premise.get("kind") or ""))
-                self._starts.append(start)
-                self._ends.append(end)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            name = premise.get("full_name") if isinstance(premise, Mapping) else premise
-            reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(
-                f"{where}: premise {name!r}: {reason}; a premise has full_name and code, which are texts, "
-                "and start and end, which are [line, column] counted from 1"
-            ) from error
-
-    def _report_dropped(self) -> None:
+        self._columns = reader.columns()
+        self._finish(reader.num_dropped)
         if num_dropped := self.num_dropped.total():
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.num_dropped.items())
             total = len(self) + num_dropped
@@ -161,32 +74,49 @@ class Corpus:
             DataError: as for a line of corpus.jsonl
         """
         corpus = copy.copy(self)
-        for name in self._COLUMNS:
-            setattr(corpus, name, copy.copy(getattr(self, name)))
-        corpus._append_file(record, "the added file")
-        corpus._by_name = None
-        addition = self.content_hash + json.dumps(record, sort_keys=True)
-        corpus.content_hash = hashlib.sha256(addition.encode()).hexdigest()
+        corpus._files, corpus._reach, corpus._first = self._files.copy(), self._reach[:], self._first[:]
+        reader = ColumnsReader()
+        corpus._append_file(record, "the added file", reader)
+        corpus._columns = self._columns.followed_by(reader.columns())
+        corpus._finish(self.num_dropped + reader.num_dropped)
         return corpus
 
-    def __len__(self) -> int:
-        return len(self._starts)
+    def _append_file(self, record: Mapping[str, Any], where: str, reader: ColumnsReader) -> None:
+        """Append one source file, its premises to the reader; `where` names the place of an error."""
+        number, first = len(self._files), len(reader)
+        try:
+            path, imports = str(record["path"]), record["imports"]
+            reach = 1 << number
+            for imported in imports:
+                if imported not in self._files:
+                    raise DataError(f"{where}: {_explain_import(self.path, path, imports, imported)}")
+                reach |= self._reach[self._files[imported]]
+            reader.append(record["premises"], where)
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{where}: not a source file of a corpus ({type(error).__name__}: {error}); it needs path, "
+                "a text, and imports and premises, which are lists"
+            ) from error
+        if self._files.setdefault(path, number) != number:
+            raise DataError(f"{where}: {path} appears for the second time; a corpus has each file once")
+        self._reach.append(reach)
+        self._first.append(self._first[-1] + len(reader) - first)
 
-    def __getitem__(self, number: int) -> Premise:
-        if not 0 <= number < len(self):
-            raise IndexError(f"premise number {number} is not in 0..{len(self) - 1}")
-        name_start, name_end, code_end = self._bounds[2 * number : 2 * number + 3]
-        return Premise(
-            path=self._paths[bisect_right(self._first, number) - 1],
-            full_name=self._text[name_start:name_end].decode(),
-            start=_position(self._starts[number]),
-            end=_position(self._ends[number]),
-            code=self._text[name_end:code_end].decode(),
-            kind=self._kinds[number],
-        )
+    def _finish(self, num_dropped: Counter[str]) -> None:
+        """Set what follows from the columns."""
+        self.num_dropped = num_dropped
+        self._paths = list(self._files)
+        self._sizes = np.diff(self._first)
+        self._content_hash: str | None = None
+        self._by_name: dict[str, list[int]] | None = None
 
-    def __iter__(self) -> Iterator[Premise]:
-        return (self[number] for number in range(len(self)))
+    @property
+    def content_hash(self) -> str:
+        """Hash of premises, files and imports: stored beside whatever keeps premise numbers."""
+        if self._content_hash is None:
+            graph = json.dumps([self._paths, self._first, [f"{reach:x}" for reach in self._reach]])
+            self._content_hash = hashlib.sha256(self._columns.digest() + graph.encode()).hexdigest()
+        return self._content_hash
 
     @property
     def paths(self) -> KeysView[str]:
@@ -197,6 +127,19 @@ class Corpus:
     def num_files(self) -> int:
         """Number of source files, those without premises included."""
         return len(self._files)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __getitem__(self, number: int) -> Premise:
+        if not 0 <= number < len(self):
+            raise IndexError(f"there is no premise {number}; the corpus has 0..{len(self) - 1}")
+        return self._columns.premise(number, self._paths[bisect_right(self._first, number) - 1])
+
+    def __iter__(self) -> Iterator[Premise]:
+        for path, file in self._files.items():
+            for number in range(self._first[file], self._first[file + 1]):
+                yield self._columns.premise(number, path)
 
     def numbers_in_file(self, path: str | Path) -> range:
         """Return the numbers of a file's premises.
@@ -212,8 +155,7 @@ class Corpus:
         if self._by_name is None:
             self._by_name = {}
             for number in range(len(self)):
-                start, end = self._bounds[2 * number : 2 * number + 2]
-                self._by_name.setdefault(self._text[start:end].decode(), []).append(number)
+                self._by_name.setdefault(self._columns.name(number), []).append(number)
         return list(self._by_name.get(full_name, ()))
 
     def locate(self, path: str | Path, pos: object) -> int | None:
@@ -226,17 +168,13 @@ class Corpus:
         file = self._files.get(_posix(path))
         if file is None:
             return None
-        key = _position_key(pos)
-        numbers = slice(self._first[file], self._first[file + 1])
-        for number, (start, end) in enumerate(
-            zip(self._starts[numbers], self._ends[numbers], strict=True), numbers.start
-        ):
-            if start <= key <= end:
-                return number
-        return None
+        own = slice(self._first[file], self._first[file + 1])
+        key = position_key(pos)
+        holds = (self._columns.starts[own] <= key) & (key <= self._columns.ends[own])
+        return own.start + int(holds.argmax()) if holds.any() else None
 
     def locate_premise(self, path: str | Path, pos: object) -> Premise | None:
-        """Return the first premise of a file that holds a position, its ends included (see `locate`)."""
+        """Return the first premise of a file that holds a position (see `locate`)."""
         number = self.locate(path, pos)
         return None if number is None else self[number]
 
@@ -249,27 +187,34 @@ class Corpus:
 
         Returns:
             True for the premises of all files that this one imports, directly or not, and for those of this
-            file that end at or before pos; bool (N,). The caller may change it.
+            file that end at or before pos; bool (N,), the caller's own.
 
         Raises:
             DataError: if the corpus has no such file
 
-        Source: ReProver (arXiv:2306.15626, section 4); unlike its code, this never goes by name.
+        Source: LeanDojo (arXiv:2306.15626, section 5); ReProver's code goes by name and so lets in later
+        premises that share one.
         """
-        file = self._file(path)
-        packed = np.frombuffer(self._reach[file].to_bytes(self.num_files // 8 + 1, "little"), dtype=np.uint8)
-        reached = np.unpackbits(packed, count=self.num_files, bitorder="little").view(np.bool_)
-        mask: npt.NDArray[np.bool_] = np.repeat(reached, np.diff(self._first))
-        own = slice(self._first[file], self._first[file + 1])
-        mask[own] = np.asarray(self._ends[own]) <= _position_key(pos)
-        return torch.from_numpy(mask)
+        return self.accessible_masks([(path, pos)])[0]
+
+    def accessible_masks(self, places: Sequence[tuple[str | Path, object]]) -> torch.Tensor:
+        """Return `accessible_mask` of several places, as one tensor, bool (B, N)."""
+        masks = np.empty((len(places), len(self)), dtype=np.bool_)
+        for mask, (path, pos) in zip(masks, places, strict=True):
+            file = self._file(path)
+            packed = np.frombuffer(self._reach[file].to_bytes(self.num_files // 8 + 1, "little"), np.uint8)
+            reached = np.unpackbits(packed, count=self.num_files, bitorder="little").view(np.bool_)
+            mask[:] = np.repeat(reached, self._sizes)  # 30 us for Mathlib
+            own = slice(self._first[file], self._first[file + 1])
+            mask[own] = self._columns.ends[own] <= position_key(pos)
+        return torch.from_numpy(masks)
 
     def _file(self, path: str | Path) -> int:
         file = self._files.get(_posix(path))
         if file is None:
             raise DataError(
-                f"{_posix(path)} is not a file of the corpus {self.path}; write the path as the corpus does, "
-                "or add the file with Corpus.with_file"
+                f"{_posix(path)!r} is not a file of the corpus {self.path}; write the path as the corpus "
+                "does, or add the file with Corpus.with_file"
             )
         return file
 
@@ -278,59 +223,49 @@ def _posix(path: str | Path) -> str:
     return path if isinstance(path, str) else path.as_posix()
 
 
-def _position_key(value: object) -> int:
-    """Return an integer that orders as positions do."""
-    if type(value) is list and len(value) == 2:  # as in the file: 180,000 premises have two each
-        line, column = value
-        if type(line) is int and type(column) is int and line > 0 and 0 < column < 1 << 32:
-            return line << 32 | column
-    pos = Pos.of(value)
-    return pos.line_nb << 32 | pos.column_nb
+def _read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the content of each line of a JSONL file."""
+    try:
+        with path.open("rb") as lines:
+            for line_nb, line in enumerate(lines, start=1):
+                if line.isspace():
+                    continue
+                where = f"{path}:{line_nb}"
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{where}: this line is not JSON ({error})") from error
+                yield where, record
+    except OSError as error:
+        raise DataError(f"cannot read the corpus {path}: {error.strerror}; give a corpus.jsonl") from error
 
 
-def _position(key: int) -> Pos:
-    return Pos(key >> 32, key & 0xFFFFFFFF)
+def _explain_import(corpus_path: Path, path: str, imports: Iterable[str], imported: str) -> str:
+    """Say what is wrong with an import that no earlier line has, after reading all lines."""
+    graph = {path: list(imports)}
+    places = {}
+    for where, record in _read_lines(corpus_path):
+        graph.setdefault(str(record["path"]), list(record["imports"]))
+        places[record["path"]] = where
+    if imported not in graph:
+        return f"{path} imports {imported}, which is no file of the corpus; add its line above this one"
+    cycle = _way(graph, imported, path)
+    if cycle:
+        return "the imports form a cycle: " + " imports ".join([path, *cycle])
+    return f"{path} imports {imported}, which stands below, at {places[imported]}; order files by import"
 
 
-def _reason_to_drop(name: str | None, code: str) -> str | None:
-    """Say why ReProver leaves a premise out, or None."""
-    if name is None:
-        return "without a name"
-    if "user__.n" in name or code == "":
-        return "ill-formed (no code, or user__.n in the name)"
-    if name.startswith("[") and name.endswith("]"):
-        return "mutual definitions"
-    return None
-
-
-def _explain_import(corpus_path: Path, path: str, imported: str) -> str:
-    """Say what is wrong with an import that is on no earlier line, after reading all lines again."""
-    imports: dict[str, list[str]] = {}
-    line_nbs: dict[str, int] = {}
-    with corpus_path.open("rb") as lines:
-        for line_nb, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-                imports[record["path"]], line_nbs[record["path"]] = list(record["imports"]), line_nb
-            except (KeyError, TypeError, ValueError):
-                continue
-    imports.setdefault(path, [])
-    if imported not in imports:
-        return f"{path} imports {imported}, which is no file of the corpus; add it on an earlier line"
-    came_from = {imported: path}
-    queue = [imported]
-    while queue and path not in came_from:
-        file = queue.pop()
-        for name in imports.get(file, []):
+def _way(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
+    """Return a shortest way from start to end, both included, or [] where there is none."""
+    came_from: dict[str, str | None] = {start: None}
+    for file in (queue := [start]):
+        for name in graph.get(file, []):
             if name not in came_from:
                 came_from[name] = file
                 queue.append(name)
-    if path not in came_from:
-        return (
-            f"{path} imports {imported}, which stands below on line {line_nbs[imported]}; "
-            "order the lines so that imports come before importers"
-        )
-    cycle = [path]
-    while len(cycle) == 1 or cycle[-1] != path:
-        cycle.append(came_from[cycle[-1]])
-    return "imports form a cycle: " + " imports ".join(reversed(cycle))
+    way = []
+    step = end if end in came_from else None
+    while step is not None:
+        way.append(step)
+        step = came_from[step]
+    return way[::-1]

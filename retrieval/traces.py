@@ -9,25 +9,25 @@ Measured by tests/benchmarks/loading.py.
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import json
-import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from common import NO_GOALS, DataError, Pos, format_state, format_tactic, remove_marks
+from retrieval.json_list import JsonListReader
 
 _WITHOUT_TACTICS = "theorems without traced tactics"
 _FROM_NO_GOALS = f'steps from "{NO_GOALS}"'
 _EMPTY_TACTIC = "steps with an empty tactic"
+_MAX_INT = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,13 @@ class TracedTactics(Sequence[TracedTactic]):
         self._premises = np.frombuffer(tables.premises, np.int32).reshape(-1, 3)
         for texts in (self._theorems[:, :4], self._steps[:, 2:4], self._premises[:, :1]):
             texts[:] = numbers[texts]
-        lengths = np.diff(self._bounds)
-        self.state_lengths = lengths[self._steps[:, 2]]
-        self.marked_tactic_lengths = lengths[self._steps[:, 3]]
-        self.tactic_lengths = self.marked_tactic_lengths - self._steps[:, 4]
+        lengths: npt.NDArray[np.int64] = np.diff(self._bounds)
+        self.state_lengths: npt.NDArray[np.int64] = lengths[self._steps[:, 2]]
+        self.marked_tactic_lengths: npt.NDArray[np.int64] = lengths[self._steps[:, 3]]
+        self.tactic_lengths: npt.NDArray[np.int64] = self.marked_tactic_lengths - self._steps[:, 4]
 
     @classmethod
-    def load(
-        cls, path: str | Path, *, normalize_tactics: bool = True, progress: bool = True
-    ) -> TracedTactics:
+    def load(cls, path: str | Path, *, normalize_tactics: bool = True, progress: bool = True) -> TracedTactics:
         """Read `train.json`, `val.json` or `test.json` of any release of the benchmark.
 
         Args:
@@ -108,7 +106,7 @@ class TracedTactics(Sequence[TracedTactic]):
         tables = _Tables(size, normalize_tactics)
         bar = tqdm(total=size, desc=f"read {path.name}", unit="B", unit_scale=True, delay=1, disable=not progress)
         with open(path, "rb", buffering=0) as file, bar:
-            for number, theorem in enumerate(_ListReader(path, file, bar)):
+            for number, theorem in enumerate(JsonListReader(path, file, bar.update)):
                 try:
                     tables.add_theorem(theorem)
                 except DataError as error:
@@ -177,7 +175,7 @@ class _TextStore:
     def __init__(self, max_bytes: int) -> None:
         # memory that is not written is not taken from the system, and finish() gives back what was not used
         self._texts = np.empty(max_bytes, dtype=np.uint8)
-        self._view = memoryview(self._texts)
+        self._view = self._texts.data
         self._bounds = array("q", [0])
         self._hashes = array("q")
         self._numbers: dict[str, int] = {}
@@ -284,29 +282,30 @@ class _Tables:
             self.left_out[_EMPTY_TACTIC] += 1
             return
         for def_path, (line_nb, column_nb) in definitions:
-            self.premises.extend((self.texts.intern(def_path), line_nb, column_nb))
+            self.premises.fromlist([self.texts.intern(def_path), line_nb, column_nb])
         # marks are ASCII, so that characters and bytes agree
         num_mark_bytes = len(tactic) - len(remove_marks(tactic))
         numbers = self.texts.add(state), self.texts.add(tactic)
-        self.steps.extend((self.num_theorems, tactic_idx, *numbers, num_mark_bytes, len(self.premises) // 3))
+        self.steps.fromlist([self.num_theorems, tactic_idx, *numbers, num_mark_bytes, len(self.premises) // 3])
 
 
-def _annotated_tactic(step: Mapping[str, Any]) -> tuple[str, list[str], list[tuple[str, Sequence[int]]]]:
-    """Return the tactic with its marks, and the names and definitions (path, position) of its premises."""
+_Definition = tuple[str, tuple[int, int]]  # path, and line and column in it
+
+
+def _annotated_tactic(step: Mapping[str, Any]) -> tuple[str, list[str], list[_Definition]]:
+    """Return the tactic with its marks, and the full names and the definitions of its premises."""
     annotated = step.get("annotated_tactic")
     if annotated is None:
         return _text(step, "tactic"), [], []
-    match annotated:
-        case [str(text), list(premises)]:
-            pass
-        case _:
-            raise DataError(
-                f": field 'annotated_tactic' must be [text, list of premises], but is {_kind(annotated)}"
-            )
+    if not (isinstance(annotated, list) and len(annotated) == 2 and isinstance(annotated[1], list)):
+        raise DataError(f": field 'annotated_tactic' must be [text, list of premises], but is {_kind(annotated)}")
+    text, premises = annotated
+    if not isinstance(text, str):
+        raise DataError(f": the text of field 'annotated_tactic' is {_kind(text)}")
     full_names, definitions = [], []
     for premise in premises:
         if not isinstance(premise, dict):
-            raise DataError(f": a premise is {_kind(premise)}, not an object")
+            raise DataError(f": a premise of field 'annotated_tactic' is {_kind(premise)}, not an object")
         full_names.append(_text(premise, "full_name"))
         definitions.append((_text(premise, "def_path"), _position(premise, "def_pos")))
     return text, full_names, definitions
@@ -319,17 +318,21 @@ def _text(record: Mapping[str, Any], field: str) -> str:
     raise DataError(f": field {field!r} must be a text, but {_found(record, field)}")
 
 
-def _position(record: Mapping[str, Any], field: str) -> Sequence[int]:
-    match record.get(field):
-        case [int(line_nb), int(column_nb)] if line_nb > 0 and column_nb > 0:  # what most files hold
+def _position(record: Mapping[str, Any], field: str) -> tuple[int, int]:
+    value = record.get(field)
+    if value is None:
+        raise DataError(f": field {field!r} must be a position, but {_found(record, field)}")
+    if type(value) is list and len(value) == 2:  # what most files hold, without a Pos for each
+        line_nb, column_nb = value
+        if type(line_nb) is type(column_nb) is int and 0 < line_nb < _MAX_INT and 0 < column_nb < _MAX_INT:
             return line_nb, column_nb
-        case None:
-            raise DataError(f": field {field!r} must be a position, but {_found(record, field)}")
-        case value:
-            try:
-                return tuple(Pos.of(value))
-            except DataError as error:
-                raise DataError(f": field {field!r}: {error}") from None
+    try:
+        pos = Pos.of(value)
+    except DataError as error:
+        raise DataError(f": field {field!r}: {error}") from None
+    if max(pos) > _MAX_INT:
+        raise DataError(f": field {field!r} is {pos}, which is beyond any file")
+    return pos.line_nb, pos.column_nb
 
 
 def _found(record: Mapping[str, Any], field: str) -> str:
@@ -339,97 +342,3 @@ def _found(record: Mapping[str, Any], field: str) -> str:
 def _kind(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-# ------------------------------------------------------------------------------------------------
-# Reading a long JSON list element by element
-
-
-class _ListReader:
-    """The elements of the JSON list in a file, of which it holds one block at a time."""
-
-    BLOCK = 1 << 20  # bytes
-    _SPACE = re.compile(r"[ \t\r\n]*")
-    _FOREIGN = {
-        "<": "it is an HTML or XML page, not the data; download the file again",
-        "version https://git-lfs": "it is a Git LFS pointer, not the data; run `git lfs pull`",
-    }
-
-    def __init__(self, path: Path, file: BinaryIO, bar: tqdm[Any]) -> None:
-        self.path, self.file, self.bar = path, file, bar
-        self.text, self.position = "", 0
-        self.num_bytes_before = 0  # bytes of the file in front of self.text
-        self.num_bytes_read = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._json = json.JSONDecoder()
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._next_character() != "[":
-            self._fail_at_start()
-        self.position += 1
-        if self._next_character() != "]":
-            while True:
-                yield self._element()
-                separator = self._next_character()
-                if separator == "]":
-                    break
-                if separator != ",":
-                    self._fail("',' or ']' expected between theorems" if separator else "the file ends too early")
-                self.position += 1
-                self._next_character()
-        self.position += 1
-        if self._next_character():
-            self._fail("something follows the end of the list")
-
-    def _more(self) -> bool:
-        """Drop what was used and read another block; False at the end of the file."""
-        self.num_bytes_before += len(self.text[: self.position].encode())
-        rest = self.text[self.position :]
-        # growing, so that an element of many blocks is not tried again for each of them
-        block = self.file.read(max(self.BLOCK, len(rest) // 2))
-        try:
-            self.text = rest + self._decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{self.path}: not UTF-8 at about byte {self.num_bytes_read + error.start:,}; a split is a JSON "
-                "file: unpack it if it is an archive, else download it again"
-            ) from None
-        self.position = 0
-        self.num_bytes_read += len(block)
-        self.bar.update(len(block))
-        return bool(block)
-
-    def _next_character(self) -> str:
-        """Skip white space; return the character behind it, or nothing at the end of the file."""
-        while True:
-            match = self._SPACE.match(self.text, self.position)
-            self.position = match.end() if match else self.position
-            if self.position < len(self.text):
-                return self.text[self.position]
-            if not self._more():
-                return ""
-
-    def _element(self) -> Any:
-        while True:
-            try:
-                element, self.position = self._json.raw_decode(self.text, self.position)
-                return element
-            except json.JSONDecodeError as error:
-                # 12 characters: the longest token that is not a string can be cut at the end of a block
-                cut = error.msg.startswith("Unterminated string") or error.pos > len(self.text) - 12
-                if not cut:
-                    self._fail(f"broken JSON: {error.msg}", error.pos)
-                if not self._more():
-                    self._fail("the file ends in the middle of a theorem", len(self.text))
-
-    def _fail_at_start(self) -> None:
-        for start, what in self._FOREIGN.items():
-            if self.text.startswith(start, self.position):
-                raise DataError(f"{self.path}: {what}")
-        found = f"begins with {self.text[self.position : self.position + 20]!r}" if self.text else "is empty"
-        raise DataError(f"{self.path}: the file must be a JSON list of theorems, but {found}")
-
-    def _fail(self, what: str, position: int | None = None) -> None:
-        before = self.text[: self.position if position is None else position]
-        byte = self.num_bytes_before + len(before.encode())
-        raise DataError(f"{self.path}: {what}, at byte {byte:,}; download or export the file again")

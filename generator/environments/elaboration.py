@@ -5,16 +5,13 @@ first-order unification, `¬p` and `p → False` are the same wherever no unknow
 to know their type wait until the others have told it. Everything else is refused, even where Lean would find a way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from generator.environments.declarations import Declaration
 from generator.environments.formulas import (
-    FALSE,
     TRUE,
     And,
-    Atom,
-    Binary,
     Falsity,
     Formula,
     Iff,
@@ -24,10 +21,9 @@ from generator.environments.formulas import (
     Or,
     Truth,
     substitute,
-    unfold_all,
     unfold_not,
 )
-from generator.environments.goals import PROP, Goal, Hypothesis
+from generator.environments.goals import Goal, Hypothesis
 from generator.environments.syntax import is_name
 from generator.environments.terms import (
     Anonymous,
@@ -40,18 +36,15 @@ from generator.environments.terms import (
     Underscore,
     contains_hole,
 )
+from generator.environments.unification import ElaborationProblem, Unknowns, has_meta
 
-_PROJECTIONS = {
+_PROJECTIONS: dict[type[Formula], dict[str, str]] = {
     And: {"1": "And.left", "2": "And.right"},
     Iff: {"1": "Iff.mp", "2": "Iff.mpr"},
 }
 _HEADS: dict[type[Formula], str] = {
     And: "And", Or: "Or", Iff: "Iff", Not: "Not", Truth: "True", Falsity: "False"
 }  # fmt: skip
-
-
-class ElaborationProblem(Exception):
-    """The term does not check. Inside the environment it becomes a `TacticError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +55,8 @@ class Typed:
     binder_names: tuple[str, ...] = ()
 
 
-class Elaborator:
-    """One elaboration: the unknowns it introduced, their values, and the goals that `?_` left.
+class Elaborator(Unknowns):
+    """One elaboration: its unknowns, and the goals that `?_` left.
 
     Args:
         find_constant: returns an accessible declaration by its full name, or None
@@ -71,58 +64,9 @@ class Elaborator:
 
     def __init__(self, find_constant: Callable[[str], Declaration | None]) -> None:
         """Start without unknowns."""
+        super().__init__()
         self._find_constant = find_constant
-        self._values: list[Formula | None] = []  # by number of the unknown
-        self._holes: list[tuple[int, Goal]] = []
-        self._num_holes_in_order = 0
-
-    # Unknowns
-
-    def new_meta(self) -> Meta:
-        """Return a fresh unknown proposition."""
-        self._values.append(None)
-        return Meta(len(self._values) - 1)
-
-    def resolve(self, formula: Formula) -> Formula:
-        """Replace the unknowns that have a value."""
-        if isinstance(formula, Meta):
-            value = self._values[formula.number]
-            return formula if value is None else self.resolve(value)
-        if isinstance(formula, Binary):
-            left, right = self.resolve(formula.left), self.resolve(formula.right)
-            return formula if left is formula.left and right is formula.right else type(formula)(left, right)
-        if isinstance(formula, Not):
-            body = self.resolve(formula.body)
-            return formula if body is formula.body else Not(body)
-        return formula
-
-    def snapshot(self) -> list[Formula | None]:
-        """Return what `restore` needs to forget later assignments."""
-        return list(self._values)
-
-    def restore(self, snapshot: list[Formula | None]) -> None:
-        """Forget every assignment and unknown since the snapshot."""
-        self._values = snapshot
-
-    def ground(self, formula: Formula) -> Formula:
-        """Return the formula without unknowns.
-
-        Raises:
-            ElaborationProblem: if one has no value
-        """
-        formula = self.resolve(formula)
-        if has_meta(formula):
-            raise ElaborationProblem(f"don't know how to synthesize implicit argument in '{formula}'")
-        return formula
-
-    def check_all_found(self) -> None:
-        """Check that every unknown has a value.
-
-        Raises:
-            ElaborationProblem: if one has none
-        """
-        for number in range(len(self._values)):
-            self.ground(Meta(number))
+        self._holes: list[Goal] = []
 
     def goals(self) -> list[Goal]:
         """Return the goals of the `?_`, in the order of the text."""
@@ -134,27 +78,8 @@ class Elaborator:
                 ),
                 self.ground(goal.target),
             )
-            for _, goal in self._holes
+            for goal in self._holes
         ]
-
-    def unify(self, left: Formula, right: Formula) -> bool:
-        """Make two propositions equal; on failure some unknowns may have been assigned."""
-        left, right = self.resolve(left), self.resolve(right)
-        if left == right:
-            return True
-        if isinstance(left, Meta) or isinstance(right, Meta):
-            meta, other = (left, right) if isinstance(left, Meta) else (right, left)
-            assert isinstance(meta, Meta)
-            if _occurs(meta, other):
-                return False
-            self._values[meta.number] = other
-            return True
-        if isinstance(left, Binary) and type(left) is type(right):
-            assert isinstance(right, Binary)
-            return self.unify(left.left, right.left) and self.unify(left.right, right.right)
-        if isinstance(left, Not) and isinstance(right, Not):
-            return self.unify(left.body, right.body)
-        return not has_meta(left) and not has_meta(right) and unfold_all(left) == unfold_all(right)
 
     # Terms
 
@@ -166,7 +91,7 @@ class Elaborator:
         """
         match term:
             case Hole():
-                self._holes.append((len(self._holes), Goal(goal.hypotheses, expected)))
+                self._holes.append(Goal(goal.hypotheses, expected))
             case Underscore():
                 raise ElaborationProblem("don't know how to synthesize placeholder")
             case Lambda(names, body):
@@ -227,9 +152,7 @@ class Elaborator:
             case _:
                 raise ElaborationProblem("the type of the term is not known here")
 
-    def _infer_head(
-        self, head: Name | Field, arguments: Sequence[Term], goal: Goal, expected: Formula | None
-    ) -> Typed:
+    def _infer_head(self, head: Name | Field, arguments: Sequence[Term], goal: Goal, expected: Formula | None) -> Typed:
         if isinstance(head, Field):
             return self._infer_fields(self.infer(head.subject, goal), [head.field], arguments, goal, expected)
         local, *fields = head.name.split(".")
@@ -258,9 +181,7 @@ class Elaborator:
         values: dict[str, Formula] = {binder.name: self.new_meta() for binder in declaration.propositions}
         return Typed(substitute(declaration.type, values), declaration.argument_names)
 
-    def _instantiate(
-        self, declaration: Declaration, arguments: Sequence[Term]
-    ) -> tuple[Typed, Sequence[Term]]:
+    def _instantiate(self, declaration: Declaration, arguments: Sequence[Term]) -> tuple[Typed, Sequence[Term]]:
         """Replace the propositions that a declaration is about; explicit ones are taken from the arguments."""
         values: dict[str, Formula] = {}
         for binder in declaration.propositions:
@@ -278,7 +199,12 @@ class Elaborator:
         return Typed(substitute(declaration.type, values), declaration.argument_names), arguments
 
     def _infer_fields(
-        self, subject: Typed, fields: Sequence[str], arguments: Sequence[Term], goal: Goal, expected: Formula | None
+        self,
+        subject: Typed,
+        fields: Sequence[str],
+        arguments: Sequence[Term],
+        goal: Goal,
+        expected: Formula | None,
     ) -> Typed:
         """Elaborate `subject.field1.field2 arguments`."""
         for index, field in enumerate(fields):
@@ -294,7 +220,7 @@ class Elaborator:
         head = _HEADS.get(type(subject_type))
         if head is None:
             raise ElaborationProblem(f"invalid field '{field}' of '{subject_type}'")
-        name = _PROJECTIONS.get(type(subject_type), {}).get(field, f"{head}.{field}")  # type: ignore[call-overload]
+        name = _PROJECTIONS.get(type(subject_type), {}).get(field, f"{head}.{field}")
         declaration = self._find_constant(name)
         if declaration is None or any(not binder.is_implicit for binder in declaration.propositions):
             raise ElaborationProblem(f"invalid field '{field}', there is no '{name}' for it")
@@ -375,19 +301,6 @@ def add_hypotheses(
         taken.add(name)
     added = tuple(Hypothesis(name, formula) for name, formula in new)
     return Goal(goal.hypotheses + added, goal.target, goal.tag)
-
-
-def has_meta(formula: Formula) -> bool:
-    """Tell whether an unknown occurs in the formula as it stands."""
-    if isinstance(formula, Binary):
-        return has_meta(formula.left) or has_meta(formula.right)
-    return has_meta(formula.body) if isinstance(formula, Not) else isinstance(formula, Meta)
-
-
-def _occurs(meta: Meta, formula: Formula) -> bool:
-    if isinstance(formula, Binary):
-        return _occurs(meta, formula.left) or _occurs(meta, formula.right)
-    return _occurs(meta, formula.body) if isinstance(formula, Not) else formula == meta
 
 
 def _position_of_head(function_type: Formula, head: type[Formula]) -> int | None:

@@ -42,11 +42,9 @@ class Truth(Formula):
     """`True`."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Falsity(Formula):
     """`False`."""
-
 
 
 @dataclass(frozen=True, slots=True)

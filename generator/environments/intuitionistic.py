@@ -134,9 +134,7 @@ class _Prover:
                 return Apply(Name("Or.inr"), (self.prove(known, target.right),))
         return self._prove_nested(known, antecedent, target)
 
-    def _prove_inverted(
-        self, rest: tuple[Known, ...], item: Known, known: tuple[Known, ...], target: Formula
-    ) -> Term:
+    def _prove_inverted(self, rest: tuple[Known, ...], item: Known, known: tuple[Known, ...], target: Formula) -> Term:
         term = item.term
         match item.formula:
             case And(left, right):

@@ -51,9 +51,7 @@ class Library:
         self._closures: dict[str, frozenset[str]] = {}
         self._places: dict[str, tuple[str, SourceTheorem]] = {}
         for file in self.files:
-            self._closures[file.path] = frozenset(file.imports).union(
-                *(self._closures[path] for path in file.imports)
-            )
+            self._closures[file.path] = frozenset(file.imports).union(*(self._closures[path] for path in file.imports))
             for theorem in file.theorems:
                 if theorem.full_name in self._places:
                     other = self._places[theorem.full_name][0]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from generator.environments.declarations import Declaration
-from generator.environments.elaboration import ElaborationProblem, add_hypotheses
+from generator.environments.elaboration import add_hypotheses
 from generator.environments.formulas import And, Formula, Iff, Implies, Or
 from generator.environments.goals import Goal, extend_tag
 from generator.environments.syntax import SyntaxProblem, TokenReader
+from generator.environments.unification import ElaborationProblem
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,12 @@ _TOKEN = re.compile(
     rf"\s*(?P<token>{_PLAIN_NAME}(?:\.{_PLAIN_NAME})*|\.{_PLAIN_NAME}|(?:\.[12]|\?_)(?![A-Za-z0-9_'])"
     r"|=>|:=|[()⟨⟩,|:∧∨→¬↔])"
 )
-_NAME = re.compile(_PLAIN_NAME)
-
-# Words that Lean's or Mathlib's grammar takes for itself, and names whose meaning there is not a variable.
-_RESERVED = frozenset(
-    """_ Prop Type Sort True False fun by at with from have show let if then else match do in where forall exists
-    theorem lemma def example axiom variable universe namespace section end open import instance structure class
-    inductive abbrev private protected noncomputable partial unsafe macro notation infix infixl infixr prefix
-    postfix syntax attribute local scoped deriving extends mutual return for unless try catch finally nomatch
-    nofun calc suffices this obtain using only generalizing rec sorry admit set_option export hiding renaming
-    termination_by decreasing_by break continue mut assert dbg_trace opaque constant elab initialize run_cmd
-    is matches show_term haveI letI infer_instance conv_lhs conv_rhs""".split()
+# Short names only: every longer word may be a keyword of Lean or of a library that is imported.
+_NAME = re.compile(r"[A-Za-z_α-κμ-ω]{1,3}[0-9₀-₉']*|left|right|self")
+_RESERVED = frozenset("_ __ ___ fun by at if let do in for try rec end mut rfl def as via to is".split())
+_WORD = re.compile(_PLAIN_NAME)
+_TERM_KEYWORDS = frozenset(
+    "Prop Type Sort True False with from have show then else match where forall exists suffices this sorry".split()
 )
 
 
@@ -26,8 +21,13 @@ class SyntaxProblem(Exception):
 
 
 def is_name(token: str) -> bool:
-    """Tell whether `token` can name a variable or a hypothesis: one plain, unreserved identifier."""
+    """Tell whether `token` can name a variable or a hypothesis: at most three letters, then digits and primes."""
     return _NAME.fullmatch(token) is not None and token not in _RESERVED
+
+
+def is_identifier(token: str) -> bool:
+    """Tell whether `token` is a plain word that is not a keyword of terms."""
+    return _WORD.fullmatch(token) is not None and token not in _RESERVED and token not in _TERM_KEYWORDS
 
 
 class TokenReader:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from generator.environments.declarations import Declaration
-from generator.environments.elaboration import ElaborationProblem, Elaborator, Typed, add_hypotheses
+from generator.environments.elaboration import Elaborator, Typed, add_hypotheses
 from generator.environments.formulas import (
     FALSE,
     TRUE,
@@ -29,6 +29,7 @@ from generator.environments.goals import PROP, Goal, Hypothesis, extend_tag
 from generator.environments.patterns import read_pattern, split_hypothesis
 from generator.environments.syntax import SyntaxProblem, TokenReader
 from generator.environments.terms import Name, Term, contains_hole, read_term
+from generator.environments.unification import ElaborationProblem
 
 FindConstant: TypeAlias = Callable[[str], Declaration | None]
 Problem = (ElaborationProblem, SyntaxProblem)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from generator.environments.syntax import SyntaxProblem, TokenReader, is_name
+from generator.environments.syntax import SyntaxProblem, TokenReader, is_identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,9 @@ def parse_term(text: str) -> Term:
 def read_term(reader: TokenReader) -> Term:
     """Read a `fun` or an application."""
     if reader.take("fun"):
-        names = [reader.next()]
-        while reader.peek() != "=>":
-            names.append(reader.next())
-        reader.expect("=>")
+        names = [_read_binder(reader)]
+        while not reader.take("=>"):
+            names.append(_read_binder(reader))
         return Lambda(tuple(names), read_term(reader))
     function = _read_argument(reader)
     if function is None:
@@ -84,6 +83,10 @@ def read_term(reader: TokenReader) -> Term:
     while (argument := _read_argument(reader)) is not None:
         arguments.append(argument)
     return Apply(function, tuple(arguments)) if arguments else function
+
+
+def _read_binder(reader: TokenReader) -> str:
+    return reader.next() if reader.peek() == "_" else reader.read_name()
 
 
 def _read_argument(reader: TokenReader) -> Term | None:
@@ -109,8 +112,7 @@ def _read_argument(reader: TokenReader) -> Term | None:
 
 
 def _is_identifier(token: str) -> bool:
-    first, _, rest = token.partition(".")
-    return is_name(first) or (first in ("True", "False") and rest != "")
+    return is_identifier(token.split(".")[0]) or token in ("True.intro", "False.elim")
 
 
 def _read_anonymous(reader: TokenReader) -> Anonymous:

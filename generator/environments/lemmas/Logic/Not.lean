@@ -1,6 +1,9 @@
 import Logic.Prelude
 
-/-! Negation, which is implication of `False`. -/
+/-!
+Negation, which is implication of `False`.
+What Lean states for any `Sort` is stated for `Prop` here, in this file and the others.
+-/
 
 theorem not_false : ¬False := fun h => h
 

@@ -1,0 +1,166 @@
+"""LeanDojo Benchmark 4 from its published archive: downloaded, checked, unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from common import DataError
+
+# Zenodo record 12740403 (2024-07), made from mathlib4 29dcec07
+URL = "https://zenodo.org/records/12740403/files/leandojo_benchmark_4.tar.gz?download=1"
+MD5 = "25e1ee60cd8925b9d2e8673ddcc34b4c"
+ARCHIVE_NAME = "leandojo_benchmark_4.tar.gz"
+
+_BLOCK = 1 << 18  # bytes
+_TIMEOUT_S = 30
+_MAX_ATTEMPTS = 5
+
+
+def download_leandojo_benchmark_4(
+    output_dir: str | Path, *, url: str = URL, md5: str = MD5, progress: bool = True
+) -> None:
+    """Download the archive beside output_dir and unpack it, all of it or nothing.
+
+    A download that was cut off goes on where it stopped. An archive that is there already is used, so one
+    that was downloaded by hand is too.
+
+    Args:
+        output_dir: the folder to make, with random/ and novel_premises/ in it; it may exist if it is empty
+        url: where the archive is
+        md5: of the archive, hexadecimal
+        progress: show progress bars
+
+    Raises:
+        FileExistsError: if output_dir holds something
+        DataError: if the archive cannot be had, is not the published one, or cannot be unpacked
+    """
+    output_dir = Path(output_dir)
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise FileExistsError(f"{output_dir} exists and is not empty; remove it or choose another folder")
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    archive = output_dir.parent / ARCHIVE_NAME
+    if archive.exists():
+        if problem := _problem_with(archive, md5):
+            raise DataError(f"{archive} {problem}. Remove it and run again to download it")
+    else:
+        part = archive.with_name(f"{archive.name}.part")
+        by_hand = f"Run again to try again, or download {url} by hand (md5 {md5}), put it at {archive}, and run again"
+        _download(url, part, by_hand, progress)
+        if problem := _problem_with(part, md5):
+            part.unlink()  # nothing could be added to it that would make it right
+            raise DataError(f"what {url} gave {problem}, and was removed. {by_hand}")
+        part.rename(archive)
+    _unpack(archive, output_dir, progress)
+
+
+# ------------------------------------------------------------------------------------------------
+# Download
+
+
+def _download(url: str, part: Path, by_hand: str, progress: bool) -> None:
+    """Write what the address gives to `part`, going on behind what is there."""
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        size_before = part.stat().st_size if part.exists() else 0
+        try:
+            if _download_rest(url, part, progress):
+                return
+            problem = f"the connection ended after {part.stat().st_size:,} bytes"
+        except HTTPError as error:
+            raise DataError(f"{url} answers {error.code} {error.reason}. {by_hand}") from error
+        except (OSError, http.client.HTTPException) as error:
+            problem = str(getattr(error, "reason", error))
+        size = part.stat().st_size if part.exists() else 0
+        if size <= size_before or attempt == _MAX_ATTEMPTS:
+            raise DataError(f"{url} cannot be downloaded: {problem}. {by_hand}")
+
+
+def _download_rest(url: str, part: Path, progress: bool) -> bool:
+    """Append the missing part; return whether the file is complete then."""
+    size = part.stat().st_size if part.exists() else 0
+    request = Request(url, headers={"User-Agent": "nextstep", **({"Range": f"bytes={size}-"} if size else {})})
+    try:
+        response = urlopen(request, timeout=_TIMEOUT_S)
+    except HTTPError as error:
+        if error.code != 416 or not size:
+            raise
+        return True  # nothing is missing; if this is not the archive, its md5 tells
+    with response:
+        if response.headers.get_content_type() == "text/html":
+            raise DataError(f"{url} gives an HTML page, not an archive; open it in a browser to see what it says")
+        if response.status != http.client.PARTIAL_CONTENT:
+            size = 0  # the server starts from the beginning
+        length = response.headers.get("Content-Length")
+        total = None if length is None else size + int(length)
+        bar = tqdm(
+            initial=size, total=total, unit="B", unit_scale=True, desc=f"download {ARCHIVE_NAME}", disable=not progress
+        )
+        with bar, open(part, "ab" if size else "wb") as file:
+            while block := response.read(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+        return total is None or part.stat().st_size >= total
+
+
+def _problem_with(archive: Path, md5: str) -> str | None:
+    """Say what is wrong with an archive that is not the published one."""
+    with open(archive, "rb") as file:
+        start = file.read(64).lstrip()
+        file.seek(0)
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found == md5:
+        return None
+    return "is an HTML page, not the archive" if start.startswith(b"<") else f"has md5 {found}, not {md5}"
+
+
+# ------------------------------------------------------------------------------------------------
+# Unpack
+
+
+def _unpack(archive: Path, output_dir: Path, progress: bool) -> None:
+    unpacked = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}-", dir=output_dir.parent))
+    try:
+        _extract(archive, unpacked, progress)
+        splits = sorted(unpacked.glob("**/random/train.json"))
+        if len(splits) != 1:
+            raise DataError(f"{archive} holds {len(splits)} files random/train.json; one is expected")
+        root = splits[0].parent.parent
+        root.chmod(0o755)
+        if output_dir.exists():
+            output_dir.rmdir()
+        root.rename(output_dir)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path, progress: bool) -> None:
+    """Extract files and folders; an archive with anything else, or with paths that lead out, is refused."""
+    bar = tqdm(
+        total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpack {archive.name}", disable=not progress
+    )
+    try:
+        with open(archive, "rb") as file, bar, tarfile.open(fileobj=file, mode="r:gz") as tar:
+            for member in tar:
+                # no links are made, so that a resolved path cannot lead anywhere else later
+                target = (folder / member.name).resolve()
+                if not (member.isreg() or member.isdir()) or not target.is_relative_to(folder.resolve()):
+                    raise DataError(f"{archive} holds {member.name}, which is no plain file or folder inside it")
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                elif content := tar.extractfile(member):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with open(target, "wb") as copy:
+                        while block := content.read(_BLOCK):
+                            copy.write(block)
+                            bar.update(file.tell() - bar.n)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{archive} cannot be unpacked: {error}") from error

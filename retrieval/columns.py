@@ -1,0 +1,209 @@
+"""Premises in columns: all texts in one buffer each, positions in arrays, no object per premise.
+
+A quarter of a million premises held as objects take 0.3 GB and seconds to make; as columns they take the
+size of their text.
+
+Shape legend: N premises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from sys import intern
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common import DataError, Pos, Premise
+
+_FIELDS = itemgetter("full_name", "code", "start", "end", "kind")
+
+
+def position_key(pos: object) -> int:
+    """Return an integer that orders as positions do, of whatever `Pos.of` reads."""
+    line_nb, column_nb = Pos.of(pos)
+    return line_nb << 32 | column_nb
+
+
+@dataclass(frozen=True)
+class PremiseColumns:
+    """What N premises are, apart from the files they are in.
+
+    Attributes:
+        names: full names, one behind the other in UTF-8
+        name_bounds: where each ends in `names`, behind a 0, int64 (N + 1,)
+        codes: source texts, likewise
+        code_bounds: where each ends in `codes`, behind a 0, int64 (N + 1,)
+        starts: keys of the positions where they start, int64 (N,)
+        ends: keys of the positions where they end, int64 (N,)
+        kinds: what they are (LeanDojo's kind, such as "commanddeclaration")
+    """
+
+    names: bytes | bytearray
+    name_bounds: npt.NDArray[np.int64]
+    codes: bytes | bytearray
+    code_bounds: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    kinds: list[str]
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def name(self, number: int) -> str:
+        """Return the full name of one premise."""
+        return self.names[self.name_bounds[number] : self.name_bounds[number + 1]].decode()
+
+    def premise(self, number: int, path: str) -> Premise:
+        """Make the object of one premise, which is in the file at path."""
+        start, end = int(self.starts[number]), int(self.ends[number])
+        return Premise(
+            path=path,
+            full_name=self.name(number),
+            start=Pos(start >> 32, start & 0xFFFFFFFF),
+            end=Pos(end >> 32, end & 0xFFFFFFFF),
+            code=self.codes[self.code_bounds[number] : self.code_bounds[number + 1]].decode(),
+            kind=self.kinds[number],
+        )
+
+    def followed_by(self, more: PremiseColumns) -> PremiseColumns:
+        """Return these premises and, behind them, more."""
+        return PremiseColumns(
+            names=self.names + more.names,
+            name_bounds=np.concatenate([self.name_bounds, more.name_bounds[1:] + len(self.names)]),
+            codes=self.codes + more.codes,
+            code_bounds=np.concatenate([self.code_bounds, more.code_bounds[1:] + len(self.codes)]),
+            starts=np.concatenate([self.starts, more.starts]),
+            ends=np.concatenate([self.ends, more.ends]),
+            kinds=self.kinds + more.kinds,
+        )
+
+    def digest(self) -> bytes:
+        """Return a hash of names, texts and positions."""
+        digest = hashlib.sha256()
+        for text in (self.names, self.codes):
+            digest.update(text)
+        for numbers in (self.name_bounds, self.code_bounds, self.starts, self.ends):
+            digest.update(numbers.tobytes())
+        return digest.digest()
+
+
+class ColumnsReader:
+    """Collects the premises of one file of the corpus after the other, with ReProver's filters.
+
+    Each step works on all premises of a file at once: that is what keeps loading within twice the time of
+    `json.loads` (see tests/benchmarks/premise_retrieval.py).
+    """
+
+    def __init__(self) -> None:
+        self.num_dropped: Counter[str] = Counter()
+        self._names, self._codes = bytearray(), bytearray()
+        self._name_lengths, self._code_lengths = array("q"), array("q")
+        self._starts, self._ends = array("i"), array("i")  # line, column, line, ...
+        self._kinds: list[str] = []
+        self._sources: list[tuple[int, str]] = []  # first premise number of each file, and its place
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def append(self, premises: Sequence[Mapping[str, Any]], where: str) -> None:
+        """Add the premises of one file; `where` names it in error messages."""
+        self._sources.append((len(self), where))
+        if not premises:
+            return
+        try:
+            names, codes, starts, ends, kinds = zip(*map(_FIELDS, premises), strict=True)
+            encoded_names = [name.encode() for name in names]
+            joined_names = b"".join(encoded_names)
+            if "" in codes or b"user__.n" in joined_names or b"[" in joined_names:
+                raise ValueError("there may be premises to drop")
+            encoded_codes = [code.encode() for code in codes]
+            flat_starts, flat_ends = array("i", chain(*starts)), array("i", chain(*ends))
+            if not len(flat_starts) == len(flat_ends) == 2 * len(names):
+                raise ValueError("there may be positions of another form")
+            interned_kinds = [intern(kind) for kind in kinds]
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            self._append_one_by_one(premises, where)
+            return
+        self._names += joined_names
+        self._codes += b"".join(encoded_codes)
+        self._name_lengths.extend(map(len, encoded_names))
+        self._code_lengths.extend(map(len, encoded_codes))
+        self._starts += flat_starts
+        self._ends += flat_ends
+        self._kinds += interned_kinds
+
+    def _append_one_by_one(self, premises: Sequence[Mapping[str, Any]], where: str) -> None:
+        """Add premises of which some are to be dropped, or have a rare form or an error."""
+        for i, premise in enumerate(premises):
+            try:
+                name, code = premise["full_name"], premise["code"]
+                if reason := _reason_to_drop(name, code):
+                    self.num_dropped[reason] += 1
+                    continue
+                encoded_name, encoded_code = name.encode(), code.encode()
+                start, end = Pos.of(premise["start"]), Pos.of(premise["end"])
+                self._kinds.append(intern(premise.get("kind") or ""))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+                raise DataError(
+                    f"{where}: premise {i} of this file ({str(premise)[:100]}): {what}; a premise has texts "
+                    "full_name, code and kind, and positions start and end as [line, column]"
+                ) from error
+            self._names += encoded_name
+            self._codes += encoded_code
+            self._name_lengths.append(len(encoded_name))
+            self._code_lengths.append(len(encoded_code))
+            self._starts.extend(start)
+            self._ends.extend(end)
+
+    def columns(self) -> PremiseColumns:
+        """Return all that was added.
+
+        Raises:
+            DataError: if a premise has a line or column below 1, or ends before it starts
+        """
+        starts, ends = _keys(self._starts), _keys(self._ends)
+        columns = PremiseColumns(
+            names=self._names,
+            name_bounds=np.concatenate([[0], np.cumsum(self._name_lengths)], dtype=np.int64),
+            codes=self._codes,
+            code_bounds=np.concatenate([[0], np.cumsum(self._code_lengths)], dtype=np.int64),
+            starts=starts,
+            ends=ends,
+            kinds=self._kinds,
+        )
+        positions = np.concatenate([self._starts, self._ends]).reshape(2, -1, 2)
+        wrong = (positions < 1).any(axis=(0, 2)) | (ends < starts)
+        if wrong.any():
+            number = int(wrong.argmax())
+            where = next(where for first, where in reversed(self._sources) if first <= number)
+            (start, end) = positions[:, number].tolist()
+            raise DataError(
+                f"{where}: premise {columns.name(number)} stands from {start} to {end}; positions are "
+                "[line, column] counted from 1, and the end is not before the start"
+            )
+        return columns
+
+
+def _keys(flat_positions: array[int]) -> npt.NDArray[np.int64]:
+    positions = np.asarray(flat_positions, dtype=np.int64).reshape(-1, 2)
+    return positions[:, 0] << 32 | positions[:, 1]
+
+
+def _reason_to_drop(name: str | None, code: str) -> str | None:
+    """Say why ReProver leaves a premise out, or return None."""
+    if name is None:
+        return "without a name"
+    if "user__.n" in name or code == "":
+        return "ill-formed (no code, or user__.n in the name)"
+    if name.startswith("[") and name.endswith("]"):
+        return "mutual definitions"
+    return None

@@ -1,0 +1,329 @@
+"""How fast is a step of beam search? Ours against transformers.generate, and CTranslate2 where it is installed.
+
+    python tests/benchmarks/decoding.py                         # every case, float32, on the CPU
+    python tests/benchmarks/decoding.py --cases 512x32 --rounds 5 --device cuda --dtype bfloat16
+
+A model of ByT5-small's sizes with random weights searches a fixed number of steps, because EOS is made
+unlikely. Candidates of ours and of transformers are compared before anything is timed. Then the sides take
+turns; a figure is the best round of a side, which is what other load on the machine disturbs least, and the
+ratio of two sides is that of their best rounds. A step is the time of a long search less that of a one-step
+search, by the steps between. The limit is the decoder's arithmetic at the measured rate of a large product.
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+from transformers import T5Config, T5ForConditionalGeneration
+
+from generator.decoding import beam_search
+
+# name -> (bytes of each state, beams)
+CASES: dict[str, tuple[list[int], int]] = {
+    "2300x64": ([2300], 64),
+    "512x32": ([512], 32),
+    "512x8": ([512], 8),
+    "ragged8x16": ([900, 700, 512, 400, 300, 200, 150, 64], 16),
+}
+VOCABULARY, EOS = 384, 1
+
+
+def main() -> None:
+    """Runs the chosen cases and prints Markdown rows, then one JSON line."""
+    args = parse_arguments()
+    if args.peak_memory:
+        side, case = args.peak_memory
+        print(peak_memory_mb(side, case, args))
+        return
+    torch.set_num_threads(args.threads)
+    model = random_byt5_small().to(args.device, getattr(torch, args.dtype))
+    rate = matmul_rate(args)
+    translators = ct2_translators(model, args) if "ct2" in args.sides else {}
+    rows = [run_case(case, model, rate, translators, args) for case in args.cases]
+    report(rows, rate, args)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--sides", nargs="+", choices=["transformers", "ct2"], default=["transformers", "ct2"])
+    parser.add_argument("--steps", type=int, default=32, help="tokens of a long search")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory (one process a side)")
+    parser.add_argument("--peak-memory", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def random_byt5_small() -> T5ForConditionalGeneration:
+    """ByT5-small's sizes. Attention outweighs the last token, or hypotheses differ in order only and tie."""
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=VOCABULARY,
+        d_model=1472,
+        d_kv=64,
+        d_ff=3584,
+        num_layers=12,
+        num_decoder_layers=4,
+        num_heads=6,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+    )
+    model = T5ForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, 1472) * 0.05)
+        model.shared.weight.mul_(0.05)
+        model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.normal_(std=2.0)
+        make_end_unlikely(model)
+    return model
+
+
+def make_end_unlikely(model: T5ForConditionalGeneration) -> None:
+    """Keeps one feature of the decoder constant, and lets the head take EOS's logit from it alone."""
+    model.shared.weight[:, 0] = 0.3
+    for block in model.decoder.block:
+        attention, cross, feed_forward = block.layer
+        for layer in (attention.SelfAttention.o, cross.EncDecAttention.o, feed_forward.DenseReluDense.wo):
+            layer.weight[0] = 0.0
+    model.lm_head.weight[EOS] = 0.0
+    model.lm_head.weight[EOS, 0] = -1000.0
+
+
+def ragged_batch(lengths: list[int], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random states of the given numbers of tokens, padded on the right."""
+    generator = torch.Generator().manual_seed(1)
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).long()
+    ids = torch.randint(3, VOCABULARY, mask.shape, generator=generator) * mask
+    return ids.to(device), mask.to(device)
+
+
+def native(model: Any, batch: tuple[torch.Tensor, torch.Tensor], num_beams: int, steps: int) -> Any:
+    """Our beam search."""
+    return beam_search(model, *batch, num_beams=num_beams, num_return_sequences=num_beams, max_new_tokens=steps)
+
+
+def reference(model: Any, batch: tuple[torch.Tensor, torch.Tensor], num_beams: int, steps: int) -> Any:
+    """The same by transformers.generate."""
+    return model.generate(
+        input_ids=batch[0],
+        attention_mask=batch[1],
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
+        max_new_tokens=steps,
+        length_penalty=0.0,
+        early_stopping=False,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+
+
+def run_case(
+    case: str, model: Any, rate: float, translators: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any]:
+    """Checks and times the sides of a case."""
+    lengths, num_beams = CASES[case]
+    batch = ragged_batch(lengths, args.device)
+    sides: dict[str, Callable[[int], Any]] = {"native": lambda steps: native(model, batch, num_beams, steps)}
+    if "transformers" in args.sides:
+        sides["transformers"] = lambda steps: reference(model, batch, num_beams, steps)
+        check_equal(sides["native"](args.steps), sides["transformers"](args.steps), args)
+    for name, translator in translators.items():
+        sides[name] = lambda steps, run=translator: run(lengths, batch[0], num_beams, steps)
+        if name == "ct2 float32" and args.dtype == "float32":
+            check_best_scores(sides["native"](args.steps), sides[name](args.steps))
+    times = interleaved(sides, args)
+    row: dict[str, Any] = {
+        "case": case,
+        "floor_s": decoder_flops(lengths, num_beams, args.steps) / rate,
+        "step_s": {side: (best[1] - best[0]) / (args.steps - 1) for side, best in times.items()},
+        "call_s": {side: best[1] for side, best in times.items()},
+    }
+    if not args.no_memory:
+        row["peak_mb"] = {
+            side: measured_memory_mb(side, case, args) for side in ("native", "transformers") if side in sides
+        }
+    return row
+
+
+def interleaved(sides: dict[str, Callable[[int], Any]], args: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """For each side the best times of a one-step and of a full search, the sides taking turns."""
+    for run in sides.values():
+        run(2)
+    times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    for _ in range(args.rounds):
+        for side, run in sides.items():
+            times[side].append((seconds(run, 1, args.device), seconds(run, args.steps, args.device)))
+    return {side: (min(a for a, _ in rounds), min(b for _, b in rounds)) for side, rounds in times.items()}
+
+
+def seconds(function: Callable[[Any], Any], argument: Any, device: str) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    function(argument)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def check_equal(found: Any, expected: Any, args: argparse.Namespace) -> None:
+    """Scores agree to 1e-4 and sequences but for ties (float32); in bfloat16 only roughly."""
+    scores = expected.sequences_scores.view(found.log_probs.shape)
+    tolerance = 1e-4 if args.dtype == "float32" else 2.0
+    gap = float((found.log_probs - scores).abs().max())
+    assert gap < tolerance, f"scores differ by {gap}"
+    sequences = expected.sequences[:, 1:].view(found.sequences.shape)
+    same = (sequences == found.sequences).all(-1).float().mean()
+    assert args.dtype != "float32" or same > 0.9, f"only {same:.0%} of the sequences agree"
+    print(f"checked: {same:.1%} of the sequences agree, largest difference of scores {gap:.1e}", file=sys.stderr)
+
+
+def check_best_scores(found: Any, expected: Any) -> None:
+    """CTranslate2's best candidate of each state scores the same."""
+    best = torch.tensor([result.scores[0] for result in expected])
+    gap = float((found.log_probs[:, 0].cpu() - best).abs().max())
+    assert gap < 1e-2, f"the best scores of CTranslate2 differ by {gap}"
+
+
+def decoder_flops(lengths: list[int], num_beams: int, steps: int) -> float:
+    """Multiplications and additions of a step: weights, and attention at the mean output length."""
+    width, inner, hidden, layers = 1472, 384, 3584, 4
+    weights = layers * (6 * width * inner + 3 * width * hidden) + width * VOCABULARY
+    attention = layers * 2 * inner * (sum(lengths) / len(lengths) + steps / 2)
+    return 2.0 * len(lengths) * num_beams * (weights + attention)
+
+
+def matmul_rate(args: argparse.Namespace) -> float:
+    """FLOP/s of a large product in the model's type, the best of ten."""
+    size = 2048
+    left = torch.randn(size, size, device=args.device, dtype=getattr(torch, args.dtype))
+    best = min(seconds(left.matmul, left, args.device) for _ in range(10))
+    return 2.0 * size**3 / best
+
+
+def measured_memory_mb(side: str, case: str, args: argparse.Namespace) -> float:
+    """Peak memory of one search, above that of the loaded model, in a process of its own."""
+    command = [sys.executable, __file__, "--peak-memory", side, case, "--steps", str(args.steps)]
+    command += ["--device", args.device, "--dtype", args.dtype, "--threads", str(args.threads)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def peak_memory_mb(side: str, case: str, args: argparse.Namespace) -> float:
+    """See `measured_memory_mb`."""
+    torch.set_num_threads(args.threads)
+    model = random_byt5_small().to(args.device, getattr(torch, args.dtype))
+    lengths, num_beams = CASES[case]
+    batch = ragged_batch(lengths, args.device)
+    run = native if side == "native" else reference
+    if args.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(model, batch, num_beams, args.steps)
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    run(model, (batch[0][:, :8], batch[1][:, :8]), 2, 2)  # thread pools and library buffers
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(model, batch, num_beams, args.steps)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def ct2_translators(model: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """CTranslate2 in float32 and int8, or nothing where it is not installed."""
+    try:
+        import ctranslate2
+        from ctranslate2.converters.converter import Converter
+        from ctranslate2.converters.transformers import T5Loader
+    except ImportError:
+        print("ctranslate2 is not installed: left out", file=sys.stderr)
+        return {}
+
+    class FromMemory(Converter):
+        def _load(self) -> Any:
+            source = copy.deepcopy(model).float().cpu()  # int8 conversion rounds the weights in place
+            source.config.__dict__["tie_word_embeddings"] = False  # else the output is scaled, unlike ByT5's
+            spec = T5Loader().get_model_spec(source)
+            tokens = ["<pad>", "</s>", *(f"t{i}" for i in range(2, VOCABULARY))]
+            T5Loader().set_vocabulary(spec, tokens)
+            spec.config.bos_token = spec.config.decoder_start_token = "<pad>"
+            spec.config.eos_token, spec.config.unk_token = "</s>", "t2"
+            return spec
+
+    def translator(compute_type: str) -> Callable[..., Any]:
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            FromMemory().convert(folder, quantization=compute_type, force=True)
+            engine = ctranslate2.Translator(
+                folder, device=args.device, compute_type=compute_type, intra_threads=args.threads
+            )
+
+        def run(lengths: list[int], ids: torch.Tensor, num_beams: int, steps: int) -> Any:
+            source = [[f"t{i}" for i in row[:n]] for row, n in zip(ids.tolist(), lengths, strict=True)]
+            options = {"beam_size": num_beams, "num_hypotheses": num_beams, "length_penalty": 0}
+            options |= {"max_decoding_length": steps, "min_decoding_length": steps, "max_input_length": 0}
+            return engine.translate_batch(source, return_scores=True, **options)
+
+        return run
+
+    return {f"ct2 {compute_type}": translator(compute_type) for compute_type in ("float32", "int8")}
+
+
+def report(rows: list[dict[str, Any]], rate: float, args: argparse.Namespace) -> None:
+    """Prints the table, the circumstances and the JSON line."""
+    others = [side for side in rows[0]["step_s"] if side != "native"]
+    print(
+        "| bytes x beams | floor | native |",
+        *(f"{side} | ratio |" for side in others),
+        "call: native |",
+        *others[:1],
+        "| peak MB |",
+    )
+    print("|---" * (5 + 2 * len(others) + 1) + "|")
+    for row in rows:
+        step, call = row["step_s"], row["call_s"]
+        cells = [row["case"], milliseconds(row["floor_s"]), milliseconds(step["native"])]
+        for side in others:
+            cells += [milliseconds(step[side]), f"{step[side] / step['native']:.2f}x"]
+        cells += [f"{call['native']:.2f} s", *(f"{call[side]:.2f} s" for side in others[:1])]
+        cells += [" / ".join(f"{side} {size:.0f}" for side, size in row.get("peak_mb", {}).items())]
+        print("|", " | ".join(cells), "|")
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "processor": processor() if args.device == "cpu" else torch.cuda.get_device_name(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "matmul_gflops": round(rate / 1e9),
+        "command": " ".join(sys.argv),
+    }
+    print(json.dumps({"benchmark": "decoding", "rows": rows, **facts}))
+
+
+def milliseconds(value: float) -> str:
+    """For a table."""
+    return f"{value * 1e3:.1f} ms"
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

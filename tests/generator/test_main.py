@@ -1,0 +1,273 @@
+"""The command line: training, checkpoints, evaluation, prediction, and what it says of mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from common import DataError, NextstepError
+from generator.main import main
+from generator.prediction_writer import read_predictions
+from tests.fakes import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def config(data_path: Path, folder: Path, **trainer) -> dict:
+    return {
+        "seed_everything": 1,
+        "model": {"model_name": TINY, "lr": 1e-3, "warmup_steps": 2, "num_beams": 2, "log_text_every_n_steps": 2},
+        "data": {"data_path": str(data_path), "batch_size": 2, "max_inp_seq_len": 128, "max_oup_seq_len": 32},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "logger": {
+                "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                "init_args": {"save_dir": str(folder), "name": "run", "default_hp_metric": False},
+            },
+            **trainer,
+        },
+    }
+
+
+def run(subcommand: str, folder: Path, values: dict, *extra: str):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True))
+    return main([subcommand, "--config", str(path), *extra])
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A finished run: its folder of runs, its own folder, and its configuration."""
+    from tests.fakes import write_splits
+
+    folder = tmp_path_factory.mktemp("fitted")
+    values = config(write_splits(folder / "data"), folder)
+    run("fit", folder, values)
+    return folder, folder / "run" / "version_0", values
+
+
+# ------------------------------------------------------------------------------------------- what fit leaves
+
+
+def test_fit_leaves_metrics_checkpoints_and_configuration(fitted):
+    _, version, _ = fitted
+    metrics = json.loads((version / "metrics.json").read_text())
+    assert metrics["status"] == "finished" and metrics["num_steps"] == 8
+    assert {"loss_val", "top1_acc_val", "top2_acc_val"} <= set(metrics) and metrics["best"]["top1_acc_val"] >= 0
+    assert Path(metrics["best_checkpoint"]).is_file() and Path(metrics["last_checkpoint"]).is_file()
+    saved = str(version / "config.yaml")
+    again = main(["validate", "--config", saved, "--ckpt_path", metrics["last_checkpoint"]])
+    assert float(again.trainer.callback_metrics["loss_val"]) == pytest.approx(metrics["loss_val"])
+
+
+def test_tensorboard_shows_scalars_texts_and_hyperparameters(fitted):
+    _, version, _ = fitted
+    events = EventAccumulator(str(version)).Reload()
+    scalars = set(events.Tags()["scalars"])
+    expected = {"loss_train_step", "loss_train_epoch", "loss_val", "top1_acc_val", "top2_acc_val", "lr-AdamW"}
+    assert expected | {"grad_norm", "useful_bytes_per_s", "padding_share"} <= scalars
+    assert 0 <= events.Scalars("padding_share")[0].value < 1
+    texts = {tag.removesuffix("/text_summary"): tag for tag in events.Tags()["tensors"]}
+    assert {"config", "train_state", "train_tactic", "val_state/0", "val_tactic/0", "preds_val/0"} <= set(texts)
+    assert "d_model" in events.Tensors(texts["config"])[0].tensor_proto.string_val[0].decode()
+    beams = events.Tensors(texts["preds_val/0"])[0].tensor_proto.string_val[0].decode()
+    assert "| log-prob | tactic |" in beams
+    assert len(events.Tensors(texts["train_state"])) == 4, "every second of eight steps"
+    assert any("hparams" in str(path) for path in version.rglob("hparams.yaml"))
+
+
+def test_checkpoints_load_without_code_and_without_the_command_line(fitted):
+    metrics = json.loads((fitted[1] / "metrics.json").read_text())
+    checkpoint = torch.load(metrics["best_checkpoint"], weights_only=True)
+    assert "_instantiator" not in checkpoint["hyper_parameters"]
+    assert "num_beams" not in checkpoint["hyper_parameters"], "decoding settings are chosen at evaluation"
+
+
+# -------------------------------------------------------------------------------------- evaluation and prediction
+
+
+def best(fitted) -> str:
+    return json.loads((fitted[1] / "metrics.json").read_text())["best_checkpoint"]
+
+
+def test_decoding_settings_can_be_overridden_with_a_checkpoint(fitted):
+    folder, _, values = fitted
+    cli = run("validate", folder, values, "--ckpt_path", best(fitted), "--model.num_beams", "3")
+    assert cli.model.num_beams == 3 and "top3_acc_val" in cli.trainer.callback_metrics
+
+
+def test_the_architecture_comes_from_the_checkpoint(fitted):
+    folder, _, values = fitted
+    other = {**values, "model": {**values["model"], "model_name": {**TINY, "d_model": 16}}}
+    cli = run("test", folder, other, "--ckpt_path", best(fitted))
+    assert cli.model.generator.config.d_model == TINY["d_model"]
+    assert {"loss_test", "top1_acc_test", "top2_acc_test"} <= set(cli.trainer.callback_metrics)
+
+
+def test_predict_writes_every_example_once(fitted):
+    folder, _, values = fitted
+    cli = run("predict", folder, values, "--ckpt_path", best(fitted), "--data.predict_split", "val")
+    predictions = Path(cli.trainer.log_dir) / "predictions"
+    records = list(read_predictions(predictions))
+    assert sorted(r["full_name"] for r in records) == sorted(f"Lib.thm{i}" for i in range(8))
+    for record in records:
+        log_probs = [c["log_prob"] for c in record["candidates"]]
+        assert 0 < len(log_probs) <= 2 and log_probs == sorted(log_probs, reverse=True)
+    description = json.loads((predictions / "rank0.json").read_text())
+    assert description["finished"] and description["num_predictions"] == 8 and description["split"] == "val"
+
+
+def test_a_class_path_chooses_model_and_data(fitted):
+    folder, _, values = fitted
+    explicit = {
+        **values,
+        "model": {"class_path": "generator.model.RetrievalAugmentedGenerator", "init_args": values["model"]},
+        "data": {"class_path": "generator.datamodule.GeneratorDataModule", "init_args": values["data"]},
+    }
+    cli = run("validate", folder, explicit, "--ckpt_path", best(fitted))
+    assert cli.model.max_inp_seq_len == 128, "linked from the data"
+
+
+# --------------------------------------------------------------------------------------------- loggers, options
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        {"logger": False},
+        {"logger": {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "csv"}}},
+        {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False},
+        {"fast_dev_run": True},
+    ],
+    ids=["none", "csv", "bare", "fast_dev_run"],
+)
+def test_every_logger_and_none_will_do(eight_path, tmp_path, trainer, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"max_epochs": 1, "default_root_dir": str(tmp_path / "root"), **trainer}
+    run("fit", tmp_path, config(eight_path, tmp_path, **options))
+    if trainer.get("logger") is False:
+        run("fit", tmp_path, config(eight_path, tmp_path, **options))  # a second run finds the first one's files
+        assert json.loads((tmp_path / "root" / "metrics.json").read_text())["status"] == "finished"
+
+
+def test_the_optimizer_can_be_replaced_and_keeps_the_warm_up(eight_path, tmp_path):
+    values = config(eight_path, tmp_path, max_epochs=1)
+    values["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5}}
+    cli = run("fit", tmp_path, values)
+    assert isinstance(cli.trainer.optimizers[0], torch.optim.SGD)
+    events = EventAccumulator(cli.trainer.log_dir).Reload()
+    assert [e.value for e in events.Scalars("lr-SGD")] == [0, 0.25, 0.5, 0.5]
+
+
+# ------------------------------------------------------------------------------------------------------- resume
+
+
+def losses(folder: Path) -> dict[int, float]:
+    events = EventAccumulator(str(folder)).Reload()
+    return {e.step: e.value for e in events.Scalars("loss_train_step")}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resuming_in_the_middle_of_an_epoch_equals_never_stopping(eight_path, tmp_path, num_workers):
+    values = config(eight_path, tmp_path, max_epochs=3)
+    values["data"]["num_workers"] = num_workers
+    values["trainer"]["callbacks"] = [
+        {
+            "class_path": "pytorch_lightning.callbacks.ModelCheckpoint",
+            "init_args": {"every_n_train_steps": 1, "save_top_k": -1, "filename": "at-{step}"},
+        }
+    ]
+    whole = run("fit", tmp_path, values)
+    middle = Path(whole.trainer.log_dir) / "checkpoints" / "at-step=6.ckpt"  # four steps an epoch
+    resumed = run("fit", tmp_path, values, "--ckpt_path", str(middle))
+    expected = {step: loss for step, loss in losses(whole.trainer.log_dir).items() if step >= 6}
+    assert losses(resumed.trainer.log_dir) == expected and len(expected) == 6
+    for one, two in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert whole.trainer.callback_metrics["loss_val"] == resumed.trainer.callback_metrics["loss_val"]
+
+
+def test_ctrl_c_keeps_a_checkpoint_that_resumes(eight_path, tmp_path):
+    values = config(eight_path, tmp_path, max_epochs=10_000, enable_progress_bar=False)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "generator.main", "fit", "--config", str(tmp_path / "config.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    last = tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=120)[0].decode()
+    assert last.is_file(), output
+    assert "Traceback" not in output, output
+    metrics = json.loads((tmp_path / "run" / "version_0" / "metrics.json").read_text())
+    assert metrics["status"] == "interrupted"
+    num_epochs = torch.load(last, weights_only=True)["epoch"] + 2
+    values["trainer"]["max_epochs"] = num_epochs
+    cli = run("fit", tmp_path, values, "--ckpt_path", str(last))
+    assert cli.trainer.current_epoch == num_epochs
+
+
+# ------------------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "hint"),
+    [("model", "num_beam", "num_beams"), ("data", "batchsize", "batch_size"), ("trainer", "max_epoch", "max_epochs")],
+)
+def test_a_wrong_key_is_answered_with_the_nearest_right_one(eight_path, tmp_path, capsys, where, key, hint):
+    values = config(eight_path, tmp_path)
+    values[where][key] = 3
+    with pytest.raises(SystemExit):
+        run("fit", tmp_path, values)
+    message = capsys.readouterr().err
+    assert f"did you mean '{hint}'" in message.replace(f"{where}.", "") and key in message
+    assert "usage:" not in message
+
+
+def test_a_wrong_section_is_answered_with_the_nearest_right_one(eight_path, tmp_path, capsys):
+    values = config(eight_path, tmp_path)
+    values["trainr"] = {"max_epochs": 1}
+    with pytest.raises(SystemExit):
+        run("fit", tmp_path, values)
+    assert "did you mean 'trainer.max_epochs'" in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint_is_named(eight_path, tmp_path):
+    with pytest.raises(DataError, match=r"gone\.ckpt: there is no such file"):
+        run("validate", tmp_path, config(eight_path, tmp_path), "--ckpt_path", "gone.ckpt")
+
+
+def test_a_checkpoint_of_another_class_is_named(eight_path, tmp_path):
+    torch.save({"state_dict": {}, "generator": {"class": "generator.causal.CausalGenerator"}}, tmp_path / "other.ckpt")
+    with pytest.raises(DataError, match=r"CausalGenerator, not of generator\.model"):
+        run("validate", tmp_path, config(eight_path, tmp_path), "--ckpt_path", str(tmp_path / "other.ckpt"))
+
+
+def test_a_users_error_is_one_line_without_traceback(tmp_path):
+    values = config(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "generator.main", "fit", "--config", str(tmp_path / "config.yaml")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: data_path ") and "nowhere" in done.stderr
+
+
+def test_a_negative_size_names_its_option(eight_path, tmp_path):
+    values = config(eight_path, tmp_path)
+    values["data"]["batch_size"] = -1
+    with pytest.raises(NextstepError, match="batch_size is -1"):
+        run("fit", tmp_path, values)

@@ -1,0 +1,70 @@
+"""Every YAML parses and instantiates, alone and with every overlay."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+GENERATOR = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "generator").rglob("*.yaml"))]
+STRATEGIES = sorted((CONFIGS / "strategy").glob("*.yaml"))
+
+
+def cli(*paths: Path, args: tuple[str, ...] = ()):
+    """Parse and instantiate as the command line does, without running anything."""
+    from generator.main import GeneratorCLI, Parser, pl
+
+    options = [f"--config={path}" for path in paths]
+    return GeneratorCLI(
+        pl.LightningModule,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_class=Parser,
+        save_config_callback=None,
+        trainer_defaults={"callbacks": []},
+        load_from_checkpoint_support=False,
+        args=[*options, *args],
+        run=False,
+    )
+
+
+def test_there_are_configurations():
+    assert len(GENERATOR) >= 3 and len(STRATEGIES) >= 3
+
+
+@pytest.mark.parametrize("path", GENERATOR, ids=lambda p: p.stem)
+def test_configuration_instantiates(path, tmp_path, monkeypatch):
+    """Pretrained weights are replaced by a tiny architecture: there is no network here."""
+    from tests.fakes import TINY
+
+    monkeypatch.chdir(tmp_path)
+    model_name = yaml.safe_load(path.read_text())["model"]["model_name"]
+    values = yaml.safe_load(path.read_text())
+    values["model"]["model_name"] = TINY
+    values["trainer"].update(accelerator="cpu", precision="32-true")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    made = cli(tmp_path / "config.yaml")
+    assert made.model.max_inp_seq_len == made.datamodule.hparams.max_inp_seq_len == values["data"]["max_inp_seq_len"]
+    assert model_name == "google/byt5-small" or isinstance(model_name, dict)
+
+
+def test_the_quickstarts_own_architecture_builds():
+    from generator.architecture import build_seq2seq
+
+    model = build_seq2seq(yaml.safe_load((CONFIGS / "quickstart.yaml").read_text())["model"]["model_name"])
+    assert model.config.vocab_size == 384
+
+
+@pytest.mark.parametrize("overlay", STRATEGIES, ids=lambda p: p.stem)
+def test_overlays_parse_on_top_of_a_configuration(overlay, capsys):
+    from generator.main import main
+
+    base = CONFIGS / "generator" / "leandojo_random.yaml"
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", f"--config={base}", f"--config={overlay}", "--print_config"])
+    assert stopped.value.code in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["trainer"]["accelerator"] == "gpu" and printed["trainer"]["strategy"] != "auto"
+    assert printed["data"]["init_args"]["max_inp_seq_len"] == 2300, "an overlay changes only what it names"
