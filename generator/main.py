@@ -167,7 +167,7 @@ def main(args: ArgsType = None) -> GeneratorCLI:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, NextstepError):
             cause = cause.__cause__
-        if cause is None or cause is error:
+        if cause is None:
             raise
         raise cause from None
 

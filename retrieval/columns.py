@@ -13,7 +13,6 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from operator import itemgetter
 from sys import intern
 from typing import Any
@@ -106,7 +105,8 @@ class ColumnsReader:
         self.num_dropped: Counter[str] = Counter()
         self._names, self._codes = bytearray(), bytearray()
         self._name_lengths, self._code_lengths = array("q"), array("q")
-        self._starts, self._ends = array("i"), array("i")  # line, column, line, ...
+        # lines and columns of starts, lines and columns of ends
+        self._positions = (array("i"), array("i"), array("i"), array("i"))
         self._kinds: list[str] = []
         self._sources: list[tuple[int, str]] = []  # first premise number of each file, and its place
 
@@ -120,24 +120,24 @@ class ColumnsReader:
             return
         try:
             names, codes, starts, ends, kinds = zip(*map(_FIELDS, premises), strict=True)
-            encoded_names = [name.encode() for name in names]
+            encoded_names = list(map(str.encode, names))
             joined_names = b"".join(encoded_names)
             if "" in codes or b"user__.n" in joined_names or b"[" in joined_names:
                 raise ValueError("there may be premises to drop")
-            encoded_codes = [code.encode() for code in codes]
-            flat_starts, flat_ends = array("i", chain(*starts)), array("i", chain(*ends))
-            if not len(flat_starts) == len(flat_ends) == 2 * len(names):
+            encoded_codes = list(map(str.encode, codes))
+            positions = [array("i", numbers) for side in (starts, ends) for numbers in zip(*side, strict=True)]
+            if len(positions) != 4:
                 raise ValueError("there may be positions of another form")
-            interned_kinds = [intern(kind) for kind in kinds]
+            interned_kinds = list(map(intern, kinds))
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             self._append_one_by_one(premises, where)
             return
         self._names += joined_names
         self._codes += b"".join(encoded_codes)
-        self._name_lengths.extend(map(len, encoded_names))
-        self._code_lengths.extend(map(len, encoded_codes))
-        self._starts += flat_starts
-        self._ends += flat_ends
+        self._name_lengths.fromlist(list(map(len, encoded_names)))
+        self._code_lengths.fromlist(list(map(len, encoded_codes)))
+        for column, numbers in zip(self._positions, positions, strict=True):
+            column += numbers
         self._kinds += interned_kinds
 
     def _append_one_by_one(self, premises: Sequence[Mapping[str, Any]], where: str) -> None:
@@ -149,9 +149,9 @@ class ColumnsReader:
                     self.num_dropped[reason] += 1
                     continue
                 encoded_name, encoded_code = name.encode(), code.encode()
-                start, end = Pos.of(premise["start"]), Pos.of(premise["end"])
+                position = array("i", (*Pos.of(premise["start"]), *Pos.of(premise["end"])))
                 self._kinds.append(intern(premise.get("kind") or ""))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
                 what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
                 raise DataError(
                     f"{where}: premise {i} of this file ({str(premise)[:100]}): {what}; a premise has texts "
@@ -161,8 +161,8 @@ class ColumnsReader:
             self._codes += encoded_code
             self._name_lengths.append(len(encoded_name))
             self._code_lengths.append(len(encoded_code))
-            self._starts.extend(start)
-            self._ends.extend(end)
+            for column, number in zip(self._positions, position, strict=True):
+                column.append(number)
 
     def columns(self) -> PremiseColumns:
         """Return all that was added.
@@ -170,7 +170,8 @@ class ColumnsReader:
         Raises:
             DataError: if a premise has a line or column below 1, or ends before it starts
         """
-        starts, ends = _keys(self._starts), _keys(self._ends)
+        positions = np.array(self._positions, dtype=np.int64)  # (4, N)
+        starts, ends = positions[0] << 32 | positions[1], positions[2] << 32 | positions[3]
         columns = PremiseColumns(
             names=self._names,
             name_bounds=np.concatenate([[0], np.cumsum(self._name_lengths)], dtype=np.int64),
@@ -180,22 +181,16 @@ class ColumnsReader:
             ends=ends,
             kinds=self._kinds,
         )
-        positions = np.concatenate([self._starts, self._ends]).reshape(2, -1, 2)
-        wrong = (positions < 1).any(axis=(0, 2)) | (ends < starts)
+        wrong = (positions < 1).any(axis=0) | (ends < starts)
         if wrong.any():
             number = int(wrong.argmax())
             where = next(where for first, where in reversed(self._sources) if first <= number)
-            (start, end) = positions[:, number].tolist()
+            start, end = positions[:2, number].tolist(), positions[2:, number].tolist()
             raise DataError(
                 f"{where}: premise {columns.name(number)} stands from {start} to {end}; positions are "
                 "[line, column] counted from 1, and the end is not before the start"
             )
         return columns
-
-
-def _keys(flat_positions: array[int]) -> npt.NDArray[np.int64]:
-    positions = np.asarray(flat_positions, dtype=np.int64).reshape(-1, 2)
-    return positions[:, 0] << 32 | positions[:, 1]
 
 
 def _reason_to_drop(name: str | None, code: str) -> str | None:

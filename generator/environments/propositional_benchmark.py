@@ -32,7 +32,7 @@ from generator.environments.splits import split_by_novel_premises, split_randoml
 
 FORMAT_VERSION = 1
 MAX_STEPS = 8
-MAX_STATE_BYTES = 250
+MAX_STATE_BYTES = 200
 MIN_THEOREMS = 10
 
 _URL = "https://example.org/nextstep/propositional"

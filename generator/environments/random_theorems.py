@@ -27,7 +27,7 @@ from generator.environments.library import Library
 ATOM_NAMES = "pqrstuvw"
 """Names of the propositional variables, given in the order of their first occurrence."""
 
-MAX_SIZE = 26
+MAX_SIZE = 14
 """Largest statement, in atoms, constants and connectives."""
 
 _MAX_ATOMS = 5
@@ -100,8 +100,11 @@ class StatementSampler:
                 return self._maybe_revert(statement).canonical()
 
     def _is_interesting(self, statement: Statement) -> bool:
-        if statement.size() > MAX_SIZE or not 2 <= len(statement.variables()) <= _MAX_ATOMS:
-            return statement.size() <= MAX_SIZE and bool(statement.variables()) and self._rng.random() < 0.1
+        num_variables = len(statement.variables())
+        if statement.size() > MAX_SIZE or not 1 <= num_variables <= _MAX_ATOMS:
+            return False
+        if num_variables == 1 and self._rng.random() > 0.1:
+            return False
         if statement.target in statement.hypotheses:
             return False
         if not is_provable(statement.hypotheses, statement.target):
@@ -162,8 +165,10 @@ class StatementSampler:
         rng = self._rng
         num_atoms = rng.choice([2, 3, 3, 4])
         for _ in range(200):
-            hypotheses = tuple(self._formula(rng.choice([1, 1, 2]), num_atoms) for _ in range(rng.choice([1, 2, 2, 3])))
-            target = self._formula(rng.choice([0, 1, 1, 2]), num_atoms)
+            hypotheses = tuple(
+                self._formula(rng.choice([1, 1, 1, 2]), num_atoms) for _ in range(rng.choice([1, 1, 2, 2, 3]))
+            )
+            target = self._formula(rng.choice([0, 1, 1, 1, 2]), num_atoms)
             if target not in hypotheses and is_provable(hypotheses, target):
                 return Statement(hypotheses, target)
         return Statement((Atom("p"),), And(Atom("p"), TRUE))

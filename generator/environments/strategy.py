@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from generator.environments.formulas import FALSE, TRUE, And, Atom, Binary, Formula, Iff, Implies, Not, Or
+from generator.environments.formulas import FALSE, TRUE, And, Binary, Formula, Iff, Implies, Not, Or
 from generator.environments.goals import Goal
 from generator.environments.intuitionistic import is_provable, prove
 from generator.environments.lemma_use import LemmaIndex
 from generator.environments.terms import Apply, Name, print_term
 
-MAX_TERM_LENGTH = 40
+MAX_TERM_LENGTH = 24
 """Longest proof term that the strategy writes out, in characters; longer proofs go another way."""
 
 
@@ -75,10 +75,7 @@ def next_tactic(goal: Goal, lemmas: LemmaIndex) -> str | None:
 def _close_by_hypothesis(sequent: Sequent) -> str | None:
     if sequent.target == TRUE:
         return "trivial"
-    name = sequent.names.get(sequent.target)
-    if name is None:
-        return None
-    return f"exact {name}" if isinstance(sequent.target, Atom | Not) else "assumption"
+    return "assumption" if sequent.target in sequent.names else None
 
 
 def _close_by_contradiction(sequent: Sequent) -> str | None:
@@ -86,8 +83,6 @@ def _close_by_contradiction(sequent: Sequent) -> str | None:
         return "contradiction"
     for name, formula in sequent.hypotheses:
         if isinstance(formula, Not) and (other := sequent.names.get(formula.body)) is not None:
-            if sequent.target == FALSE:
-                return f"exact {name} {other}"
             return f"exact absurd {other} {name}" if isinstance(sequent.target, Binary) else "contradiction"
     return None
 
@@ -172,10 +167,11 @@ def _simplify_target(sequent: Sequent) -> str | None:
 
 
 def _introduce(sequent: Sequent) -> str | None:
+    """Introduce one hypothesis, or all at once where there are none yet."""
     count, target = 0, sequent.target
     while isinstance(target, Implies) and not isinstance(target.left, And | Or):
         count, target = count + 1, target.right
-    if count == 0 and isinstance(target, Not):
+    if isinstance(sequent.target, Not) or (count and sequent.hypotheses):
         count = 1
     return f"intro {' '.join(sequent.fresh(count))}" if count else None
 
@@ -240,13 +236,7 @@ def _forward(sequent: Sequent) -> str | None:
 
 def _split_target(sequent: Sequent) -> str | None:
     match sequent.target:
-        case And(left, right):
-            if left in sequent.names:
-                return f"refine ⟨{sequent.names[left]}, ?_⟩"
-            if right in sequent.names:
-                return f"refine ⟨?_, {sequent.names[right]}⟩"
-            return "constructor"
-        case Iff():
+        case And() | Iff():
             return "constructor"
     return None
 
@@ -315,13 +305,13 @@ def _write_term(sequent: Sequent) -> str | None:
 _RULES: list[Rule] = [
     _close_by_hypothesis,
     _close_by_contradiction,
-    _close_by_part,
-    _close_by_application,
-    _close_by_constructor,
     _close_by_lemma,
     _simplify_target,
     _introduce,
+    _close_by_part,
+    _close_by_application,
     _split_conjunction,
+    _close_by_constructor,
     _simplify_hypothesis,
     _forward,
     _split_target,

@@ -158,6 +158,7 @@ def run_case(
         row["peak_mb"] = {
             side: measured_memory_mb(side, case, args) for side in ("native", "transformers") if side in sides
         }
+    print(json.dumps(row), file=sys.stderr, flush=True)  # a long run that is cut short keeps what it has
     return row
 
 

@@ -69,6 +69,13 @@ def test_filters_of_reprover_count_what_they_drop(tmp_path: Path, caplog: pytest
     assert len(caplog.records) == 1 and "left out 5 of 10 premises" in caplog.text
 
 
+@pytest.mark.parametrize("dropped", [{"name": None}, {"name": "a.user__.n1"}, {"code": ""}, {"name": "[a, b]"}])
+def test_each_filter_works_alone(tmp_path: Path, dropped: dict[str, Any]) -> None:
+    corpus = _corpus(tmp_path, _file("A", [], _premise("first"), _premise(**dropped), _premise("last")))
+    assert [premise.full_name for premise in corpus] == ["first", "last"]
+    assert corpus.num_dropped.total() == 1
+
+
 def test_rare_forms_are_read(tmp_path: Path) -> None:
     without_kind = {key: value for key, value in _premise("a", "Pos(2, 1)", "Pos(3, 4)").items() if key != "kind"}
     corpus = _corpus(tmp_path, _file("A", [], without_kind, _premise("𝔸.«b c»", [4, 1], [4, 1], "⟨λ⟩")))
@@ -172,9 +179,11 @@ def test_a_chain_of_three_thousand_imports(tmp_path: Path) -> None:
 
 
 def test_a_users_file_is_added_behind_the_others(library: Corpus) -> None:
-    record = _file("Mine.lean", ["Or.lean"], _premise("mine", [1, 1], [1, 9]), _premise(None))
+    mine = _premise("mine", [1, 1], [1, 9], code="theorem mine : ⊤")
+    record = _file("Mine.lean", ["Or.lean"], mine, _premise(None))
     more = library.with_file(record)
-    assert (len(more), len(library), more[12].full_name) == (13, 12, "mine")
+    assert (len(more), len(library)) == (13, 12)
+    assert more[12] == Premise("Mine.lean", "mine", Pos(1, 1), Pos(1, 9), "theorem mine : ⊤", "theorem")
     assert list(more)[:12] == list(library)
     assert _accessible(more, "Mine.lean", [2, 1]) == [0, 1, 2, 3, 12]
     assert _accessible(more, "Top.lean", [9, 1]) == list(range(12))
@@ -216,6 +225,8 @@ def test_a_users_file_must_fit(library: Corpus) -> None:
         ([_file("A", [], _premise("q"), _premise("p", [1, 0], [1, 9]))], "jsonl:1: premise p stands from"),
         ([_file("A", [], _premise("p", [1], [1, 9]))], r"jsonl:1: premise 0 .*\[1\] is not a position"),
         ([_file("A", [], _premise("p", [1, 1.5], [2, 9]))], "jsonl:1: premise 0 .*1.5"),
+        ([_file("A", [], _premise("p", [1, 1], [1 << 31, 1]))], "jsonl:1: premise 0 .*int"),
+        ([_file("A", [], _premise("p", [1, 1, 1], [1, 1, 1]))], "jsonl:1: premise 0 .*not a position"),
         ([_file("A", [], _premise(5))], "jsonl:1: premise 0"),
         ([_file("A", [], _premise(code=None))], "jsonl:1: premise 0"),
         ([_file("A", [], _premise("p"), {"full_name": "p"})], "jsonl:1: premise 1 .*there is no 'code'"),

@@ -79,6 +79,14 @@ def test_of_equal_scores_the_first_premise_wins(rows: list[list[float]], data: s
     assert (values.diff(dim=1).nan_to_num() <= 0).all()
 
 
+def test_many_equal_scores_stay_in_order() -> None:
+    values, numbers = top_k(torch.zeros(2, 300), 150)
+    assert numbers.tolist() == [list(range(150))] * 2 and (values == 0).all()
+    mixed = torch.zeros(1, 300).index_fill(1, torch.arange(7, 300, 9), 1.0)
+    expected = [*range(7, 300, 9), *(i for i in range(300) if i % 9 != 7)]
+    assert top_k(mixed, 200)[1].tolist() == [expected[:200]]
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 5e-3), ("int8", 2e-2)])
 def test_narrow_storage_is_close(
     tmp_path: Path, library: Corpus, dtype: StorageDtype, tolerance: float, monkeypatch: pytest.MonkeyPatch

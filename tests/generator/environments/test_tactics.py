@@ -116,6 +116,7 @@ def test_exact_accepts(signature: str, term: str) -> None:
         ("(p : Prop) : p", "Or.elim"),
         ("(p : Prop) : p ∨ ¬p", "em p"),
         ("(p : Prop) (h : ¬¬p) : p", "not_not.mp h"),
+        ("(p q : Prop) (h : p) : p", "And.left (And.intro h Iff.rfl)"),  # of which proposition?
         ("(p : Prop) : p", "And"),
         ("(p : Prop) : p", ""),
         ("(p : Prop) : p", "sorry"),
@@ -123,6 +124,10 @@ def test_exact_accepts(signature: str, term: str) -> None:
 )
 def test_exact_refuses(signature: str, term: str) -> None:
     assert_refused(signature, f"exact {term}")
+
+
+def test_a_proposition_does_not_contain_itself() -> None:
+    assert "type mismatch" in assert_refused("(p : Prop) : False", "exact iff_not_self Iff.rfl").message
 
 
 def test_apply_keeps_the_tag_of_a_single_new_goal() -> None:
