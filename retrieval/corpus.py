@@ -245,8 +245,11 @@ def _explain_import(corpus_path: Path, path: str, imports: Iterable[str], import
     graph = {path: list(imports)}
     places = {}
     for where, record in _read_lines(corpus_path):
-        graph.setdefault(str(record["path"]), list(record["imports"]))
-        places[record["path"]] = where
+        try:
+            graph.setdefault(str(record["path"]), list(record["imports"]))
+            places[record["path"]] = where
+        except (KeyError, TypeError):
+            continue  # what is wrong with that line can be said once this one is right
     if imported not in graph:
         return f"{path} imports {imported}, which is no file of the corpus; add its line above this one"
     cycle = _way(graph, imported, path)

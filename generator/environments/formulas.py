@@ -4,7 +4,7 @@
 and `↔` infix 20 (it does not associate): Init/Prelude.lean and Init/Core.lean of Lean 4.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -212,3 +212,15 @@ def size(formula: Formula) -> int:
     if isinstance(formula, Binary):
         return 1 + size(formula.left) + size(formula.right)
     return 1 + size(formula.body) if isinstance(formula, Not) else 1
+
+
+def hypothesis_name(formula: Formula, taken: Container[str]) -> str:
+    """Return a free name that tells what a hypothesis says: hp for p, hnp for ¬p, hpq for p → q or p ∧ q.
+
+    It lists the variables as they come, four at most; a second hypothesis of the same name gets a number.
+    """
+    name = "h" + ("n" if isinstance(formula, Not) else "") + "".join(atoms(formula))[:4]
+    number, free = 1, name
+    while free in taken:
+        number, free = number + 1, f"{name}{number + 1}"
+    return free

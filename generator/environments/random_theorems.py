@@ -17,6 +17,7 @@ from generator.environments.formulas import (
     Not,
     Or,
     atoms,
+    hypothesis_name,
     size,
     substitute,
 )
@@ -66,10 +67,13 @@ class Statement:
         return sum(map(size, self.hypotheses)) + size(self.target)
 
     def signature(self) -> str:
-        """Print the statement as Lean's binders and type, hypotheses named h, h1, h2, ..."""
+        """Print the statement as Lean's binders and type, hypotheses named by what they say."""
         variables = self.variables()
         binders = [f"({' '.join(variables)} : Prop)"] if variables else []
-        binders += [f"(h{i or ''} : {formula})" for i, formula in enumerate(self.hypotheses)]
+        names: list[str] = []
+        for formula in self.hypotheses:
+            names.append(hypothesis_name(formula, names))
+        binders += [f"({name} : {formula})" for name, formula in zip(names, self.hypotheses, strict=True)]
         return f"{' '.join(binders)} : {self.target}".lstrip()
 
 

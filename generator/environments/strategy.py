@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from generator.environments.formulas import FALSE, TRUE, And, Binary, Formula, Iff, Implies, Not, Or
+from generator.environments.formulas import FALSE, TRUE, And, Binary, Formula, Iff, Implies, Not, Or, hypothesis_name
 from generator.environments.goals import Goal
 from generator.environments.intuitionistic import is_provable, prove
 from generator.environments.lemma_use import LemmaIndex
@@ -43,17 +43,14 @@ class Sequent:
         """Tell whether the hypotheses prove every one of `targets`."""
         return all(is_provable(self.names, target) for target in targets)
 
-    def fresh(self, count: int = 1) -> list[str]:
-        """Return the first names of h, h1, h2, ... that are free."""
-        taken = {name for name, _ in self.hypotheses}
-        free: list[str] = []
-        number = 0
-        while len(free) < count:
-            name = f"h{number or ''}"
-            number += 1
-            if name not in taken:
-                free.append(name)
-        return free
+    def fresh(self, *formulas: Formula, without: str = "") -> list[str]:
+        """Return free names for new hypotheses, which tell what they say; `without` is about to go."""
+        taken = {name for name, _ in self.hypotheses if name != without}
+        names: list[str] = []
+        for formula in formulas:
+            names.append(hypothesis_name(formula, taken))
+            taken.add(names[-1])
+        return names
 
 
 Rule: TypeAlias = Callable[[Sequent], str | None]
@@ -168,21 +165,25 @@ def _simplify_target(sequent: Sequent) -> str | None:
 
 def _introduce(sequent: Sequent) -> str | None:
     """Introduce one hypothesis, or all at once where there are none yet."""
-    count, target = 0, sequent.target
+    target = sequent.target
+    if isinstance(target, Not):
+        return f"intro {sequent.fresh(target.body)[0]}"
+    formulas: list[Formula] = []
     while isinstance(target, Implies) and not isinstance(target.left, And | Or):
-        count, target = count + 1, target.right
-    if isinstance(sequent.target, Not) or (count and sequent.hypotheses):
-        count = 1
-    return f"intro {' '.join(sequent.fresh(count))}" if count else None
+        formulas.append(target.left)
+        target = target.right
+    if sequent.hypotheses:
+        formulas = formulas[:1]
+    return f"intro {' '.join(sequent.fresh(*formulas))}" if formulas else None
 
 
 def _split_conjunction(sequent: Sequent) -> str | None:
     for name, formula in sequent.hypotheses:
         if isinstance(formula, And):
-            count, last = 1, formula.right
+            parts, last = [formula.left], formula.right
             while isinstance(last, And):
-                count, last = count + 1, last.right
-            return f"rcases {name} with ⟨{', '.join([name, *sequent.fresh(count)])}⟩"
+                parts, last = [*parts, last.left], last.right
+            return f"rcases {name} with ⟨{', '.join(sequent.fresh(*parts, last, without=name))}⟩"
     return None
 
 
@@ -196,29 +197,34 @@ def _simplify_hypothesis(sequent: Sequent) -> str | None:
 
 def _simplified(sequent: Sequent, name: str, formula: Formula) -> str | None:
     names = sequent.names
-    first, second = sequent.fresh(2)
     match formula:
         case Not(Or(left, right)) if Not(left) not in names or Not(right) not in names:
+            first, second = sequent.fresh(Not(left), Not(right))
             return f"rcases not_or.mp {name} with ⟨{first}, {second}⟩"
         case Not(And(left, right)):
             if left in names and Not(right) not in names:
-                return f"have {first} := not_and.mp {name} {names[left]}"
+                return _have(sequent, Not(right), f"not_and.mp {name} {names[left]}")
             if right in names and Not(left) not in names:
-                return f"have {first} := not_and'.mp {name} {names[right]}"
+                return _have(sequent, Not(left), f"not_and'.mp {name} {names[right]}")
         case Not(Not(Not(body))) if Not(body) not in names:
-            return f"have {first} := not_not_not.mp {name}"
+            return _have(sequent, Not(body), f"not_not_not.mp {name}")
         case Not(Implies(_, right)) if Not(right) not in names:
-            return f"have {first} := not_of_not_imp {name}"
+            return _have(sequent, Not(right), f"not_of_not_imp {name}")
         case Implies(Or(left, right), end) if Implies(left, end) not in names or Implies(right, end) not in names:
+            first, second = sequent.fresh(Implies(left, end), Implies(right, end))
             return f"rcases or_imp.mp {name} with ⟨{first}, {second}⟩"
         case Implies(And(left, right), end) if Implies(left, Implies(right, end)) not in names:
-            return f"have {first} := and_imp.mp {name}"
+            return _have(sequent, Implies(left, Implies(right, end)), f"and_imp.mp {name}")
         case Or(left, right):
             if Not(left) in names and right not in names:
-                return f"have {first} := Or.resolve_left {name} {names[Not(left)]}"
+                return _have(sequent, right, f"Or.resolve_left {name} {names[Not(left)]}")
             if Not(right) in names and left not in names:
-                return f"have {first} := Or.resolve_right {name} {names[Not(right)]}"
+                return _have(sequent, left, f"Or.resolve_right {name} {names[Not(right)]}")
     return None
+
+
+def _have(sequent: Sequent, formula: Formula, term: str) -> str:
+    return f"have {sequent.fresh(formula)[0]} := {term}"
 
 
 def _forward(sequent: Sequent) -> str | None:
@@ -226,11 +232,11 @@ def _forward(sequent: Sequent) -> str | None:
     for name, formula in sequent.hypotheses:
         for function, condition, result in _applications(name, formula):
             if condition in names and result not in names:
-                return f"have {sequent.fresh()[0]} := {function} {names[condition]}"
+                return _have(sequent, result, f"{function} {names[condition]}")
     for name, formula in sequent.hypotheses:
         match formula:
             case Implies(left, right) if Not(right) in names and Not(left) not in names:
-                return f"have {sequent.fresh()[0]} := mt {name} {names[Not(right)]}"
+                return _have(sequent, Not(left), f"mt {name} {names[Not(right)]}")
     return None
 
 
@@ -244,10 +250,12 @@ def _split_target(sequent: Sequent) -> str | None:
 def _split_disjunction(sequent: Sequent) -> str | None:
     for name, formula in sequent.hypotheses:
         if isinstance(formula, Or):
-            count, last = 2, formula.right
+            parts, last = [formula.left], formula.right
             while isinstance(last, Or):
-                count, last = count + 1, last.right
-            return f"rcases {name} with {' | '.join([name] * count)}"
+                parts, last = [*parts, last.left], last.right
+            # each case has a context of its own
+            names = [sequent.fresh(part, without=name)[0] for part in (*parts, last)]
+            return f"rcases {name} with {' | '.join(names)}"
     return None
 
 
@@ -292,7 +300,7 @@ def _use_implication(sequent: Sequent) -> str | None:
             assert argument is not None
             text = print_term(Apply(Name(function), (argument,)))
             if len(text) <= MAX_TERM_LENGTH:
-                return f"have {sequent.fresh()[0]} : {result} := {text}"
+                return f"have {sequent.fresh(result)[0]} : {result} := {text}"
     return None
 
 

@@ -8,7 +8,7 @@ _TOKEN = re.compile(
     r"|=>|:=|[()⟨⟩,|:∧∨→¬↔])"
 )
 # Short names only: every longer word may be a keyword of Lean or of a library that is imported.
-_NAME = re.compile(r"[A-Za-z_α-κμ-ω]{1,3}[0-9₀-₉']*|left|right|self")
+_NAME = re.compile(r"(?:[A-Za-z_α-κμ-ω]{1,3}|hn?[p-w]{1,4})[0-9₀-₉']*|left|right|self")
 _RESERVED = frozenset("_ __ ___ fun by at if let do in for try rec end mut rfl def as via to is".split())
 _WORD = re.compile(_PLAIN_NAME)
 _TERM_KEYWORDS = frozenset(
@@ -21,7 +21,9 @@ class SyntaxProblem(Exception):
 
 
 def is_name(token: str) -> bool:
-    """Tell whether `token` can name a variable or a hypothesis: at most three letters, then digits and primes."""
+    """Tell whether `token` can name a variable or a hypothesis: at most three letters, or h and the letters of the
+    variables it speaks of (`hpq`), then digits and primes.
+    """
     return _NAME.fullmatch(token) is not None and token not in _RESERVED
 
 

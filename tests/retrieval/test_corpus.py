@@ -210,6 +210,7 @@ def test_a_users_file_must_fit(library: Corpus) -> None:
     [
         ([_file("A", ["B"])], "jsonl:1: A imports B, which is no file of the corpus"),
         ([_file("A", ["B"]), _file("B", [])], "jsonl:1: A imports B, which stands below, at .*jsonl:2; order"),
+        ([_file("A", ["B"]), {"path": "B"}, []], "jsonl:1: A imports B, which is no file of the corpus"),
         ([_file("A", ["A"])], "jsonl:1: the imports form a cycle: A imports A$"),
         (
             [_file("Z", []), _file("A", ["C"]), _file("B", ["Z", "A"]), _file("C", ["B"])],
