@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info
 
 from common import NextstepError, constant_with_warmup
 from generator.checkpoint import check_generator, read_checkpoint
@@ -115,7 +115,6 @@ class GeneratorCLI(LightningCLI):
             model = {"class_path": config.model.class_path, "init_args": {"model_name": saved}}
             self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
-    @rank_zero_only
     def after_fit(self) -> None:
         """Say what came out of the run."""
         if not self.trainer.interrupted:

@@ -52,7 +52,10 @@ def beam_table(candidates: Sequence[Candidate], tactic: str) -> str:
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
-    """Return the folder of this run: the logger's, or the default root without one."""
+    """Return the folder of this run: the logger's, or the default root without one.
+
+    All ranks have to ask at the same point, since rank 0 tells the others.
+    """
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
@@ -111,7 +114,7 @@ class GradientNorm(pl.Callback):
 class RunSummary(pl.Callback):
     """Writes metrics.json into the run folder, and the best metrics beside the hyper-parameters.
 
-    Keys: the metrics of the last validation by their names; `best`, those of the best validation by the
+    Keys after `fit`: the metrics of the last validation by their names; `best`, those of the best validation by the
     checkpoint's monitor; `best_checkpoint`, `last_checkpoint`, `num_steps`, `num_epochs`, `seconds`, `status`.
     """
 
@@ -119,6 +122,11 @@ class RunSummary(pl.Callback):
         self._since = time.perf_counter()
         self._best: dict[str, float] = {}
         self._score = math.nan
+        self._folder = Path()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Learn the folder while all ranks are here."""
+        self._folder = run_folder(trainer)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -134,6 +142,8 @@ class RunSummary(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the metrics if they are the best so far, and write them: a crash leaves the file."""
+        if trainer.state.fn == "validate":
+            self._write_evaluation(trainer)
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         metrics, checkpoint = evaluation_metrics(trainer), _monitoring_checkpoint(trainer)
@@ -156,6 +166,15 @@ class RunSummary(pl.Callback):
         if trainer.state.fn == "fit":
             self._write(trainer, "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
 
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what `test` found; `validate` writes the same keys."""
+        self._write_evaluation(trainer)
+
+    @rank_zero_only
+    def _write_evaluation(self, trainer: pl.Trainer) -> None:
+        checkpoint = {"checkpoint": str(trainer.ckpt_path or "")}
+        write_json(self._folder / "metrics.json", {**evaluation_metrics(trainer), **checkpoint})
+
     @rank_zero_only
     def _write(self, trainer: pl.Trainer, status: str) -> None:
         summary = {
@@ -168,7 +187,7 @@ class RunSummary(pl.Callback):
             "seconds": round(time.perf_counter() - self._since, 1),
             "status": status,
         }
-        write_json(run_folder(trainer) / "metrics.json", summary)
+        write_json(self._folder / "metrics.json", summary)
 
 
 def write_json(path: Path, value: Any) -> None:

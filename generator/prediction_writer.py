@@ -28,10 +28,16 @@ class CandidateWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self._file: TextIO | None = None
         self._num_written = 0
+        self._path = Path()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Learn the folder while all ranks are here."""
+        super().setup(trainer, pl_module, stage)
+        self._path = run_folder(trainer) / "predictions" / f"rank{trainer.global_rank}.jsonl"
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open this rank's file; one from an earlier run in the same folder is never overwritten."""
-        path = self._path(trainer)
+        path = self._path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._num_written = 0
         try:
@@ -62,7 +68,7 @@ class CandidateWriter(BasePredictionWriter):
             self._file.flush()
         except OSError as error:
             raise DataError(
-                f"{self._path(trainer)}: {error.strerror} after {self._num_written} predictions, which are "
+                f"{self._path}: {error.strerror} after {self._num_written} predictions, which are "
                 "kept; make room and predict again"
             ) from error
         self._num_written += len(prediction)
@@ -84,9 +90,6 @@ class CandidateWriter(BasePredictionWriter):
             except OSError:  # a full disk, already reported
                 return
 
-    def _path(self, trainer: pl.Trainer) -> Path:
-        return run_folder(trainer) / "predictions" / f"rank{trainer.global_rank}.jsonl"
-
     def _describe(self, trainer: pl.Trainer, pl_module: pl.LightningModule, finished: bool) -> None:
         datamodule = getattr(trainer, "datamodule", None)
         options = getattr(datamodule, "hparams", {})
@@ -100,7 +103,7 @@ class CandidateWriter(BasePredictionWriter):
             "split": str(options.get("predict_split", "")),
             "decoding": getattr(pl_module, "decoding", {}),
         }
-        write_json(self._path(trainer).with_suffix(".json"), description)
+        write_json(self._path.with_suffix(".json"), description)
 
 
 def read_predictions(folder: str | Path) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,10 @@ _NUM_SUGGESTIONS = 4
 
 
 def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
-    """Print the validation metrics, paths, and suggestions of the best checkpoint for some states."""
+    """Print, on rank 0, the validation metrics, paths, and suggestions of the best checkpoint for some states."""
     folder = run_folder(trainer)
+    if not trainer.is_global_zero:
+        return
     checkpoint = best_checkpoint(trainer)
     metrics = evaluation_metrics(trainer)
     topk = {name: value for name, value in metrics.items() if name.startswith("top")}

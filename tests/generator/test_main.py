@@ -128,6 +128,36 @@ def test_predict_writes_every_example_once(fitted):
     assert description["finished"] and description["num_predictions"] == 8 and description["split"] == "val"
 
 
+def test_two_ranks_find_what_one_finds(fitted):
+    """Eight examples in batches of three: unequal batches, two processes over gloo."""
+    folder, _, values = fitted
+    ours = {**values, "data": {**values["data"], "eval_batch_size": 3, "predict_split": "val"}}
+    found = {}
+    for num_ranks in (1, 2):
+        for subcommand in ("validate", "predict"):
+            name = f"{subcommand}{num_ranks}"
+            trainer = {**ours["trainer"], "devices": num_ranks, "strategy": "ddp" if num_ranks > 1 else "auto"}
+            trainer["logger"] = {**trainer["logger"], "init_args": {"save_dir": str(folder), "name": name}}
+            (folder / "ranks.yaml").write_text(yaml.safe_dump({**ours, "trainer": trainer}, allow_unicode=True))
+            command = [sys.executable, "-m", "generator.main", subcommand, "--config", str(folder / "ranks.yaml")]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(
+                [*command, "--ckpt_path", best(fitted)], env=environment, capture_output=True, text=True, timeout=300
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            run_of = folder / name / "version_0"
+            if subcommand == "validate":
+                found[num_ranks, subcommand] = json.loads((run_of / "metrics.json").read_text())
+            else:
+                records = sorted(read_predictions(run_of / "predictions"), key=lambda r: r["full_name"])
+                assert len(list((run_of / "predictions").glob("*.jsonl"))) == num_ranks
+                found[num_ranks, subcommand] = [[c["tactic"] for c in r["candidates"]] for r in records]
+    one, two = found[1, "validate"], found[2, "validate"]
+    assert one.pop("checkpoint") == two.pop("checkpoint") == best(fitted)
+    assert two == pytest.approx(one, rel=1e-5) and "top2_acc_val" in one
+    assert found[1, "predict"] == found[2, "predict"] and len(found[1, "predict"]) == 8
+
+
 def test_a_class_path_chooses_model_and_data(fitted):
     folder, _, values = fitted
     explicit = {

@@ -8,7 +8,7 @@ import pytest
 from common import DataError
 from generator.prediction_writer import CandidateWriter, read_predictions
 
-MODULE = SimpleNamespace(decoding={"num_beams": 2})
+MODULE = SimpleNamespace(decoding={"num_beams": 2}, predict_step=None)
 
 
 def trainer(folder, rank=0, num_ranks=1):
@@ -28,6 +28,7 @@ def record(i):
 
 def write(folder, batches, rank=0, num_ranks=1, finish=True):
     writer, of_rank = CandidateWriter(), trainer(folder, rank, num_ranks)
+    writer.setup(of_rank, MODULE, "predict")
     writer.on_predict_start(of_rank, MODULE)
     for batch in batches:
         writer.write_on_batch_end(of_rank, MODULE, batch, None, None, 0, 0)
