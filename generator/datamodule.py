@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,25 +9,17 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from common import (
-    ConfigError,
-    DataError,
-    LengthGroupedBatchSampler,
-    ResumableDataLoader,
-    check_positive,
-    load_tokenizer,
-)
+from common import ConfigError, DataError, check_positive, load_tokenizer
 from generator.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample, check_probability
 from generator.download import download_leandojo_benchmark_4
 from generator.environments.propositional_benchmark import MIN_THEOREMS, build_propositional_benchmark
 from retrieval.corpus import Corpus
+from retrieval.loading import SPLITS, Split, check_choice, check_splits, make_loader, missing_splits, rank_of
 from retrieval.predictions import Predictions
 
 __all__ = ["GeneratorBatch", "GeneratorDataModule", "GeneratorDataset", "GeneratorExample"]
 
-Split = Literal["train", "val", "test"]
 KnownDataset = Literal["propositional", "leandojo_benchmark_4"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 _BENCHMARK_SPLITS = ("random", "novel_premises")
 _ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
     "fit": ("train", "val"),
@@ -51,6 +41,7 @@ class GeneratorDataModule(LightningDataModule):
         batch_size: int | None = None,
         eval_batch_size: int = 64,
         max_tokens_per_batch: int | None = None,
+        batches_per_pool: int = 200,
         max_inp_seq_len: int = 2300,
         max_oup_seq_len: int = 512,
         p_drop: float = 0.5,
@@ -72,6 +63,8 @@ class GeneratorDataModule(LightningDataModule):
             batch_size: examples in a training batch, at most; 8 if max_tokens_per_batch is not given either
             eval_batch_size: examples in a batch of validation, test and prediction, at most
             max_tokens_per_batch: padded source and target tokens (bytes for ByT5) in a training batch, at most
+            batches_per_pool: how many training batches are sorted by length together: fewer mix lengths more, so
+                that small batches teach more, and pad more
             max_inp_seq_len: tokens of an input, EOS included
             max_oup_seq_len: tokens of a target, EOS included; longer ones are left out of training
             p_drop: probability of leaving out each retrieved premise, in training
@@ -100,6 +93,7 @@ class GeneratorDataModule(LightningDataModule):
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             max_tokens_per_batch=max_tokens_per_batch,
+            batches_per_pool=batches_per_pool,
             max_inp_seq_len=max_inp_seq_len,
             max_oup_seq_len=max_oup_seq_len,
         )
@@ -108,8 +102,8 @@ class GeneratorDataModule(LightningDataModule):
             raise ConfigError(f"num_workers is {num_workers}; it must be at least 0")
         if num_theorems < MIN_THEOREMS:
             raise ConfigError(f"num_theorems is {num_theorems}; it must be at least {MIN_THEOREMS}")
-        _check_choice("dataset", dataset, (None, *get_args(KnownDataset)))
-        _check_choice("predict_split", predict_split, SPLITS)
+        check_choice("dataset", dataset, (None, *get_args(KnownDataset)))
+        check_choice("predict_split", predict_split, SPLITS)
         if (corpus_path is None) != (preds_path is None):
             raise ConfigError("corpus_path and preds_path belong together; give both or neither")
         self.data_path = Path(data_path)
@@ -131,7 +125,7 @@ class GeneratorDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Get the dataset if a split is missing; one process of each machine does it."""
         dataset = self.hparams["dataset"]
-        if dataset is None or not self._missing(SPLITS):
+        if dataset is None or not missing_splits(self.data_path, SPLITS):
             return
         if self.data_path.name not in _BENCHMARK_SPLITS:
             raise ConfigError(
@@ -149,7 +143,11 @@ class GeneratorDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read what a stage needs: "fit", "validate", "test" or "predict"; None needs all."""
         new = {role: self._split_of(role) for role in _ROLES[stage] if role not in self.datasets}
-        self._check_splits(list(new.values()))
+        check_splits(
+            self.data_path,
+            list(new.values()),
+            "or let dataset=propositional or dataset=leandojo_benchmark_4 make one",
+        )
         retrieved = self._load_retrieved() if new else {}
         for role, split in new.items():
             self.datasets[role] = self._read(split, is_train=role == "train", **retrieved)
@@ -164,7 +162,7 @@ class GeneratorDataModule(LightningDataModule):
             self.data_path / f"{split}.json",
             tokenizer=self.tokenizer,
             is_train=is_train,
-            progress=self._rank() == 0,
+            progress=rank_of(self.trainer) == 0,
             **{option: self.hparams[option] for option in options},
             **retrieved,
         )
@@ -179,23 +177,6 @@ class GeneratorDataModule(LightningDataModule):
             return {}
         corpus = Corpus(corpus_path)
         return {"corpus": corpus, "predictions": Predictions.load(preds_path, corpus)}
-
-    def _missing(self, splits: Sequence[str]) -> list[str]:
-        return [f"{split}.json" for split in splits if not (self.data_path / f"{split}.json").is_file()]
-
-    def _check_splits(self, splits: Sequence[str]) -> None:
-        if missing := self._missing(splits):
-            folder = self.data_path
-            found, advice = "there is no such folder", "Set data_path to a folder of train.json, val.json, test.json"
-            if folder.is_dir():
-                names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-                found = f"it holds {', '.join(names[:12]) or 'nothing'}{', ...' if len(names) > 12 else ''}"
-            if nested := sorted(str(path.parent) for path in folder.glob("*/train.json")):
-                advice = f"Set data_path to {' or '.join(nested)}"
-            raise DataError(
-                f"data_path {folder}: no {', '.join(missing)}; {found}. {advice}, or let "
-                "dataset=propositional or dataset=leandojo_benchmark_4 make one"
-            )
 
     # ----------------------------------------------------------------------------------------------
     # Loaders
@@ -217,36 +198,13 @@ class GeneratorDataModule(LightningDataModule):
         return self._loader("predict", self.eval_batch_size)
 
     def _loader(self, role: str, batch_size: int | None, max_tokens: int | None = None) -> DataLoader[Any]:
-        dataset, options = self.datasets[role], self._worker_options()
-        if getattr(self.trainer, "overfit_batches", 0):
-            # Lightning replaces every sampler but this one by a sampler of single examples
-            rows = batch_size or _DEFAULT_BATCH_SIZE
-            return DataLoader(dataset, batch_size=rows, collate_fn=dataset.collate, **options)
-        sampler = LengthGroupedBatchSampler(
-            dataset.source_lengths,
-            dataset.target_lengths,
+        return make_loader(
+            self.datasets[role],
+            self.trainer,
             batch_size=batch_size,
             max_tokens=max_tokens,
             shuffle=role == "train",
+            batches_per_pool=self.hparams["batches_per_pool"],
             seed=self.hparams["seed"],
-            num_replicas=1 if self.trainer is None else self.trainer.world_size,
-            rank=self._rank(),
+            num_workers=self.hparams["num_workers"],
         )
-        return ResumableDataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=dataset.collate, **options)
-
-    def _worker_options(self) -> dict[str, Any]:
-        """Forked workers share the data instead of copying it."""
-        num_workers = self.hparams["num_workers"]
-        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        options = {"num_workers": num_workers, "pin_memory": on_cuda, "persistent_workers": num_workers > 0}
-        if num_workers and sys.platform == "linux":
-            options["multiprocessing_context"] = "fork"
-        return options
-
-    def _rank(self) -> int:
-        return 0 if self.trainer is None else self.trainer.global_rank
-
-
-def _check_choice(name: str, value: object, accepted: tuple[object, ...]) -> None:
-    if value not in accepted:
-        raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(str, accepted))}")

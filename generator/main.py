@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-import warnings
-from collections.abc import Callable
-from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities import rank_zero_info
-
-from common import NextstepError, constant_with_warmup
-from generator.checkpoint import check_generator, read_checkpoint
-from generator.config_errors import explain
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
-from generator.monitoring import LAST, GradientNorm, RunSummary, ThroughputMonitor, as_code, log_text
 from generator.prediction_writer import CandidateWriter
 from generator.report import report_fit
+from retrieval.cli import BaseCLI, run, start
 
 _MODEL = f"{RetrievalAugmentedGenerator.__module__}.{RetrievalAugmentedGenerator.__qualname__}"
 _DATA = f"{GeneratorDataModule.__module__}.{GeneratorDataModule.__qualname__}"
-_CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
 
 
-class Parser(LightningArgumentParser):
-    """Says what is wrong, and the nearest right name, without a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Print the message and exit with status 2."""
-        choices = [getattr(action, "choices", None) for action in self._actions]  # a dict of parsers for subcommands
-        parsers = [self, *(parser for choice in choices if isinstance(choice, dict) for parser in choice.values())]
-        known = {action.dest for parser in parsers for action in getattr(parser, "_actions", [])}
-        sys.stderr.write(f"error: {explain(message, known)}\n")
-        sys.exit(2)
-
-
-class SaveConfig(SaveConfigCallback):
-    """Keeps the resolved configuration as config.yaml in the run folder and as text in the logger."""
-
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Log the configuration."""
-        log_text(pl_module, "config", as_code(self.parser.dump(self.config, skip_none=False)))
-
-
-class GeneratorCLI(LightningCLI):
+class GeneratorCLI(BaseCLI):
     """Model and data of any class, with the encoder-decoder on LeanDojo data as the defaults."""
+
+    checkpoint_key = "generator"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what model and data must agree on, and set the defaults of every run."""
@@ -71,60 +39,10 @@ class GeneratorCLI(LightningCLI):
             }
         )
 
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Leave out the callbacks that the chosen trainer refuses."""
-        trainer = {**self._get(self.config_init, "trainer", default={}), **kwargs}
-        switches = {
-            "logger": LearningRateMonitor,
-            "enable_progress_bar": ProgressBar,
-            "enable_checkpointing": Checkpoint,
-        }
-        refused = tuple(kind for option, kind in switches.items() if trainer.get(option) is False)
-        extra = [self._get(self.config_init, key) for key in self._parser(self.subcommand).callback_keys]
-        always = self.trainer_defaults["callbacks"]
-        self.trainer_defaults["callbacks"] = [c for c in always if not isinstance(c, refused)]
-        return self._instantiate_trainer(trainer, [c for c in extra if not isinstance(c, refused)])
-
-    @staticmethod
-    def configure_optimizers(lightning_module: Any, optimizer: Any, lr_scheduler: Any = None) -> Any:
-        """With `--optimizer` and no `--lr_scheduler`, keep the model's warm-up."""
-        if lr_scheduler is None and hasattr(lightning_module, "warmup_steps"):
-            return constant_with_warmup(optimizer, lightning_module.warmup_steps)
-        return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
-
-    def _parse_ckpt_path(self) -> None:
-        """Take the architecture from the checkpoint, and nothing else.
-
-        Lightning would let every saved hyper-parameter win over the command line in silence; here what
-        is written in the configuration holds, except the architecture, which the weights decide.
-        """
-        if not self.config.get("subcommand"):
-            return
-        config = self.config[self.config.subcommand]
-        path = config.get("ckpt_path")
-        if not path or str(path) in _CHECKPOINT_WORDS or str(path).startswith("registry"):
-            return
-        if Path(path).is_dir():  # a sharded checkpoint of FSDP or DeepSpeed
-            return
-        checkpoint = read_checkpoint(path)
-        expected = _class_of(config.model)
-        check_generator(checkpoint, expected, path)
-        saved = checkpoint.get("hyper_parameters", {}).get("model_name")
-        if saved is not None and saved != config.model.init_args.model_name:
-            rank_zero_info(f"model_name is taken from {path}: {saved}")
-            model = {"class_path": config.model.class_path, "init_args": {"model_name": saved}}
-            self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
-
     def after_fit(self) -> None:
         """Say what came out of the run."""
         if not self.trainer.interrupted:
             report_fit(self.trainer, self.model, self.datamodule)
-
-
-def _class_of(config: Any) -> type:
-    module, _, name = str(config.class_path).rpartition(".")
-    found: type = getattr(sys.modules[module], name)
-    return found
 
 
 def main(args: ArgsType = None) -> GeneratorCLI:
@@ -134,58 +52,8 @@ def main(args: ArgsType = None) -> GeneratorCLI:
         NextstepError: for what is wrong with the data or an option
         SystemExit: for a command line or YAML that does not parse
     """
-    _hush()
-    callbacks = [
-        TQDMProgressBar(refresh_rate=10),
-        LearningRateMonitor(logging_interval="step"),
-        ThroughputMonitor(),
-        GradientNorm(),
-        RunSummary(),
-        CandidateWriter(),
-        # last.ckpt, the point to resume from after a crash or Ctrl-C: at each validation, and every ten minutes
-        ModelCheckpoint(filename=LAST, enable_version_counter=False),
-        ModelCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),
-    ]
-    try:
-        return GeneratorCLI(
-            pl.LightningModule,
-            pl.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            parser_class=Parser,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": callbacks},
-            seed_everything_default=3407,
-            # checkpoints hold plain hyper-parameters, so that they load without this command line
-            load_from_checkpoint_support=False,
-            args=args,
-        )
-    except ValueError as error:
-        # jsonargparse wraps what a constructor raises into a list of types that did not fit
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, NextstepError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
-
-
-def _hush() -> None:
-    """Leave out what Lightning says about its own insides and about other products."""
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|skip_none|does not have many workers).*")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
-
-
-def run(command: Callable[[], Any] = main) -> None:
-    """Run a command, with a user's error as one line instead of a traceback."""
-    try:
-        command()
-    except NextstepError as error:
-        sys.exit(f"error: {error}")
+    return start(GeneratorCLI, [CandidateWriter()], args)
 
 
 if __name__ == "__main__":
-    run()
+    run(main)

@@ -29,7 +29,7 @@ from generator.checkpoint import check_generator, read_checkpoint
 from generator.datamodule import GeneratorBatch
 from generator.decoding import beam_search
 from generator.metrics import TopkAccuracy
-from generator.monitoring import as_code, beam_table, log_text
+from generator.monitoring import beam_table
 from generator.tactic_generator import (
     AsyncTacticGenerator,
     Candidate,
@@ -38,6 +38,8 @@ from generator.tactic_generator import (
     check_request,
     merge_candidates,
 )
+from retrieval.model import PremiseRetriever
+from retrieval.monitoring import as_code, log_text
 
 __all__ = ["AsyncTacticGenerator", "RetrievalAugmentedGenerator", "TacticGenerator", "TopkAccuracy"]
 
@@ -62,6 +64,10 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
         gradient_checkpointing: bool = False,
         compile: bool = False,
         log_text_every_n_steps: int = 500,
+        ret_ckpt_path: str | None = None,
+        corpus_path: str | None = None,
+        index_path: str | None = None,
+        eval_num_retrieved: int = 100,
     ) -> None:
         """Build the model.
 
@@ -77,6 +83,11 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
             compile: compile the training step with torch.compile
             log_text_every_n_steps: how often an input and its target are logged as text in training
+            ret_ckpt_path: retriever that `generate` asks for premises: a checkpoint, or an encoder's folder or
+                hub id; training and evaluation read predictions instead (see GeneratorDataModule)
+            corpus_path: corpus.jsonl that it retrieves from
+            index_path: folder of its embeddings, from `python -m retrieval.index`; without it they are made first
+            eval_num_retrieved: premises for each state
         """
         super().__init__()
         check_positive(
@@ -85,7 +96,10 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
             max_inp_seq_len=max_inp_seq_len,
             max_oup_seq_len=max_oup_seq_len,
             log_text_every_n_steps=log_text_every_n_steps,
+            eval_num_retrieved=eval_num_retrieved,
         )
+        if (ret_ckpt_path is None) != (corpus_path is None) or (index_path and not ret_ckpt_path):
+            raise ConfigError("ret_ckpt_path and corpus_path belong together, and index_path to both; give the others")
         if warmup_steps < 0:
             raise ConfigError(f"warmup_steps is {warmup_steps}; it must be at least 0")
         # decoding settings are no hyper-parameters: evaluation may choose others than training did
@@ -94,6 +108,9 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
         self.num_beams, self.length_penalty = num_beams, length_penalty
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
         self.log_text_every_n_steps = log_text_every_n_steps
+        self.ret_ckpt_path, self.corpus_path, self.index_path = ret_ckpt_path, corpus_path, index_path
+        self.eval_num_retrieved = eval_num_retrieved
+        self._retriever: list[PremiseRetriever] = []  # in a list: its weights are not this module's
 
         self.model_name = model_name
         self.tokenizer = load_tokenizer(model_name)
@@ -266,6 +283,17 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
 
     # ------------------------------------------------------------------------------------ inference
 
+    def initialize(self) -> None:
+        """Load the retriever, if there is one, and its index; else the first `generate` does."""
+        if self.ret_ckpt_path is None or self.corpus_path is None:
+            return
+        if not self._retriever:
+            retriever = PremiseRetriever.load(self.ret_ckpt_path, self.device)
+            retriever.load_corpus(self.corpus_path, self.index_path)
+            if retriever.index is None:
+                retriever.reindex_corpus()
+            self._retriever.append(retriever)
+
     def generate(
         self,
         state: str,
@@ -314,8 +342,19 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
         return results
 
     def _retrieve(self, contexts: Sequence[Context]) -> list[list[Premise]]:
-        """Premises for each context, best first."""
-        return [[] for _ in contexts]
+        """Premises for each context, best first; none without a retriever."""
+        self.initialize()
+        if not self._retriever:
+            return [[] for _ in contexts]
+        retriever = self._retriever[0].to(self.device)
+        premises, _ = retriever.batch_retrieve(
+            states=[context.state for context in contexts],
+            file_paths=[context.path for context in contexts],
+            theorem_full_names=[context.theorem_full_name for context in contexts],
+            theorem_positions=[context.theorem_pos for context in contexts],
+            k=self.eval_num_retrieved,
+        )
+        return premises
 
     def _decode(self, state_ids: Tensor, state_mask: Tensor, num_candidates: int) -> list[list[Candidate]]:
         """Beam search as validation, prediction and provers see it; at most num_candidates a state."""

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 
 from common import DataError
-from generator.monitoring import run_folder, write_json
+from retrieval.monitoring import run_folder, write_json
 
 FORMAT_VERSION = 1
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from common import ConfigError, NextstepError, Premise, check_positive, split_name
 from retrieval.corpus import Corpus
-from retrieval.index import top_k
+from retrieval.embedding_index import top_k
 from retrieval.predictions import PredictionWriter, RetrievalContext, hash_state
 from retrieval.traces import TracedTactic, TracedTactics
 

@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 
 from common import ConfigError, DataError, NextstepError
 from retrieval.corpus import Corpus
-from retrieval.index import top_k
+from retrieval.embedding_index import top_k
 from retrieval.metrics import RetrievalMetrics, pad_numbers
 from retrieval.positives import positive_premises
 from retrieval.predictions import Predictions, PredictionWriter

@@ -99,9 +99,10 @@ class RetrievalMetrics(Metric):
             positives: integer (B, P), -1 behind the last
         """
         recall, reciprocal_rank = score_contexts(self._widened(retrieved), positives)
-        self.recall_sum += recall.sum(dim=0)
-        self.reciprocal_rank_sum += reciprocal_rank.sum()
-        self.num_contexts += len(recall)
+        # not in place: after `trainer.validate` the sums are inference tensors, which fit may not change
+        self.recall_sum = self.recall_sum + recall.sum(dim=0)
+        self.reciprocal_rank_sum = self.reciprocal_rank_sum + reciprocal_rank.sum()
+        self.num_contexts = self.num_contexts + len(recall)
 
     def _widened(self, retrieved: Tensor) -> Tensor:
         lacking = self.num_retrieved - retrieved.shape[1]

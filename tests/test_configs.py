@@ -13,7 +13,10 @@ STRATEGIES = sorted((CONFIGS / "strategy").glob("*.yaml"))
 
 def cli(*paths: Path, args: tuple[str, ...] = ()):
     """Parse and instantiate as the command line does, without running anything."""
-    from generator.main import GeneratorCLI, Parser, pl
+    import pytorch_lightning as pl
+
+    from generator.main import GeneratorCLI
+    from retrieval.cli import Parser
 
     options = [f"--config={path}" for path in paths]
     return GeneratorCLI(

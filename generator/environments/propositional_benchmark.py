@@ -123,6 +123,9 @@ def _write(folder: Path, num_theorems: int, seed: int, progress: bool) -> None:
     _write_json(folder / "metadata.json", metadata)
 
 
+_MAX_REPEATED = 30  # statements in a row that are known already; then there are few new ones of this size
+
+
 def generate_problems(library: Library, num_theorems: int, seed: int, progress: bool = False) -> Iterator[Problem]:
     """Yield random theorems with proofs; no two are equal up to renaming, and none is a lemma."""
     rng = random.Random(f"{seed} theorems")
@@ -134,12 +137,17 @@ def generate_problems(library: Library, num_theorems: int, seed: int, progress: 
         for theorem in file.theorems
         if theorem.statement is not None
     }
-    num_found = 0
+    num_found = num_repeated = 0
     with tqdm(total=num_theorems, desc="Proving", unit="thm", mininterval=0.5, disable=not progress) as bar:
         while num_found < num_theorems:
             statement = sampler.sample()
             if statement.key() in seen:
+                num_repeated += 1
+                if num_repeated > _MAX_REPEATED:
+                    sampler.grow()
+                    num_repeated = 0
                 continue
+            num_repeated = 0
             seen.add(statement.key())
             signature = statement.signature()
             steps = write_script(environment.start_statement(signature), index, MAX_STEPS, MAX_STATE_BYTES)

@@ -28,10 +28,10 @@ from generator.environments.library import Library
 ATOM_NAMES = "pqrstuvw"
 """Names of the propositional variables, given in the order of their first occurrence."""
 
-MAX_SIZE = 14
-"""Largest statement, in atoms, constants and connectives."""
+START_SIZE = 9
+"""Largest statement, in atoms, constants and connectives, until almost all that small are found."""
 
-_MAX_ATOMS = 5
+_START_ATOMS, _MAX_ATOMS = 3, 5
 _LEMMA_SHARE = 0.55  # of the statements grow from a lemma; the rest is random
 
 
@@ -88,9 +88,15 @@ class StatementSampler:
     def __init__(self, library: Library, rng: random.Random) -> None:
         """Collect the lemmas."""
         self._rng = rng
+        self._max_size, self._max_atoms = START_SIZE, _START_ATOMS
         places = [library.find(name) for name in CLOSING_LEMMAS]
         self._lemmas = [place[1].statement for place in places if place is not None and place[1].statement]
         self._lemma_weights = [1 / (rank + 4) for rank in range(len(self._lemmas))]
+
+    def grow(self) -> None:
+        """Allow larger statements from now on."""
+        self._max_size += 1
+        self._max_atoms = min(self._max_atoms + 1, _MAX_ATOMS)
 
     def sample(self) -> Statement:
         """Return the next statement."""
@@ -105,7 +111,7 @@ class StatementSampler:
 
     def _is_interesting(self, statement: Statement) -> bool:
         num_variables = len(statement.variables())
-        if statement.size() > MAX_SIZE or not 1 <= num_variables <= _MAX_ATOMS:
+        if statement.size() > self._max_size or not 1 <= num_variables <= self._max_atoms:
             return False
         if num_variables == 1 and self._rng.random() > 0.1:
             return False
@@ -141,7 +147,7 @@ class StatementSampler:
     def _vary(self, statement: Statement) -> Statement:
         """Ask for a bit more or less than the lemma says."""
         rng = self._rng
-        new = Atom(ATOM_NAMES[min(len(statement.variables()), _MAX_ATOMS - 1)])
+        new = Atom(ATOM_NAMES[min(len(statement.variables()), self._max_atoms - 1)])
         kind = rng.random()
         if kind < 0.35:
             return statement

@@ -5,22 +5,25 @@
 
 A model of ByT5-small's sizes with random weights searches a fixed number of steps, because EOS is made
 unlikely. Candidates of ours and of transformers are compared before anything is timed. Then the sides take
-turns; a figure is the best round of a side, which is what other load on the machine disturbs least, and the
-ratio of two sides is that of their best rounds. A step is the time of a long search less that of a one-step
-search, by the steps between. The limit is the decoder's arithmetic at the measured rate of a large product.
+turns. The time of a step is the median interval between calls of the decoder, which other load on the machine
+disturbs least; CTranslate2, which cannot be watched, gets its best long search less its best one-step search, by
+the steps between. The limit is the decoder's arithmetic at the measured rate of a large product.
 """
 
 import argparse
+import contextlib
 import copy
 import datetime
+import itertools
 import json
 import platform
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +31,9 @@ import transformers
 from transformers import T5Config, T5ForConditionalGeneration
 
 from generator.decoding import beam_search
+from generator.t5_decoder import T5Decoder
+
+Side = Callable[[int], Any]
 
 # name -> (bytes of each state, beams)
 CASES: dict[str, tuple[list[int], int]] = {
@@ -139,38 +145,66 @@ def run_case(
     """Checks and times the sides of a case."""
     lengths, num_beams = CASES[case]
     batch = ragged_batch(lengths, args.device)
-    sides: dict[str, Callable[[int], Any]] = {"native": lambda steps: native(model, batch, num_beams, steps)}
+    watched: dict[str, Side] = {"native": lambda steps: native(model, batch, num_beams, steps)}
+    found = watched["native"](args.steps)
     if "transformers" in args.sides:
-        sides["transformers"] = lambda steps: reference(model, batch, num_beams, steps)
-        check_equal(sides["native"](args.steps), sides["transformers"](args.steps), args)
+        watched["transformers"] = lambda steps: reference(model, batch, num_beams, steps)
+        check_equal(found, watched["transformers"](args.steps), args)
+    closed: dict[str, Side] = {}
     for name, translator in translators.items():
-        sides[name] = lambda steps, run=translator: run(lengths, batch[0], num_beams, steps)
+        closed[name] = lambda steps, run=translator: run(lengths, batch[0], num_beams, steps)
         if name == "ct2 float32" and args.dtype == "float32":
-            check_best_scores(sides["native"](args.steps), sides[name](args.steps))
-    times = interleaved(sides, args)
+            check_best_scores(found, closed[name](args.steps))
+    step_s, call_s = take_turns(watched, closed, model, args)
     row: dict[str, Any] = {
         "case": case,
         "floor_s": decoder_flops(lengths, num_beams, args.steps) / rate,
-        "step_s": {side: (best[1] - best[0]) / (args.steps - 1) for side, best in times.items()},
-        "call_s": {side: best[1] for side, best in times.items()},
+        "step_s": step_s,
+        "call_s": call_s,
     }
     if not args.no_memory:
-        row["peak_mb"] = {
-            side: measured_memory_mb(side, case, args) for side in ("native", "transformers") if side in sides
-        }
+        row["peak_mb"] = {side: measured_memory_mb(side, case, args) for side in watched}
     print(json.dumps(row), file=sys.stderr, flush=True)  # a long run that is cut short keeps what it has
     return row
 
 
-def interleaved(sides: dict[str, Callable[[int], Any]], args: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    """For each side the best times of a one-step and of a full search, the sides taking turns."""
-    for run in sides.values():
-        run(2)
-    times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+def take_turns(
+    watched: dict[str, Side], closed: dict[str, Side], model: Any, args: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of a step and of a whole call (the best round) for each side, the sides taking turns."""
+    intervals: dict[str, list[float]] = {side: [] for side in watched}
+    calls: dict[str, list[float]] = {side: [] for side in [*watched, *closed]}
+    short: dict[str, list[float]] = {side: [] for side in closed}
     for _ in range(args.rounds):
-        for side, run in sides.items():
-            times[side].append((seconds(run, 1, args.device), seconds(run, args.steps, args.device)))
-    return {side: (min(a for a, _ in rounds), min(b for _, b in rounds)) for side, rounds in times.items()}
+        for side, run in watched.items():
+            with step_starts(model) as starts:
+                calls[side].append(seconds(run, args.steps, args.device))
+            intervals[side] += [after - before for before, after in itertools.pairwise(starts)]
+        for side, run in closed.items():
+            short[side].append(seconds(run, 1, args.device))
+            calls[side].append(seconds(run, args.steps, args.device))
+    step_s = {side: statistics.median(values) for side, values in intervals.items()}
+    step_s |= {side: (min(calls[side]) - min(short[side])) / (args.steps - 1) for side in closed}
+    return step_s, {side: min(values) for side, values in calls.items()}
+
+
+@contextlib.contextmanager
+def step_starts(model: Any) -> Iterator[list[float]]:
+    """Notes when the decoder is called, ours or the model's own."""
+    starts: list[float] = []
+    step = T5Decoder.step
+
+    def watched_step(self: T5Decoder, tokens: torch.Tensor) -> torch.Tensor:
+        starts.append(time.perf_counter())
+        return step(self, tokens)
+
+    hook = model.decoder.register_forward_pre_hook(lambda *_: starts.append(time.perf_counter()))
+    T5Decoder.step = watched_step  # type: ignore[method-assign]
+    try:
+        yield starts
+    finally:
+        T5Decoder.step = step  # type: ignore[method-assign]
+        hook.remove()
 
 
 def seconds(function: Callable[[Any], Any], argument: Any, device: str) -> float:
@@ -237,9 +271,16 @@ def peak_memory_mb(side: str, case: str, args: argparse.Namespace) -> float:
         run(model, batch, num_beams, args.steps)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     run(model, (batch[0][:, :8], batch[1][:, :8]), 2, 2)  # thread pools and library buffers
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
+    before = resident_mb("VmRSS")
     run(model, batch, num_beams, args.steps)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return resident_mb("VmHWM") - before
+
+
+def resident_mb(field: str) -> float:
+    """A figure of this process from Linux, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
 def ct2_translators(model: Any, args: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5EncoderModel, 
 from common import ConfigError, DataError
 from generator import t5_cache, t5_encoder
 from generator.decoding import beam_search, sample
-from generator.sampling import SamplingSettings, filtered, pick
+from generator.sampling import MAX_WRITING_SHARE, SamplingSettings, filtered, pick
 from generator.t5_decoder import T5Decoder
 
 VOCABULARY, EOS, LENGTHS = 24, 1, (11, 3, 1, 8, 11)
@@ -213,6 +213,20 @@ def test_a_batch_samples_what_its_states_would_alone(model, batch):
         torch.testing.assert_close(alone.log_probs[0], together.log_probs[state], atol=1e-4, rtol=1e-5)
     other = sample(model, *batch, **SAMPLES, generator=torch.Generator().manual_seed(6))
     assert not torch.equal(other.log_probs, together.log_probs)
+
+
+def test_samples_that_have_ended_are_not_fed_again(model, batch, monkeypatch):
+    fed = []
+    step = T5Decoder.step
+    monkeypatch.setattr(T5Decoder, "step", lambda self, tokens: (fed.append(tokens.shape[1]), step(self, tokens))[1])
+    found = sample(
+        model, *one_state(batch, 0), num_samples=20, max_new_tokens=40, generator=torch.Generator().manual_seed(0)
+    )
+    has_ended = (found.sequences[0] == EOS).long().cumsum(1) > 0
+    num_writing = (~has_ended).sum(0).tolist()[:-1]
+    assert len(set(num_writing)) > 2 and num_writing[-1] < 5
+    for rows, writing in zip(fed[1:], num_writing, strict=True):
+        assert MAX_WRITING_SHARE * rows < writing <= rows
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.5])

@@ -8,7 +8,7 @@ import pytest
 from common import DataError
 from generator.prediction_writer import CandidateWriter, read_predictions
 
-MODULE = SimpleNamespace(decoding={"num_beams": 2}, predict_step=None)
+MODULE = SimpleNamespace(decoding={"num_beams": 2}, predict_step=lambda batch, batch_idx: [])
 
 
 def trainer(folder, rank=0, num_ranks=1):

@@ -135,6 +135,12 @@ def test_family(family, feed_forward_proj, tie_word_embeddings):
     assert_parity(model, num_beams=6, num_return_sequences=6, max_new_tokens=10)
 
 
+def test_one_candidate_of_a_wide_search_for_long_outputs():
+    """Where scores can rise, transformers stops by the worst of `num_beams` hypotheses, not of those returned."""
+    model = random_model(seed=6, eos_bonus=1.0)
+    assert_parity(model, length_penalty=1.5, num_beams=6, num_return_sequences=1, max_new_tokens=16)
+
+
 def test_untied_head():
     model = random_model(eos_bonus=0.5)
     torch.manual_seed(1)

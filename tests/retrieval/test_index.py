@@ -10,7 +10,8 @@ from torch.nn.functional import normalize
 
 from common import ConfigError, DataError
 from retrieval.corpus import Corpus
-from retrieval.index import _ROWS_AT_A_TIME, EmbeddingIndex, StorageDtype, embed, top_k
+from retrieval.embedding_index import _ROWS_AT_A_TIME
+from retrieval.index import EmbeddingIndex, StorageDtype, embed, top_k
 
 D = 16
 

@@ -1,0 +1,182 @@
+"""RetrievalDataModule: files of LeanDojo Benchmark 4 (any release) to batches for a premise retriever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from common import ConfigError, DataError, check_positive, load_tokenizer
+from retrieval.corpus import Corpus
+from retrieval.dataset import RetrievalBatch, RetrievalDataset, RetrievalExample, check_negatives
+from retrieval.loading import SPLITS, Split, check_choice, check_splits, make_loader, rank_of
+from retrieval.positives import positive_premises
+from retrieval.traces import TracedTactics
+
+__all__ = ["RetrievalBatch", "RetrievalDataModule", "RetrievalDataset", "RetrievalExample"]
+
+_BUILD = "or make the built-in data: python -m generator.environments.propositional_benchmark --output_dir "
+
+
+class RetrievalDataModule(LightningDataModule):
+    """Batches of contexts of similar length from `<data_path>/{train,val,test}.json` and a corpus.
+
+    Attributes:
+        corpus: the premises, from `setup` on
+        datasets: by what they serve: train, val, test, and predict-train, predict-val, predict-test
+    """
+
+    corpus: Corpus
+
+    def __init__(
+        self,
+        data_path: str,
+        model_name: str | dict[str, Any],
+        corpus_path: str | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int = 64,
+        max_seq_len: int = 1024,
+        num_negatives: int = 3,
+        num_in_file_negatives: int = 1,
+        num_workers: int = 0,
+        predict_splits: list[Split] = list(SPLITS),  # noqa: B006 - never changed, and shown in --help
+        seed: int = 3407,
+    ) -> None:
+        """Check and keep the options; nothing is read before `setup`.
+
+        Args:
+            data_path: folder of train.json, val.json and test.json, such as data/leandojo_benchmark_4/random
+            model_name: whose tokenizer to use; see `common.load_tokenizer`
+            corpus_path: the premises; corpus.jsonl beside the folder data_path if not given
+            batch_size: examples in a training batch, at most
+            eval_batch_size: contexts in a batch of validation, test and prediction, at most
+            max_seq_len: tokens of a context or a premise, EOS included
+            num_negatives: premises for each training example that its context does not cite
+            num_in_file_negatives: how many of these, at most, are from the file of the premise to find
+            num_workers: processes that prepare batches of each split; 0 prepares them in this one
+            predict_splits: the splits that `predict` retrieves premises for
+            seed: of the order of examples and of negatives
+
+        Raises:
+            ConfigError: if an option has a value that cannot be used
+        """
+        super().__init__()
+        data_path = str(data_path)
+        corpus_path = None if corpus_path is None else str(corpus_path)
+        model_name = model_name if isinstance(model_name, dict) else str(model_name)
+        predict_splits = list(predict_splits)
+        # saved with checkpoints, which load with weights_only=True: plain values only
+        self.save_hyperparameters(logger=False)
+        check_positive(batch_size=batch_size, eval_batch_size=eval_batch_size, max_seq_len=max_seq_len)
+        if num_workers < 0:
+            raise ConfigError(f"num_workers is {num_workers}; it must be at least 0")
+        check_negatives(num_negatives, num_in_file_negatives)
+        if not predict_splits:
+            raise ConfigError(f"predict_splits is empty; name some of {', '.join(SPLITS)}")
+        for split in predict_splits:
+            check_choice("predict_splits", split, SPLITS)
+        self.data_path = Path(data_path)
+        self.corpus_path = Path(corpus_path) if corpus_path else self.data_path.parent / "corpus.jsonl"
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.predict_splits = predict_splits
+        self.datasets: dict[str, RetrievalDataset] = {}
+        self._tokenizer: Any = None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of model_name, loaded when first used."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.hparams["model_name"])
+        return self._tokenizer
+
+    # ----------------------------------------------------------------------------------------------
+    # Data
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what a stage needs: "fit", "validate", "test" or "predict"; None needs all."""
+        roles = [role for role in self._roles(stage) if role not in self.datasets]
+        splits = sorted({role.removeprefix("predict-") for role in roles}, key=SPLITS.index)
+        check_splits(self.data_path, splits, f"{_BUILD}{self.data_path.parent}")
+        if not hasattr(self, "corpus"):
+            self._load_corpus()
+        for split in splits:
+            self._read(split, [role for role in roles if role.removeprefix("predict-") == split])
+
+    def _roles(self, stage: str | None) -> Sequence[str]:
+        predicted = [f"predict-{split}" for split in self.predict_splits]
+        return {
+            "fit": ["train", "val"],
+            "validate": ["val"],
+            "test": ["test"],
+            "predict": predicted,
+            None: [*SPLITS, *predicted],
+        }[stage]
+
+    def _load_corpus(self) -> None:
+        if not self.corpus_path.is_file():
+            raise DataError(
+                f"corpus_path {self.corpus_path}: there is no such file. Give the corpus.jsonl of the premises, "
+                f"{_BUILD}{self.data_path.parent}"
+            )
+        self.corpus = Corpus(self.corpus_path)
+        rank_zero_info(f"{self.corpus_path}: {len(self.corpus):,} premises in {self.corpus.num_files:,} files")
+
+    def _read(self, split: str, roles: Sequence[str]) -> None:
+        traces = TracedTactics.load(self.data_path / f"{split}.json", progress=rank_of(self.trainer) == 0)
+        if strange := sorted({step.file_path for step in traces} - self.corpus.paths):
+            raise DataError(
+                f"{traces.path}: {len(strange)} of its source files, first {strange[0]}, are not in "
+                f"{self.corpus_path}, so what they import is not known; give the corpus that belongs to the data"
+            )
+        positives = positive_premises(traces, self.corpus)
+        for role in roles:
+            dataset = RetrievalDataset(
+                traces,
+                positives,
+                self.corpus,
+                tokenizer=self.tokenizer,
+                is_train=role == "train",
+                only_citing=not role.startswith("predict"),
+                **{
+                    option: self.hparams[option]
+                    for option in ("max_seq_len", "num_negatives", "num_in_file_negatives", "seed")
+                },
+            )
+            if not len(dataset):
+                raise DataError(f"{traces.summary()}; none of them cites a premise of {self.corpus_path}")
+            self.datasets[role] = dataset
+        num_citing = sum(map(bool, positives))
+        rank_zero_info(f"{traces.summary()}; {num_citing:,} steps cite {sum(map(len, positives)):,} premises")
+
+    # ----------------------------------------------------------------------------------------------
+    # Loaders
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in a new order, with new negatives, each epoch."""
+        return self._loader("train", self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The same batches each time, in one mixed order."""
+        return self._loader("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The same batches each time, in one mixed order."""
+        return self._loader("test", self.eval_batch_size)
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        """All contexts of each of predict_splits, in their order, citing or not."""
+        return [self._loader(f"predict-{split}", self.eval_batch_size) for split in self.predict_splits]
+
+    def _loader(self, role: str, batch_size: int) -> DataLoader[Any]:
+        return make_loader(
+            self.datasets[role],
+            self.trainer,
+            batch_size=batch_size,
+            shuffle=role == "train",
+            seed=self.hparams["seed"],
+            num_workers=self.hparams["num_workers"],
+        )

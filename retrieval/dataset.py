@@ -1,0 +1,208 @@
+"""Examples for a premise retriever: a context, and in training a premise that it cites and some that it does not.
+
+Shape legend: B batch, L padded length of contexts, M padded length of premises, P premises of the batch,
+Q positive premises of a context.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from common import ConfigError, ExampleKey, Pos
+from retrieval.corpus import Corpus
+from retrieval.encoder import context_text, premise_text, tokenize
+from retrieval.metrics import is_positive, pad_numbers
+from retrieval.prediction_files import hash_state
+from retrieval.traces import TracedTactics
+
+
+class RetrievalExample(TypedDict):
+    """A state to retrieve premises for, and where it comes from."""
+
+    state: str  # what the retriever reads of it
+    file_path: str
+    full_name: str  # of the theorem
+    start: Pos  # of the theorem
+    tactic_idx: int  # number of the step among the theorem's traced tactics
+    state_hash: str  # of the whole state, see `hash_state`
+    positives: list[int]  # numbers of all premises that the step cites
+    premises: list[int]  # in training: the one to find, and negatives behind it
+    index: int  # in the dataset
+
+
+class RetrievalBatch(TypedDict):
+    """Examples as tensors; premises are there in training only."""
+
+    state: list[str]
+    state_ids: torch.Tensor  # int64 (B, L)
+    state_mask: torch.Tensor  # int64 (B, L), 0 on padding
+    file_path: list[str]
+    full_name: list[str]
+    start: list[tuple[int, int]]  # line, column
+    tactic_idx: list[int]
+    state_hash: list[str]
+    index: list[int]
+    positives: torch.Tensor  # premise numbers, int64 (B, Q), -1 behind the last
+    premise_numbers: NotRequired[torch.Tensor]  # int64 (P,)
+    premise_ids: NotRequired[torch.Tensor]  # int64 (P, M)
+    premise_mask: NotRequired[torch.Tensor]  # int64 (P, M), 0 on padding
+    targets: NotRequired[torch.Tensor]  # which of the P is each context's own, int64 (B,)
+    labels: NotRequired[torch.Tensor]  # True where premise p is a positive one of context b, bool (B, P)
+
+
+class RetrievalDataset(Dataset[RetrievalExample]):
+    """The contexts of one split as examples; in training, one for each premise that a context cites.
+
+    `dataset[index]` is an example as it is in epoch 0, `dataset[epoch, index]` in another one, and a list
+    of either gives a list. An example depends on nothing but (seed, epoch, index).
+
+    Attributes:
+        traces: the steps of the split
+        positives: numbers of the premises that each step cites
+        source_lengths: bytes of each context and EOS, int64 (N,)
+    """
+
+    def __init__(
+        self,
+        traces: TracedTactics,
+        positives: Sequence[Sequence[int]],
+        corpus: Corpus,
+        *,
+        tokenizer: Any,
+        max_seq_len: int,
+        is_train: bool,
+        only_citing: bool,
+        num_negatives: int = 3,
+        num_in_file_negatives: int = 1,
+        seed: int = 3407,
+    ) -> None:
+        """Choose the examples of a split.
+
+        Args:
+            traces: its steps
+            positives: see `positive_premises`
+            corpus: what the numbers refer to
+            tokenizer: see `common.load_tokenizer`
+            max_seq_len: tokens of a context or premise, EOS included
+            is_train: one example for each premise that a context cites, with negatives
+            only_citing: leave out contexts that cite no premise, which no metric counts; training always does
+            num_negatives: premises for each example that its context does not cite
+            num_in_file_negatives: how many of these, at most, are from the file of the premise to find
+            seed: where negatives are drawn from
+
+        Raises:
+            ConfigError: if a number of negatives is out of range
+        """
+        check_negatives(num_negatives, num_in_file_negatives)
+        self.traces, self.positives, self.corpus = traces, positives, corpus
+        self.tokenizer, self.max_seq_len, self.is_train, self.seed = tokenizer, max_seq_len, is_train, seed
+        self.num_negatives, self.num_in_file_negatives = num_negatives, num_in_file_negatives
+        num_cited = np.array([len(numbers) for numbers in positives], dtype=np.int64)
+        steps = np.arange(len(traces))
+        if is_train:
+            self._steps = np.repeat(steps, num_cited)
+            self._targets = np.array([number for numbers in positives for number in numbers], dtype=np.int64)
+        else:
+            self._steps = steps[num_cited > 0] if only_citing else steps
+        self.source_lengths = np.minimum(traces.state_lengths[self._steps] + 1, max_seq_len)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @overload
+    def __getitem__(self, key: int | ExampleKey) -> RetrievalExample: ...
+    @overload
+    def __getitem__(self, key: list[int] | list[ExampleKey]) -> list[RetrievalExample]: ...
+    def __getitem__(
+        self, key: int | ExampleKey | list[int] | list[ExampleKey]
+    ) -> RetrievalExample | list[RetrievalExample]:
+        if isinstance(key, list):
+            return [self[k] for k in key]
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index = range(len(self))[operator.index(index)]
+        number = int(self._steps[index])
+        step, positives = self.traces[number], list(self.positives[number])
+        premises = []
+        if self.is_train:
+            target = int(self._targets[index])
+            accessible = self.corpus.accessible_mask(step.file_path, step.start).numpy()
+            rng = np.random.default_rng([self.seed, epoch, index])
+            premises = [target, *self._negatives(target, positives, accessible, rng)]
+        return RetrievalExample(
+            state=context_text(step.state, self.max_seq_len),
+            file_path=step.file_path,
+            full_name=step.full_name,
+            start=step.start,
+            tactic_idx=step.tactic_idx,
+            state_hash=hash_state(step.state),
+            positives=positives,
+            premises=premises,
+            index=index,
+        )
+
+    def _negatives(
+        self, target: int, positives: Sequence[int], accessible: npt.NDArray[np.bool_], rng: np.random.Generator
+    ) -> list[int]:
+        """Draw accessible premises that the context does not cite; fewer where there are fewer.
+
+        Some are from the file of the premise to find, which are the hardest to tell from it.
+
+        Source: LeanDojo (arXiv:2306.15626, section 5).
+        """
+        candidates = accessible.copy()
+        candidates[list(positives)] = False
+        file = self.corpus.numbers_in_file(self.corpus[target].path)
+        own = np.flatnonzero(candidates[file.start : file.stop]) + file.start
+        in_file = rng.choice(own, min(len(own), self.num_in_file_negatives), replace=False)
+        candidates[file.start : file.stop] = False
+        num_others = self.num_negatives - len(in_file)
+        others = np.flatnonzero(candidates)
+        if len(others) < num_others:  # a file near the root of all imports
+            others = np.concatenate([others, np.setdiff1d(own, in_file)])
+        outside = rng.choice(others, min(len(others), num_others), replace=False)
+        return [*in_file.tolist(), *outside.tolist()]
+
+    def collate(self, examples: Sequence[RetrievalExample]) -> RetrievalBatch:
+        """Pad examples to one batch; all premises of the batch stand in one tensor."""
+        states = [example["state"] for example in examples]
+        ids, mask = tokenize(self.tokenizer, states, self.max_seq_len)
+        batch = RetrievalBatch(
+            state=states,
+            state_ids=ids,
+            state_mask=mask,
+            file_path=[example["file_path"] for example in examples],
+            full_name=[example["full_name"] for example in examples],
+            start=[(example["start"].line_nb, example["start"].column_nb) for example in examples],
+            tactic_idx=[example["tactic_idx"] for example in examples],
+            state_hash=[example["state_hash"] for example in examples],
+            index=[example["index"] for example in examples],
+            positives=pad_numbers([example["positives"] for example in examples]),
+        )
+        if self.is_train:
+            self._add_premises(batch, [example["premises"] for example in examples])
+        return batch
+
+    def _add_premises(self, batch: RetrievalBatch, premises: Sequence[Sequence[int]]) -> None:
+        """Add premises and labels: those of the other examples are further negatives, unless cited too."""
+        numbers = torch.tensor([number for row in premises for number in row])
+        texts = [premise_text(self.corpus[number]) for number in numbers.tolist()]
+        batch["premise_numbers"] = numbers
+        batch["premise_ids"], batch["premise_mask"] = tokenize(self.tokenizer, texts, self.max_seq_len)
+        batch["targets"] = torch.tensor([0, *map(len, premises[:-1])]).cumsum(0)
+        batch["labels"] = is_positive(numbers[None], batch["positives"])
+
+
+def check_negatives(num_negatives: int, num_in_file_negatives: int) -> None:
+    """Raise ConfigError unless the second number is a part of the first."""
+    if not 0 <= num_in_file_negatives <= num_negatives:
+        raise ConfigError(
+            f"num_in_file_negatives is {num_in_file_negatives} and num_negatives {num_negatives}; the first is a "
+            "part of the second, and neither is below 0"
+        )

@@ -1,0 +1,88 @@
+"""What data modules of retrievers and generators share: their splits, and how batches are prepared."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from common import ConfigError, DataError, LengthGroupedBatchSampler, ResumableDataLoader
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def check_choice(name: str, value: object, accepted: Sequence[object]) -> None:
+    """Raise ConfigError unless an option has one of the accepted values."""
+    if value not in accepted:
+        raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(str, accepted))}")
+
+
+def missing_splits(folder: Path, splits: Sequence[str]) -> list[str]:
+    """Return the names of the files of splits that a folder lacks."""
+    return [f"{split}.json" for split in splits if not (folder / f"{split}.json").is_file()]
+
+
+def check_splits(folder: Path, splits: Sequence[str], alternative: str) -> None:
+    """Raise DataError, with what is there instead, unless the folder has the files of all splits.
+
+    Args:
+        folder: value of the option data_path
+        splits: such as ["train", "val"]
+        alternative: ends the advice "Set data_path to ..., "
+    """
+    if missing := missing_splits(folder, splits):
+        found, advice = "there is no such folder", "Set data_path to a folder of train.json, val.json, test.json"
+        if folder.is_dir():
+            names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+            found = f"it holds {', '.join(names[:12]) or 'nothing'}{', ...' if len(names) > 12 else ''}"
+        if nested := sorted(str(path.parent) for path in folder.glob("*/train.json")):
+            advice = f"Set data_path to {' or '.join(nested)}"
+        raise DataError(f"data_path {folder}: no {', '.join(missing)}; {found}. {advice}, {alternative}")
+
+
+def rank_of(trainer: pl.Trainer | None) -> int:
+    """Return the rank of this process, 0 without a trainer."""
+    return 0 if trainer is None else trainer.global_rank
+
+
+def make_loader(
+    dataset: Any, trainer: pl.Trainer | None, *, batch_size: int | None, num_workers: int, **sampling: Any
+) -> DataLoader[Any]:
+    """Return a loader of batches of similar length, shared out over the ranks, that resumes in mid-epoch.
+
+    Args:
+        dataset: a Dataset with `source_lengths`, `collate`, and perhaps `target_lengths`
+        trainer: whose ranks and device count
+        batch_size: examples a batch may hold
+        num_workers: processes that prepare batches
+        sampling: what else `LengthGroupedBatchSampler` takes
+    """
+    options = _worker_options(num_workers, trainer)
+    if getattr(trainer, "overfit_batches", 0):
+        # Lightning replaces every sampler but this one by a sampler of single examples
+        plain: Dataset[Any] = dataset
+        return DataLoader(plain, batch_size=batch_size or 8, collate_fn=dataset.collate, **options)
+    sampler = LengthGroupedBatchSampler(
+        dataset.source_lengths,
+        getattr(dataset, "target_lengths", None),
+        batch_size=batch_size,
+        num_replicas=1 if trainer is None else trainer.world_size,
+        rank=rank_of(trainer),
+        **sampling,
+    )
+    return ResumableDataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=dataset.collate, **options)
+
+
+def _worker_options(num_workers: int, trainer: pl.Trainer | None) -> dict[str, Any]:
+    """Forked workers share the data instead of copying it."""
+    on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
+    options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": on_cuda}
+    options["persistent_workers"] = num_workers > 0
+    if num_workers and sys.platform == "linux":
+        options["multiprocessing_context"] = "fork"
+    return options

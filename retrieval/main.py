@@ -1,0 +1,85 @@
+"""Command line of premise retrievers: `python -m retrieval.main fit --config configs/retrieval/quickstart.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser
+from pytorch_lightning.utilities import rank_zero_only
+
+from retrieval.cli import BaseCLI, run, start
+from retrieval.datamodule import RetrievalDataModule
+from retrieval.model import PremiseRetriever
+from retrieval.monitoring import best_checkpoint, evaluation_metrics, run_folder
+from retrieval.premise_writer import PremiseWriter
+
+_MODEL = f"{PremiseRetriever.__module__}.{PremiseRetriever.__qualname__}"
+_DATA = f"{RetrievalDataModule.__module__}.{RetrievalDataModule.__qualname__}"
+
+
+class RetrievalCLI(BaseCLI):
+    """Model and data of any class, with PremiseRetriever on LeanDojo data as the defaults."""
+
+    checkpoint_key = "retriever"
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what model and data must agree on, and set the defaults of every run."""
+        parser.set_defaults({"model": _MODEL, "data": _DATA})
+        parser.link_arguments("model.init_args.model_name", "data.init_args.model_name")
+        parser.link_arguments("data.init_args.max_seq_len", "model.init_args.max_seq_len")
+        parser.add_argument(
+            "--output_dir",
+            type=str | None,
+            default=None,
+            help="folder that `predict` writes retrieved premises to; predictions/ of the run folder if not given",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "Recall@10_val",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "{step}-{Recall@10_val:.4f}",
+                "trainer.logger": {
+                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": "runs", "name": "retriever", "default_hp_metric": False},
+                },
+            }
+        )
+
+    def before_predict(self) -> None:
+        """Tell the writer where to write."""
+        output_dir = self._get(self.config, "output_dir")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PremiseWriter) and output_dir is not None:
+                callback.output_dir = Path(output_dir)
+
+    def after_fit(self) -> None:
+        """Say what came out of the run."""
+        if not self.trainer.interrupted:
+            _report(self, run_folder(self.trainer))
+
+
+@rank_zero_only
+def _report(cli: RetrievalCLI, folder: Path) -> None:
+    metrics = {name: value for name, value in evaluation_metrics(cli.trainer).items() if name.endswith("_val")}
+    print("\nvalidation: " + "  ".join(f"{name.removesuffix('_val')} {value:.1%}" for name, value in metrics.items()))
+    print(f"metrics:    {folder / 'metrics.json'}")
+    if checkpoint := best_checkpoint(cli.trainer):
+        print(f"checkpoint: {checkpoint}")
+        print("next:       python -m retrieval.main predict --config CONFIG --ckpt_path CHECKPOINT --output_dir FOLDER")
+    print(f"logs:       tensorboard --logdir {folder}")
+
+
+def main(args: ArgsType = None) -> RetrievalCLI:
+    """Run the command line; `args` replaces it in tests and notebooks.
+
+    Raises:
+        NextstepError: for what is wrong with the data or an option
+        SystemExit: for a command line or YAML that does not parse
+    """
+    return start(RetrievalCLI, [PremiseWriter()], args)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,213 @@
+"""What a run shows: texts, speed, gradients, and what remains when it is over.
+
+Everything works with any logger, several, or none; what a logger cannot do is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+
+LAST = "last"  # name of the checkpoint to resume from
+
+
+def log_text(module: pl.LightningModule, tag: str, text: str) -> None:
+    """Log Markdown to every logger that takes text: TensorBoard's add_text, or a log_text method."""
+    if not module.trainer.is_global_zero:
+        return
+    for logger in module.loggers:
+        experiment: Any = getattr(logger, "experiment", None)
+        if hasattr(experiment, "add_text"):
+            experiment.add_text(tag, text, module.global_step)
+        elif hasattr(logger, "log_text"):
+            logger.log_text(key=tag, columns=["text"], data=[[text]], step=module.global_step)
+
+
+def as_code(text: str) -> str:
+    """Return Markdown that shows the text as it is."""
+    return "".join(f"    {line}\n" for line in text.split("\n"))
+
+
+def run_folder(trainer: pl.Trainer) -> Path:
+    """Return the folder of this run: the logger's, or the default root without one.
+
+    All ranks have to ask at the same point, since rank 0 tells the others.
+    """
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def _log_interval(trainer: pl.Trainer) -> int:
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it from elsewhere
+
+
+class ThroughputMonitor(pl.Callback):
+    """Logs tokens a second (bytes for ByT5), without padding, and the share of padding.
+
+    They are counted in the masks of a batch: every entry whose name ends with `_mask`, 0 on padding.
+    """
+
+    def __init__(self) -> None:
+        self._useful: list[Tensor] = []
+        self._padded = 0
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; validation between epochs does not count."""
+        self._restart()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock again after a validation inside an epoch."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self._useful, self._padded, self._since = [], 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; log every log_every_n_steps. Only then is the device waited for."""
+        masks = [tensor for name, tensor in batch.items() if name.endswith("_mask")]
+        self._useful.append(torch.stack([mask.sum() for mask in masks]).sum())
+        self._padded += sum(mask.numel() for mask in masks)
+        if len(self._useful) < _log_interval(trainer) * trainer.accumulate_grad_batches:
+            return
+        useful = int(torch.stack(self._useful).sum())
+        seconds = time.perf_counter() - self._since
+        pl_module.log("useful_bytes_per_s", useful / seconds * trainer.world_size)
+        pl_module.log("padding_share", 1 - useful / self._padded)
+        self._restart()
+
+
+class GradientNorm(pl.Callback):
+    """Logs the gradient's norm before clipping. Sharded strategies log the norm of a rank's share."""
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Compute the norm only at steps that are logged."""
+        if (trainer.global_step + 1) % _log_interval(trainer):
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if gradients:
+            pl_module.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+
+class RunSummary(pl.Callback):
+    """Writes metrics.json into the run folder, and the best metrics beside the hyper-parameters.
+
+    Keys after `fit`: the metrics of the last validation by their names; `best`, those of the best validation by the
+    checkpoint's monitor; `best_checkpoint`, `last_checkpoint`, `num_steps`, `num_epochs`, `seconds`, `status`.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._best: dict[str, float] = {}
+        self._score = math.nan
+        self._folder = Path()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Learn the folder while all ranks are here."""
+        self._folder = run_folder(trainer)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember the best metrics in checkpoints, so that a resumed run knows them."""
+        return {"best": self._best, "score": self._score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what state_dict gave."""
+        self._best, self._score = state_dict["best"], state_dict["score"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the metrics if they are the best so far, and write them: a crash leaves the file."""
+        if trainer.state.fn == "validate":
+            self._write_evaluation(trainer)
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        metrics, checkpoint = evaluation_metrics(trainer), _monitoring_checkpoint(trainer)
+        if checkpoint is not None and checkpoint.monitor in metrics:
+            score = metrics[checkpoint.monitor]
+            better = score > self._score if checkpoint.mode == "max" else score < self._score
+            if math.isnan(self._score) or better:
+                self._best, self._score = metrics, score
+        self._write(trainer, "running")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file for good, and log the hyper-parameters with the final metrics."""
+        self._write(trainer, "interrupted" if trainer.interrupted else "finished")
+        for logger in trainer.loggers if self._best else []:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                logger.log_hyperparams(dict(pl_module.hparams), self._best)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Say in the file that the run did not end well."""
+        if trainer.state.fn == "fit":
+            self._write(trainer, "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what `test` found; `validate` writes the same keys."""
+        self._write_evaluation(trainer)
+
+    @rank_zero_only
+    def _write_evaluation(self, trainer: pl.Trainer) -> None:
+        checkpoint = {"checkpoint": str(trainer.ckpt_path or "")}
+        write_json(self._folder / "metrics.json", {**evaluation_metrics(trainer), **checkpoint})
+
+    @rank_zero_only
+    def _write(self, trainer: pl.Trainer, status: str) -> None:
+        summary = {
+            **evaluation_metrics(trainer),
+            "best": self._best,
+            "best_checkpoint": best_checkpoint(trainer),
+            "last_checkpoint": last_checkpoint(trainer),
+            "num_steps": trainer.global_step,
+            "num_epochs": trainer.current_epoch,
+            "seconds": round(time.perf_counter() - self._since, 1),
+            "status": status,
+        }
+        write_json(self._folder / "metrics.json", summary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".part")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def evaluation_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the metrics of the last validation or test."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith(("_val", "_test"))}
+
+
+def best_checkpoint(trainer: pl.Trainer) -> str:
+    """Return the path of the best checkpoint by its monitor, or "" where none was kept."""
+    callback = _monitoring_checkpoint(trainer)
+    return callback.best_model_path if callback else ""
+
+
+def last_checkpoint(trainer: pl.Trainer) -> str:
+    """Return the path of the checkpoint to resume from, or "" where none was kept."""
+    paths = [c.best_model_path for c in _model_checkpoints(trainer) if c.filename == LAST and c.best_model_path]
+    return paths[0] if paths else ""
+
+
+def _monitoring_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    return next((c for c in _model_checkpoints(trainer) if c.monitor), None)
+
+
+def _model_checkpoints(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    return [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]

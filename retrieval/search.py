@@ -1,0 +1,208 @@
+"""A text encoder and the premises it has embedded: what retrieves, without how it is trained.
+
+Shape legend: B texts, L padded length, D dimension, N premises of the corpus, k premises asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from common import ConfigError, DataError, Pos, Premise, check_positive
+from retrieval.corpus import Corpus
+from retrieval.embedding_index import EmbeddingIndex, embed
+from retrieval.encoder import context_text, encode_in_chunks, encode_tokens, premise_text, tokenize
+
+_SAME = 0.99  # cosine of a premise with itself in an index, under any storage and precision; other weights give less
+
+
+class PremiseSearch(pl.LightningModule):
+    """Embeds states and premises with one encoder, and finds the premises nearest to a state.
+
+    A subclass sets `encoder`, `tokenizer`, `max_seq_len`, `chunk_size` and `index_batch_size`.
+
+    Attributes:
+        corpus: what is retrieved from; None before `load_corpus` and before a run
+        index: its embeddings; None before they are first needed
+        name: of the retriever, in tables and files
+    """
+
+    encoder: Any
+    tokenizer: Any
+    max_seq_len: int
+    chunk_size: int | None
+    index_batch_size: int
+    name: str
+    corpus: Corpus | None = None
+    index: EmbeddingIndex | None = None
+    _is_stale = False  # whether the weights have changed since the index was made
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the unit vectors of tokenized texts.
+
+        Args:
+            input_ids: int64 (B, L)
+            attention_mask: 1 where input_ids is no padding, (B, L)
+
+        Returns:
+            float32 (B, D)
+        """
+        if self.chunk_size and torch.is_grad_enabled():
+            return encode_in_chunks(self.encoder, input_ids, attention_mask, self.chunk_size)
+        return encode_tokens(self.encoder, input_ids, attention_mask)
+
+    # ---------------------------------------------------------------------------------------- index
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights; the index no longer belongs to them."""
+        self._is_stale = True
+        return super().load_state_dict(*args, **kwargs)
+
+    def load_corpus(self, corpus: Corpus | str | Path, index_path: str | Path | None = None) -> None:
+        """Choose what to retrieve from.
+
+        Args:
+            corpus: the premises, or their corpus.jsonl
+            index_path: folder of embeddings that `python -m retrieval.index` made with this retriever; without
+                it `reindex_corpus` makes them, when they are first needed
+
+        Raises:
+            DataError: if the corpus is broken, or the index made for another corpus or by other weights
+        """
+        corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
+        if corpus is not self.corpus:
+            self.corpus, self.index = corpus, None
+        if index_path is not None:
+            self.index = EmbeddingIndex.load(index_path, corpus).to(self.device)
+            self._check_index(self.index, index_path)
+            self._is_stale = False
+
+    def _check_index(self, index: EmbeddingIndex, index_path: str | Path) -> None:
+        """Raise DataError unless the index holds what this encoder makes of some premises."""
+        numbers = sorted({0, len(index) // 2, len(index) - 1}) if len(index) else []
+        vectors = self.encode([premise_text(index.corpus[number]) for number in numbers])
+        if numbers and vectors.shape[1] == index.dimension:
+            only = torch.zeros(len(numbers), len(index), dtype=torch.bool)
+            only[range(len(numbers)), numbers] = True
+            cosines = index.search(vectors, only, 1)[0]
+            if bool((cosines > _SAME).all()):
+                return
+        if numbers:
+            raise DataError(
+                f"{index_path}: the index was made by another retriever ({index.model or 'without a name'}); "
+                "make it again with python -m retrieval.index"
+            )
+
+    def reindex_corpus(self, batch_size: int | None = None) -> EmbeddingIndex:
+        """Embed all premises of the corpus with the present weights.
+
+        Args:
+            batch_size: premises of full length at a time, shorter ones in larger batches
+        """
+        return self._reindex(batch_size or self.index_batch_size)
+
+    @torch.no_grad()
+    def _reindex(self, batch_size: int, rank: int = 0, num_ranks: int = 1) -> EmbeddingIndex:
+        """Embed the premises; each of several ranks takes its share and gives it to the others."""
+        corpus = self._corpus()
+        numbers = range(rank, len(corpus), num_ranks)
+        embeddings = embed(
+            [premise_text(corpus[number]) for number in numbers],
+            self.encode,
+            max_len=self.max_seq_len,
+            max_bytes_per_batch=batch_size * self.max_seq_len,
+            progress=rank == 0 and len(corpus) > 1000,
+        )
+        if num_ranks > 1:
+            embeddings = self._gather(embeddings, len(corpus), num_ranks)
+        self.index = EmbeddingIndex(corpus, embeddings, model=self.name).to(self.device)
+        self._is_stale = False
+        return self.index
+
+    def _gather(self, embeddings: Tensor, num_premises: int, num_ranks: int) -> Tensor:
+        """Join the embeddings of premises r, r + R, r + 2R ... of each rank r of R."""
+        size = int(self.encoder.config.hidden_size)
+        share = torch.zeros(-(-num_premises // num_ranks), size, device=self.device)
+        if len(embeddings):
+            share[: len(embeddings)] = embeddings.to(self.device)
+        gathered: Any = self.all_gather(share)  # (R, n, D)
+        joined: Tensor = gathered.transpose(0, 1).flatten(0, 1)[:num_premises]
+        return joined
+
+    def _corpus(self) -> Corpus:
+        if self.corpus is None:
+            raise ConfigError("the retriever has no corpus; call load_corpus, or set corpus_path")
+        return self.corpus
+
+    def _search(self, contexts: Tensor, places: Sequence[tuple[str | Path, object]], k: int) -> tuple[Tensor, Tensor]:
+        assert self.index is not None
+        if self.index.device != contexts.device:
+            self.index = self.index.to(contexts.device)
+        return self.index.search(contexts, self._corpus().accessible_masks(places), k)
+
+    # ------------------------------------------------------------------------------------ inference
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Return the unit vectors of texts, float32 (B, D), without dropout."""
+        was_training = self.training
+        self.eval()
+        ids, mask = tokenize(self.tokenizer, texts, self.max_seq_len)
+        with self._precision():
+            vectors: Tensor = self(ids.to(self.device), mask.to(self.device))
+        self.train(was_training)
+        return vectors
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """What the trainer's precision says, where there is a trainer: hooks run without it."""
+        trainer: pl.Trainer | None = getattr(self, "_trainer", None)
+        return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
+
+    def retrieve(
+        self, state: str, file_path: str | Path, theorem_full_name: str, theorem_pos: Any, k: int
+    ) -> tuple[list[Premise], list[float]]:
+        """Return the k best premises that a theorem may cite in a state, best first, and their cosines.
+
+        Args:
+            state: as the proof assistant prints it
+            file_path: the theorem's source file, as the corpus writes it
+            theorem_full_name: the theorem; not needed to retrieve, and part of what provers pass
+            theorem_pos: where it starts; whatever `Pos.of` reads
+            k: premises to return; fewer where fewer are accessible
+
+        Raises:
+            ConfigError: if k is not positive, or there is no corpus
+            DataError: if the corpus has no such file
+        """
+        premises, scores = self.batch_retrieve([state], [file_path], [theorem_full_name], [theorem_pos], k)
+        return premises[0], scores[0]
+
+    @torch.no_grad()
+    def batch_retrieve(
+        self,
+        states: Sequence[str],
+        file_paths: Sequence[str | Path],
+        theorem_full_names: Sequence[str],
+        theorem_positions: Sequence[Any],
+        k: int,
+    ) -> tuple[list[list[Premise]], list[list[float]]]:
+        """Return what `retrieve` returns for each of several states, in their order."""
+        check_positive(k=k)
+        corpus = self._corpus()
+        places = [(path, Pos.of(pos)) for path, pos in zip(file_paths, theorem_positions, strict=True)]
+        if not len(states) == len(places) == len(theorem_full_names):
+            raise ConfigError(f"{len(states)} states, {len(theorem_full_names)} theorems and {len(places)} places")
+        if not states:
+            return [], []
+        if self.index is None or self._is_stale:
+            self.reindex_corpus()
+        contexts = self.encode([context_text(state, self.max_seq_len) for state in states])
+        scores, numbers = (tensor.tolist() for tensor in self._search(contexts, places, k))
+        premises = [[corpus[number] for number in row if number >= 0] for row in numbers]
+        return premises, [row[: len(found)] for row, found in zip(scores, premises, strict=True)]

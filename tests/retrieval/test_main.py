@@ -1,0 +1,214 @@
+"""The command line: training, checkpoints, evaluation, prediction on one rank and two, the index."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from common import DataError
+from retrieval.cli import Parser
+from retrieval.corpus import Corpus
+from retrieval.evaluate import evaluate
+from retrieval.index import EmbeddingIndex
+from retrieval.index import main as index_main
+from retrieval.main import RetrievalCLI, main
+from retrieval.predictions import Predictions
+from retrieval.reports import premise_table
+from tests.retrieval.fakes import ENCODER, write_library
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs" / "retrieval").glob("*.yaml"))
+
+
+def config(data_path: Path, folder: Path, **trainer: Any) -> dict[str, Any]:
+    return {
+        "seed_everything": 1,
+        "model": {"model_name": dict(ENCODER), "lr": 1e-3, "warmup_steps": 2, "num_retrieved": 10},
+        "data": {"data_path": str(data_path), "batch_size": 2, "eval_batch_size": 3, "max_seq_len": 128},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": {
+                "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                "init_args": {"save_dir": str(folder), "name": "run", "default_hp_metric": False},
+            },
+            **trainer,
+        },
+    }
+
+
+def run(subcommand: str, folder: Path, values: dict[str, Any], *extra: str) -> RetrievalCLI:
+    torch.set_num_threads(1)  # two add up gradients of embeddings in any order
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True))
+    return main([subcommand, "--config", str(path), *extra])
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """A finished run: its folder, its configuration, and its metrics.json."""
+    folder = tmp_path_factory.mktemp("fitted")
+    values = config(write_library(folder / "library"), folder)
+    values["trainer"]["callbacks"] = [
+        {
+            "class_path": "pytorch_lightning.callbacks.ModelCheckpoint",
+            "init_args": {"every_n_train_steps": 1, "save_top_k": -1, "filename": "at-{step}"},
+        }
+    ]
+    run("fit", folder, values)
+    return folder, values, json.loads((folder / "run" / "version_0" / "metrics.json").read_text())
+
+
+Fitted = tuple[Path, dict[str, Any], dict[str, Any]]
+
+
+def test_fit_leaves_metrics_checkpoints_and_what_tensorboard_shows(fitted: Fitted) -> None:
+    folder, _, metrics = fitted
+    assert metrics["status"] == "finished" and metrics["num_steps"] == 8
+    assert {"Recall@1_val", "Recall@10_val", "MRR_val"} <= set(metrics["best"])
+    assert "Recall@10_val=" in metrics["best_checkpoint"] and Path(metrics["last_checkpoint"]).is_file()
+    events = EventAccumulator(str(folder / "run" / "version_0")).Reload()
+    scalars = set(events.Tags()["scalars"])
+    expected = {"loss_train_step", "loss_train_epoch", "Recall@1_val", "Recall@10_val", "MRR_val", "lr-AdamW"}
+    assert expected | {"grad_norm", "useful_bytes_per_s", "padding_share"} <= scalars
+    texts = {tag.removesuffix("/text_summary"): tag for tag in events.Tags()["tensors"]}
+    assert {"config", "recall_at_k_val", "retrieved_val/0"} <= set(texts)
+    sample = events.Tensors(texts["retrieved_val/0"])[0].tensor_proto.string_val[0].decode()
+    assert "✓" in sample and "⊢" in sample and ".lean" in sample
+    assert "| 10 |" in events.Tensors(texts["recall_at_k_val"])[0].tensor_proto.string_val[0].decode()
+
+
+def test_resuming_in_the_middle_of_an_epoch_equals_never_stopping(fitted: Fitted) -> None:
+    folder, values, metrics = fitted
+    middle = folder / "run" / "version_0" / "checkpoints" / "at-step=6.ckpt"  # four steps an epoch
+    resumed = run("fit", folder, values, "--ckpt_path", str(middle))
+    whole = torch.load(metrics["last_checkpoint"], weights_only=True)["state_dict"]
+    assert resumed.trainer.global_step == 8
+    for name, weight in resumed.model.state_dict().items():
+        assert torch.equal(weight, whole[name]), name
+
+
+def test_what_evaluation_retrieves_is_chosen_at_evaluation(fitted: Fitted) -> None:
+    folder, values, metrics = fitted
+    last = ("--ckpt_path", metrics["last_checkpoint"])
+    other = {**values, "model": {**values["model"], "model_name": {**ENCODER, "d_model": 16}}}
+    cli = run("validate", folder, other, *last, "--model.num_retrieved", "5")
+    assert cli.model.num_retrieved == 5 and "Recall@10_val" not in cli.trainer.callback_metrics
+    assert float(cli.trainer.callback_metrics["Recall@1_val"]) == pytest.approx(metrics["Recall@1_val"])
+    tested = run("test", folder, values, *last).trainer.callback_metrics
+    assert float(tested["MRR_test"]) == pytest.approx(metrics["MRR_val"]), "the splits are the same"
+
+
+def test_two_ranks_predict_what_one_predicts_and_evaluation_agrees(fitted: Fitted, tmp_path: Path) -> None:
+    """Ten contexts in batches of three, nine premises: neither shares out evenly over two processes."""
+    folder, values, metrics = fitted
+    last = ("--ckpt_path", metrics["last_checkpoint"])
+    run("predict", folder, values, *last, "--output_dir", str(tmp_path / "one"))
+    values = {**values, "trainer": {**values["trainer"], "devices": 2, "strategy": "ddp", "logger": False}}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(values, allow_unicode=True))
+    command = [sys.executable, "-m", "retrieval.main", "predict", "--config", str(tmp_path / "two.yaml"), *last]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--output_dir", str(tmp_path / "two")], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / "two").glob("val-*-of-2.json"))) == 2
+
+    corpus = Corpus(folder / "library" / "corpus.jsonl")
+    one, two = Predictions.load(tmp_path / "one", corpus), Predictions.load(tmp_path / "two", corpus)
+    assert one.splits == two.splits == ["test", "train", "val"] and len(one) == len(two) == 30
+    for row, context in enumerate(one.contexts):
+        other = two.find(context.file_path, context.full_name, context.start, context.tactic_idx)
+        assert other is not None and two.contexts[other] == context
+        assert one.retrieved(row) == two.retrieved(other) and len(one.retrieved(row)) == 8
+        assert np.allclose(one.scores[row], two.scores[other], atol=1e-5)
+    scored = evaluate(Path(values["data"]["data_path"]), corpus.path, [tmp_path / "one"], ["val"])[0]
+    assert scored.mrr == pytest.approx(metrics["MRR_val"]) and scored.num_contexts == 8
+    assert scored.recall_at_1 == pytest.approx(metrics["Recall@1_val"])
+
+
+def test_predictions_go_to_the_run_folder_if_not_told_otherwise(fitted: Fitted) -> None:
+    folder, values, _ = fitted
+    values = {**values, "data": {**values["data"], "predict_splits": ["val"]}}
+    cli = run("predict", folder, values, "--ckpt_path", fitted[2]["last_checkpoint"])
+    found = Predictions.load(Path(cli.trainer.log_dir) / "predictions", Corpus(folder / "library" / "corpus.jsonl"))
+    assert found.splits == ["val"] and found.retriever == fitted[2]["last_checkpoint"]
+
+
+def test_the_index_command_writes_what_load_reads(
+    fitted: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus_path = fitted[0] / "library" / "corpus.jsonl"
+    options = [f"--ret_ckpt_path={fitted[2]['last_checkpoint']}", f"--corpus_path={corpus_path}", "--device=cpu"]
+    index_main([*options, f"--output_dir={tmp_path / 'index'}", "--dtype=bfloat16"])
+    assert f"wrote {tmp_path / 'index'}: 9 premises, 32 numbers each, bfloat16" in capsys.readouterr().out
+    index = EmbeddingIndex.load(tmp_path / "index", Corpus(corpus_path))
+    assert len(index) == 9 and index.model == fitted[2]["last_checkpoint"]
+
+
+def test_checkpoints_that_cannot_be_used_are_named(fitted: Fitted, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.ckpt: there is no such file"):
+        run("validate", tmp_path, fitted[1], "--ckpt_path", "gone.ckpt")
+    torch.save({"state_dict": {}, "retriever": {"class": "x.Y"}}, tmp_path / "other.ckpt")
+    with pytest.raises(DataError, match=r"other\.ckpt: is a checkpoint of x\.Y, not of retrieval\.model"):
+        run("validate", tmp_path, fitted[1], "--ckpt_path", str(tmp_path / "other.ckpt"))
+
+
+def test_a_wrong_key_is_answered_with_the_nearest_right_one(
+    fitted: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {**fitted[1], "data": {**fitted[1]["data"], "num_negative": 3}}
+    with pytest.raises(SystemExit):
+        run("fit", tmp_path, values)
+    assert "did you mean 'num_negatives'" in capsys.readouterr().err.replace("data.", "")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configuration_instantiates(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretrained weights are replaced by a tiny architecture: there is no network here."""
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load(path.read_text())
+    assert values["model"]["model_name"] == "google/byt5-small" or isinstance(values["model"]["model_name"], dict)
+    values["model"]["model_name"] = dict(ENCODER)
+    values["trainer"].update(accelerator="cpu", precision="32-true")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    made = RetrievalCLI(
+        pl.LightningModule,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_class=Parser,
+        save_config_callback=None,
+        trainer_defaults={"callbacks": []},
+        args=[f"--config={tmp_path / 'config.yaml'}"],
+        run=False,
+    )
+    assert made.model.max_seq_len == made.datamodule.hparams.max_seq_len == values["data"]["max_seq_len"]
+    monitors = {callback.monitor for callback in made.trainer.callbacks if getattr(callback, "monitor", None)}
+    assert monitors == {"Recall@10_val"} and made.model.num_retrieved >= 10
+
+
+def test_there_are_configurations() -> None:
+    assert {"quickstart", "leandojo_random", "leandojo_novel_premises"} <= {path.stem for path in CONFIGS}
+
+
+def test_the_table_marks_hits_and_names_what_was_missed(fitted: Fitted) -> None:
+    corpus = Corpus(fitted[0] / "library" / "corpus.jsonl")
+    assert premise_table(corpus, {1, 5}, [0, 1, -1], [0.9, 0.8, -float("inf")]).splitlines()[2:] == [
+        "|  | 1 | 0.900 | `And.symm` | First.lean |",
+        "| ✓ | 2 | 0.800 | `Or.symm` | First.lean |",
+        "| ✓ |  |  | `Set.mem_univ` | Second.lean |",
+    ]
