@@ -55,5 +55,10 @@ def main(args: ArgsType = None) -> GeneratorCLI:
     return start(GeneratorCLI, [CandidateWriter()], args)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the console script."""
     run(main)
+
+
+if __name__ == "__main__":
+    cli()

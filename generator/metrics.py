@@ -36,8 +36,10 @@ class TopkAccuracy(Metric):
             candidates: for each state its candidate tactics, best first; fewer than k is fine
             tactics: the tactic that each state's proof goes on with
         """
-        for proposed, tactic in zip(candidates, tactics, strict=True):
-            self.num_at_rank[self._rank(proposed, tactic)] += 1
+        ranks = [self._rank(proposed, tactic) for proposed, tactic in zip(candidates, tactics, strict=True)]
+        counts = torch.bincount(torch.tensor(ranks, dtype=torch.long), minlength=self.k + 1)
+        # not in place: a state that was made in inference mode must not be changed outside it
+        self.num_at_rank = self.num_at_rank + counts.to(self.num_at_rank.device)
 
     def _rank(self, proposed: Sequence[str], tactic: str) -> int:
         right = remove_marks(tactic)

@@ -25,7 +25,6 @@ from common import (
     load_tokenizer,
 )
 from generator.architecture import build_seq2seq, describe
-from generator.checkpoint import check_generator, read_checkpoint
 from generator.datamodule import GeneratorBatch
 from generator.decoding import beam_search
 from generator.metrics import TopkAccuracy
@@ -38,6 +37,7 @@ from generator.tactic_generator import (
     check_request,
     merge_candidates,
 )
+from retrieval.checkpoints import check_class, read_checkpoint
 from retrieval.model import PremiseRetriever
 from retrieval.monitoring import as_code, log_text
 
@@ -138,7 +138,7 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
             DataError: if the file is missing, broken, or of another class
         """
         checkpoint = read_checkpoint(ckpt_path)
-        check_generator(checkpoint, cls, ckpt_path)
+        check_class(checkpoint, cls, ckpt_path, key="generator")
         saved = checkpoint["generator"]
         options = {**checkpoint["hyper_parameters"], **saved["decoding"], **overrides}
         model = cls(**{**options, "model_name": saved["architecture"]})
@@ -168,7 +168,7 @@ class RetrievalAugmentedGenerator(TacticGenerator, pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another class before its weights fail to fit."""
-        check_generator(checkpoint, type(self), "the checkpoint")
+        check_class(checkpoint, type(self), "the checkpoint", key="generator")
 
     # ------------------------------------------------------------------------------------- training
 

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 
 from common import remove_marks
 from generator.tactic_generator import Candidate
-from retrieval.monitoring import best_checkpoint, evaluation_metrics, run_folder
-
-__all__ = ["beam_table", "best_checkpoint", "evaluation_metrics", "run_folder"]
 
 
 def beam_table(candidates: Sequence[Candidate], tactic: str) -> str:

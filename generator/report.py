@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from generator.monitoring import best_checkpoint, evaluation_metrics, run_folder
+from retrieval.monitoring import best_checkpoint, evaluation_metrics, run_folder
 
 _NUM_EXAMPLES = 3
 _NUM_SUGGESTIONS = 4

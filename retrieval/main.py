@@ -81,5 +81,10 @@ def main(args: ArgsType = None) -> RetrievalCLI:
     return start(RetrievalCLI, [PremiseWriter()], args)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the console script."""
     run(main)
+
+
+if __name__ == "__main__":
+    cli()
