@@ -1,4 +1,5 @@
-# make fit   train the quickstart model (about five minutes on two CPU cores) and show what it suggests
+# make fit   train the quickstart model (about five minutes on two CPU cores) and show what it suggests;
+#            ARGS='--model.lr 1e-3 ...' changes options
 # make test  run the tests          make lint  ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: fit test lint format clean
 
 fit: $(VENV)/.installed
-	$(BIN)/python -m generator.main fit --config configs/quickstart.yaml
+	$(BIN)/python -m generator.main fit --config configs/quickstart.yaml $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
