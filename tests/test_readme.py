@@ -46,7 +46,7 @@ def test_python_runs_and_prints_what_is_shown(code, output, quickstart, monkeypa
 
 def test_there_is_something_to_check():
     assert len(PYTHON) >= 2 and len(COMMANDS) >= 3 and len(FILES) >= 5
-    assert "@" not in re.sub(r"`[^`]*`", "", TEXT), "a placeholder was left"
+    assert not re.findall(r"@[A-Z]+@|TODO", TEXT), "a placeholder was left"
 
 
 @pytest.mark.parametrize("module", COMMANDS)
@@ -63,7 +63,7 @@ def test_files_exist(path):
 def test_make_targets_exist(target):
     assert f"make {target}" in TEXT
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "python" in done.stdout, done.stderr
+    assert done.returncode == 0 and "/bin/" in done.stdout, done.stderr
 
 
 def test_the_dataset_command_builds_what_it_says(tmp_path):
