@@ -18,8 +18,6 @@ _DATA = f"{GeneratorDataModule.__module__}.{GeneratorDataModule.__qualname__}"
 class GeneratorCLI(BaseCLI):
     """Model and data of any class, with the encoder-decoder on LeanDojo data as the defaults."""
 
-    checkpoint_key = "generator"
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what model and data must agree on, and set the defaults of every run."""
         parser.set_defaults({"model": _MODEL, "data": _DATA})

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import (
@@ -23,7 +23,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities import rank_zero_info
 
 from common import NextstepError, constant_with_warmup
-from retrieval.checkpoints import check_class, read_checkpoint
+from retrieval.checkpoints import Restorable, check_class, read_checkpoint
 from retrieval.config_errors import explain
 from retrieval.monitoring import LAST, GradientNorm, RunSummary, ThroughputMonitor, as_code, log_text
 
@@ -51,13 +51,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 class BaseCLI(LightningCLI):
-    """Model and data of any class; evaluation takes nothing but the architecture from a checkpoint.
-
-    Attributes:
-        checkpoint_key: where checkpoints of the model's kind describe themselves, see `check_class`
-    """
-
-    checkpoint_key: ClassVar[str]
+    """Model and data of any class; evaluation takes nothing but the architecture from a checkpoint."""
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Leave out the callbacks that the chosen trainer refuses."""
@@ -96,7 +90,7 @@ class BaseCLI(LightningCLI):
             return
         checkpoint = read_checkpoint(path)
         expected = _class_of(config.model)
-        check_class(checkpoint, expected, path, self.checkpoint_key)
+        check_class(checkpoint, expected, path, expected.checkpoint_key)
         saved = checkpoint.get("hyper_parameters", {}).get("model_name")
         if saved is not None and saved != config.model.init_args.model_name:
             rank_zero_info(f"model_name is taken from {path}: {saved}")
@@ -104,9 +98,9 @@ class BaseCLI(LightningCLI):
             self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
 
-def _class_of(config: Any) -> type:
+def _class_of(config: Any) -> type[Restorable]:
     module, _, name = str(config.class_path).rpartition(".")
-    found: type = getattr(sys.modules[module], name)
+    found: type[Restorable] = getattr(sys.modules[module], name)
     return found
 
 

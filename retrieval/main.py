@@ -21,8 +21,6 @@ _DATA = f"{RetrievalDataModule.__module__}.{RetrievalDataModule.__qualname__}"
 class RetrievalCLI(BaseCLI):
     """Model and data of any class, with PremiseRetriever on LeanDojo data as the defaults."""
 
-    checkpoint_key = "retriever"
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what model and data must agree on, and set the defaults of every run."""
         parser.set_defaults({"model": _MODEL, "data": _DATA})

@@ -7,14 +7,13 @@ K premises retrieved for a context.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
 from common import ConfigError, adamw_with_warmup, check_positive, load_tokenizer
 from retrieval.architecture import build_encoder, checkpoint_activations, describe
-from retrieval.checkpoints import check_class, read_checkpoint
+from retrieval.checkpoints import Restorable
 from retrieval.dataset import RetrievalBatch
 from retrieval.loading import check_choice
 from retrieval.losses import info_nce, similarity_mse
@@ -26,11 +25,13 @@ Loss = Literal["mse", "info_nce"]
 _CUTOFFS = (1, 10, 100)  # of Recall@k in the log
 
 
-class PremiseRetriever(PremiseSearch):
+class PremiseRetriever(Restorable, PremiseSearch):
     """Embeds states and premises with one encoder; the best premises are those nearest to the state.
 
     Source: LeanDojo (arXiv:2306.15626, section 5).
     """
+
+    checkpoint_key: ClassVar[str] = "retriever"
 
     def __init__(
         self,
@@ -92,51 +93,13 @@ class PremiseRetriever(PremiseSearch):
 
     # ---------------------------------------------------------------------------------- checkpoints
 
-    @classmethod
-    def load(cls, path: str | Path, device: Any = "cpu", freeze: bool = True, **overrides: Any) -> Self:
-        """Return a trained retriever.
+    def architecture(self) -> dict[str, Any]:
+        """See `Restorable`."""
+        return describe(self.encoder)
 
-        Args:
-            path: a Lightning checkpoint of this class; or the folder or hub id of an encoder, such as
-                kaiyuy/leandojo-lean4-retriever-byt5-small
-            device: where to put it
-            freeze: evaluation mode, no gradients
-            overrides: constructor arguments to change, such as max_seq_len
-
-        Raises:
-            DataError: if the checkpoint is missing, broken, or of another class
-            ConfigError: if there is no such folder or hub id
-        """
-        if Path(path).is_file() or Path(path).suffix == ".ckpt":
-            checkpoint = read_checkpoint(path)
-            check_class(checkpoint, cls, path, key="retriever")
-            saved = checkpoint["retriever"]
-            options = {**checkpoint["hyper_parameters"], "max_seq_len": saved["max_seq_len"], **overrides}
-            model = cls(**{**options, "model_name": saved["architecture"]})
-            model.load_state_dict(checkpoint["state_dict"])
-        else:
-            model = cls(model_name=str(path), **overrides)
-        model.name = str(path)
-        if freeze:
-            model.eval().requires_grad_(False)
-        return model.to(device)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what `load` needs to rebuild the model without its hub or folder."""
-        tokenizer = self.model_name
-        if isinstance(tokenizer, Mapping):
-            tokenizer = tokenizer.get("tokenizer", "bytes")
-        elif tokenizer.endswith((".yaml", ".yml")) or hasattr(self.tokenizer, "extra_ids"):
-            tokenizer = "bytes"
-        checkpoint["retriever"] = {
-            "class": f"{type(self).__module__}.{type(self).__qualname__}",
-            "architecture": {**describe(self.encoder), "tokenizer": tokenizer},
-            "max_seq_len": self.max_seq_len,
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another class before its weights fail to fit."""
-        check_class(checkpoint, type(self), "the checkpoint", key="retriever")
+    def kept_options(self) -> dict[str, Any]:
+        """See `Restorable`."""
+        return {"max_seq_len": self.max_seq_len}
 
     # ------------------------------------------------------------------------------------- training
 

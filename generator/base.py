@@ -1,0 +1,196 @@
+"""What every generator shares, whatever its model: how it is trained, judged, watched, saved and asked.
+
+A batch holds texts and provenance as lists of length B, and `tactic_mask`, which counts the target tokens.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning.strategies import FSDPStrategy
+from torch import Tensor
+
+from common import ConfigError, Context, adamw_with_warmup, check_positive, format_state
+from generator.metrics import TopkAccuracy
+from generator.monitoring import beam_table
+from generator.tactic_generator import Candidate, FilePath, TacticGenerator, check_request
+from retrieval.checkpoints import Restorable
+from retrieval.monitoring import as_code, log_text
+
+
+class NextStepGenerator(TacticGenerator, Restorable):
+    """A model that writes tactics, as a Lightning module.
+
+    A subclass gives the loss of a batch (`_loss`), the model's input for a state (`_format`), and candidates for
+    inputs (`_propose`), and sets `lr`, `warmup_steps`, `num_beams` and `log_text_every_n_steps` through `_set_up`.
+    """
+
+    checkpoint_key: ClassVar[str] = "generator"
+    decoding_options: ClassVar[tuple[str, ...]]  # no hyper-parameters: evaluation may choose others than training did
+
+    def _set_up(
+        self,
+        model_name: str | dict[str, Any],
+        lr: float,
+        warmup_steps: int,
+        num_beams: int,
+        log_text_every_n_steps: int,
+    ) -> None:
+        """Check and keep what every generator has."""
+        check_positive(lr=lr, num_beams=num_beams, log_text_every_n_steps=log_text_every_n_steps)
+        if warmup_steps < 0:
+            raise ConfigError(f"warmup_steps is {warmup_steps}; it must be at least 0")
+        self.model_name = model_name
+        self.name = model_name if isinstance(model_name, str) else ""
+        self.lr, self.warmup_steps, self.num_beams = lr, warmup_steps, num_beams
+        self.log_text_every_n_steps = log_text_every_n_steps
+        self.topk_val = TopkAccuracy(num_beams)
+        self.topk_test = TopkAccuracy(num_beams)
+
+    @abstractmethod
+    def _loss(self, batch: Any) -> tuple[Tensor, int]:
+        """Return the mean cross entropy of a batch's target tokens, and how many they are."""
+
+    @abstractmethod
+    def _format(self, contexts: Sequence[Context]) -> list[str]:
+        """Return the model's input for each state."""
+
+    @abstractmethod
+    def _propose(self, inputs: Sequence[str], num_candidates: int) -> list[list[Candidate]]:
+        """Return at most num_candidates candidates for each input, best first, each once."""
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """The settings of formatting and decoding."""
+        return {name: getattr(self, name) for name in self.decoding_options}
+
+    def kept_options(self) -> dict[str, Any]:
+        """See `Restorable`."""
+        return self.decoding
+
+    # ------------------------------------------------------------------------------------- training
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One step; the loss is averaged over an epoch by target tokens."""
+        loss, num_tokens = self._loss(batch)
+        self.log(
+            "loss_train",
+            loss,
+            on_step=True,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=num_tokens,
+        )
+        if self.global_step % self.log_text_every_n_steps == 0 and batch_idx % self._accumulated() == 0:
+            self._log_io_texts("train", batch)
+        return loss
+
+    def _accumulated(self) -> int:
+        return int(self.trainer.accumulate_grad_batches)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up; the command line's `--optimizer` replaces it."""
+        return adamw_with_warmup(self.parameters(), self.lr, self.warmup_steps)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says; under FSDP by the norm over all shards, which Lightning leaves to the module."""
+        if isinstance(self.trainer.strategy, FSDPStrategy) and gradient_clip_val and gradient_clip_algorithm != "value":
+            self.trainer.model.clip_grad_norm_(gradient_clip_val)  # type: ignore[union-attr, operator]
+            return
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    # ----------------------------------------------------------------------------------- evaluation
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Loss, and beam search as in inference."""
+        self._evaluate("val", self.topk_val, batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """As in validation."""
+        self._evaluate("test", self.topk_test, batch, batch_idx)
+
+    def _evaluate(self, split: str, topk: TopkAccuracy, batch: Any, batch_idx: int) -> None:
+        loss, num_tokens = self._loss(batch)
+        self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
+        candidates = self._propose(batch["state"], self.num_beams)
+        topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
+        if batch_idx == 0:
+            self._log_io_texts(split, batch, candidates)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log top-k accuracy for every k."""
+        self._log_topk("val", self.topk_val)
+
+    def on_test_epoch_end(self) -> None:
+        """Log top-k accuracy for every k."""
+        self._log_topk("test", self.topk_test)
+
+    def _log_topk(self, split: str, topk: TopkAccuracy) -> None:
+        for k, accuracy in enumerate(topk.curve(), start=1):
+            # already reduced over ranks
+            self.log(f"top{k}_acc_{split}", accuracy, prog_bar=k in (1, topk.k), rank_zero_only=False)
+        topk.reset()
+
+    def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
+        """Return a record for each example: where it is from, its tactic, and the candidates."""
+        candidates = self._propose(batch["state"], self.num_beams)
+        return [
+            {
+                "file_path": batch["file_path"][i],
+                "full_name": batch["full_name"][i],
+                "start": list(batch["start"][i]),
+                "tactic_idx": batch["tactic_idx"][i],
+                "state": batch["state"][i],
+                "tactic": batch["tactic"][i],
+                "candidates": [{"tactic": t, "log_prob": log_prob} for t, log_prob in proposed],
+            }
+            for i, proposed in enumerate(candidates)
+        ]
+
+    def _log_io_texts(self, split: str, batch: Any, candidates: Sequence[Sequence[Candidate]] = ()) -> None:
+        """Log inputs and targets as text, and, where there are any, the candidates with the right one marked."""
+        for i in range(min(3, len(batch["state"]))) if candidates else (0,):
+            suffix = f"/{i}" if candidates else ""
+            log_text(self, f"{split}_state{suffix}", as_code(batch["state"][i]))
+            log_text(self, f"{split}_tactic{suffix}", as_code(batch["tactic"][i]))
+            if candidates:
+                log_text(self, f"preds_{split}{suffix}", beam_table(candidates[i], batch["tactic"][i]))
+
+    # ------------------------------------------------------------------------------------ inference
+
+    def generate(
+        self,
+        state: str,
+        file_path: FilePath,
+        theorem_full_name: str,
+        theorem_pos: Any,
+        num_samples: int,
+    ) -> list[Candidate]:
+        """Return at most num_samples tactics for one state, with log-probabilities, best first."""
+        return self.batch_generate([state], [file_path], [theorem_full_name], [theorem_pos], num_samples)[0]
+
+    @torch.inference_mode()
+    def batch_generate(
+        self,
+        states: Sequence[str],
+        file_paths: Sequence[FilePath],
+        theorem_full_names: Sequence[str],
+        theorem_positions: Sequence[Any],
+        num_samples: int,
+    ) -> list[list[Candidate]]:
+        """Return the tactics of several states, in their order; see `generate`."""
+        positions = check_request(states, file_paths, theorem_full_names, theorem_positions, num_samples)
+        contexts = [
+            Context(str(path), name, position, format_state(state))
+            for state, path, name, position in zip(states, file_paths, theorem_full_names, positions, strict=True)
+        ]
+        return self._propose(self._format(contexts), num_samples)
