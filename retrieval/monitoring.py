@@ -17,6 +17,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from common import check_positive
+from retrieval.flops import TrainingFlops, count_tokens, peak_flops_per_s, token_masks, training_flops
+
 LAST = "last"  # name of the checkpoint to resume from
 
 
@@ -50,15 +53,30 @@ def _log_interval(trainer: pl.Trainer) -> int:
 
 
 class ThroughputMonitor(pl.Callback):
-    """Logs tokens a second (bytes for ByT5), without padding, and the share of padding.
+    """Logs how fast training goes, counting tokens (bytes for ByT5) in the masks of batches and no padding.
 
-    They are counted in the masks of a batch: every entry whose name ends with `_mask`, 0 on padding.
+    `useful_bytes_per_s` and `padding_share`; for transformers models `model_flops_per_s`, over all ranks, and, where
+    the peak of the device is known, `mfu`: the share of it that the model's FLOPs take. The peak is that of bfloat16
+    whatever the precision. See `retrieval.flops`.
     """
 
-    def __init__(self) -> None:
-        self._useful: list[Tensor] = []
+    def __init__(self, peak_flops_per_s: float | None = None) -> None:
+        """Keep the peak.
+
+        Args:
+            peak_flops_per_s: of one device, for `mfu`; by default that of its data sheet, for the common NVIDIA GPUs
+        """
+        check_positive(peak_flops_per_s=peak_flops_per_s)
+        self._peak = peak_flops_per_s
+        self._flops: TrainingFlops | None = None
+        self._counts: list[Tensor] = []  # of useful tokens, and what FLOPs depend on, int64 (6,) for each batch
         self._padded = 0
         self._since = 0.0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Read the model's sizes, before a strategy shards it."""
+        if stage == "fit":
+            self._flops = training_flops(pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; validation between epochs does not count."""
@@ -69,21 +87,30 @@ class ThroughputMonitor(pl.Callback):
         self._restart()
 
     def _restart(self) -> None:
-        self._useful, self._padded, self._since = [], 0, time.perf_counter()
+        self._counts, self._padded, self._since = [], 0, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch; log every log_every_n_steps. Only then is the device waited for."""
-        masks = [tensor for name, tensor in batch.items() if name.endswith("_mask")]
-        self._useful.append(torch.stack([mask.sum() for mask in masks]).sum())
-        self._padded += sum(mask.numel() for mask in masks)
-        if len(self._useful) < _log_interval(trainer) * trainer.accumulate_grad_batches:
+        masks = token_masks(batch)
+        if not masks:
             return
-        useful = int(torch.stack(self._useful).sum())
-        seconds = time.perf_counter() - self._since
-        pl_module.log("useful_bytes_per_s", useful / seconds * trainer.world_size)
-        pl_module.log("padding_share", 1 - useful / self._padded)
+        useful = torch.stack([mask.sum() for mask in masks.values()]).sum()
+        self._counts.append(torch.cat([useful[None], count_tokens(masks)]))
+        self._padded += sum(mask.numel() for mask in masks.values())
+        if len(self._counts) < _log_interval(trainer) * trainer.accumulate_grad_batches:
+            return
+        num_useful, *counts = torch.stack(self._counts).sum(dim=0).tolist()
+        seconds = (time.perf_counter() - self._since) / trainer.world_size  # the other ranks do about as much
+        pl_module.log("useful_bytes_per_s", num_useful / seconds)
+        pl_module.log("padding_share", 1 - num_useful / self._padded)
+        if self._flops is not None:
+            flops_per_s = self._flops.total(counts) / seconds
+            pl_module.log("model_flops_per_s", flops_per_s)
+            peak = self._peak or peak_flops_per_s(pl_module.device)
+            if peak is not None:
+                pl_module.log("mfu", flops_per_s / (peak * trainer.world_size))
         self._restart()
 
 
@@ -112,7 +139,7 @@ class RunSummary(pl.Callback):
         self._since = time.perf_counter()
         self._best: dict[str, float] = {}
         self._score = math.nan
-        self._folder = Path()
+        self._folder: Path | None = None  # not known before setup; what fails earlier leaves no file
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Learn the folder while all ranks are here."""
@@ -153,7 +180,7 @@ class RunSummary(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Say in the file that the run did not end well."""
-        if trainer.state.fn == "fit":
+        if trainer.state.fn == "fit" and self._folder is not None:
             self._write(trainer, "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -162,11 +189,13 @@ class RunSummary(pl.Callback):
 
     @rank_zero_only
     def _write_evaluation(self, trainer: pl.Trainer) -> None:
+        assert self._folder is not None
         checkpoint = {"checkpoint": str(trainer.ckpt_path or "")}
         write_json(self._folder / "metrics.json", {**evaluation_metrics(trainer), **checkpoint})
 
     @rank_zero_only
     def _write(self, trainer: pl.Trainer, status: str) -> None:
+        assert self._folder is not None
         summary = {
             **evaluation_metrics(trainer),
             "best": self._best,

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from common import DataError, NextstepError
 from generator.main import main
+from generator.model import RetrievalAugmentedGenerator
 from generator.prediction_writer import read_predictions
 from tests.fakes import TINY
 
@@ -275,6 +276,19 @@ def test_a_wrong_section_is_answered_with_the_nearest_right_one(eight_path, tmp_
     assert "did you mean 'trainer.max_epochs'" in capsys.readouterr().err
 
 
+def test_a_folder_of_a_model_is_judged_without_any_checkpoint(fitted, tmp_path):
+    folder, run_dir, values = fitted
+    best = json.loads((run_dir / "metrics.json").read_text())["last_checkpoint"]
+    model = RetrievalAugmentedGenerator.load(best)
+    model.generator.save_pretrained(tmp_path / "hub")
+    model.tokenizer.save_pretrained(tmp_path / "hub")
+    judged = run("validate", folder, values, "--ckpt_path", best).trainer.callback_metrics
+    values = {**values, "model": {**values["model"], "model_name": str(tmp_path / "hub")}}
+    alone = run("validate", tmp_path, values).trainer.callback_metrics
+    assert float(alone["loss_val"]) == pytest.approx(float(judged["loss_val"]), rel=1e-5)
+    assert float(alone["top2_acc_val"]) == float(judged["top2_acc_val"])
+
+
 def test_a_missing_checkpoint_is_named(eight_path, tmp_path):
     with pytest.raises(DataError, match=r"gone\.ckpt: there is no such file"):
         run("validate", tmp_path, config(eight_path, tmp_path), "--ckpt_path", "gone.ckpt")
@@ -290,8 +304,10 @@ def test_a_users_error_is_one_line_without_traceback(tmp_path):
     values = config(tmp_path / "nowhere", tmp_path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "generator.main", "fit", "--config", str(tmp_path / "config.yaml")]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
+    assert not list(tmp_path.rglob("metrics.json")), "there was no run"
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: data_path ") and "nowhere" in done.stderr
 
