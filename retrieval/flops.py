@@ -1,0 +1,160 @@
+"""How many floating-point operations a training step takes, and how many a device can do.
+
+Model FLOPs are those that the architecture asks for, whatever the implementation does: tokens alone count, not
+padding; activations that are computed a second time to save memory count once. A weight in a matrix product costs
+a token 6 FLOPs (2 forward, 4 backward), or 4 where it is frozen, whose own gradient is left out. Attention between
+two tokens costs 12 FLOPs for each layer and channel (heads times their size). Lookups of embeddings, norms and
+activations count nothing.
+
+Source: PaLM (arXiv:2204.02311, appendix B), which counts 6 N + 12 L H Q T a token.
+
+Shape legend: B rows of a batch, S tokens of a row's source, T tokens of its target.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+_PER_CHANNEL = 12  # products of queries with keys and of weights with values, forward and backward
+_CROSS_ATTENTION = re.compile(r"(EncDecAttention|encoder_attn|cross_?attention)\.(k|v|k_proj|v_proj|key|value)$")
+
+# Dense bfloat16 FLOP/s with float32 accumulation, from NVIDIA's data sheets (half of what they print "with
+# sparsity") and, for GeForce, the white papers of the Ampere, Ada and Blackwell architectures; by the name that
+# torch.cuda.get_device_name gives. Names of slower variants (laptops, slices of a device) must not match.
+_PEAK_BF16: tuple[tuple[str, float], ...] = (
+    (r"B200", 2250e12),
+    (r"H200 NVL", 835e12),
+    (r"GH200|H200", 989e12),
+    (r"H100 PCIe", 756e12),
+    (r"H100 NVL", 835e12),
+    (r"H100", 989e12),
+    (r"A100", 312e12),
+    (r"A40", 149.7e12),
+    (r"A30", 165e12),
+    (r"A10", 125e12),
+    (r"L40S", 362e12),
+    (r"L40", 181e12),
+    (r"L4", 121e12),
+    (r"RTX A6000", 154.8e12),
+    (r"RTX 5090$", 209.5e12),
+    (r"RTX 4090$", 165.2e12),
+    (r"RTX 3090$", 71e12),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFlops:
+    """FLOPs of a forward and a backward pass; a model with one stack of layers treats targets as sources."""
+
+    source_token: int
+    source_pair: int  # of tokens of one source, every token with every token
+    target_token: int
+    target_pair: int  # likewise: the half that a causal mask hides is counted, as in PaLM
+    cross_pair: int  # a token of the target with one of its source
+
+    def total(self, counts: Sequence[int]) -> int:
+        """Return the FLOPs of what `count_tokens` counted."""
+        return sum(cost * count for cost, count in zip(astuple(self), counts, strict=True))
+
+
+def training_flops(module: nn.Module) -> TrainingFlops | None:
+    """Return what tokens cost a module that holds one transformers model, or None if it holds none.
+
+    Every dense layer of the module counts, those around the model too. In an encoder-decoder, source tokens pass
+    through the encoder and the keys and values of cross-attention, target tokens through everything else. Experts
+    that a token does not visit and attention that is sparse are not known: such models are counted as dense.
+
+    Args:
+        module: a LightningModule or a model; its sizes are read before anything is sharded
+    """
+    model = next((part for part in module.modules() if isinstance(part, PreTrainedModel)), None)
+    if model is None:
+        return None
+    config = model.config
+    pair = _PER_CHANNEL * _attention_channels(config)
+    if not config.is_encoder_decoder:
+        costs = sum(_token_cost(part) for part in module.modules()), config.num_hidden_layers * pair
+        return TrainingFlops(*costs, *costs, cross_pair=0)
+    encoder = set(model.get_encoder().modules())
+    source = target = 0
+    for name, part in module.named_modules():
+        if part in encoder or _CROSS_ATTENTION.search(name):
+            source += _token_cost(part)
+        else:
+            target += _token_cost(part)
+    num_encoder_layers, num_decoder_layers = _num_layers(config)
+    return TrainingFlops(source, num_encoder_layers * pair, target, *[num_decoder_layers * pair] * 2)
+
+
+def _token_cost(part: nn.Module) -> int:
+    """FLOPs of a token in one dense layer, 0 for what is none; by its options, since shards have no shape."""
+    if isinstance(part, nn.Linear):
+        num_weights = part.in_features * part.out_features
+    elif isinstance(part, Conv1D):  # GPT-2's
+        num_weights = part.nx * part.nf
+    else:
+        return 0
+    return num_weights * (6 if part.weight.requires_grad else 4)
+
+
+def _attention_channels(config: PreTrainedConfig) -> int:
+    """Heads times the size of a head, which in T5 is not the width of the model."""
+    num_heads: int = config.num_attention_heads
+    size = getattr(config, "d_kv", None) or getattr(config, "head_dim", None) or config.hidden_size // num_heads
+    return num_heads * int(size)
+
+
+def _num_layers(config: PreTrainedConfig) -> tuple[int, int]:
+    """Layers of the encoder and of the decoder."""
+    in_decoder = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
+    return config.num_hidden_layers, in_decoder or config.num_hidden_layers
+
+
+def token_masks(batch: Any) -> dict[str, Tensor]:
+    """Return the masks (rows, tokens), 0 on padding, that cover each token of a batch once; {} if it has none.
+
+    Where there is an attention_mask it covers the whole batch; else every entry whose name ends with `_mask`.
+    """
+    if not isinstance(batch, Mapping):
+        return {}
+    if "attention_mask" in batch:
+        return {"attention_mask": batch["attention_mask"]}
+    return {name: mask for name, mask in batch.items() if name.endswith("_mask")}
+
+
+def count_tokens(masks: Mapping[str, Tensor]) -> Tensor:
+    """Return what `TrainingFlops.total` takes, on the device of the masks and without waiting for it.
+
+    Args:
+        masks: of `token_masks`, at least one; where there are state_mask (B, S) and tactic_mask (B, T), their
+            rows are sources and targets, else every row of every mask is a source
+
+    Returns:
+        the sums over rows of S, S^2, T, T^2 and S T, int64 (5,)
+    """
+    if {"state_mask", "tactic_mask"} <= masks.keys():
+        source, target = masks["state_mask"].sum(dim=1), masks["tactic_mask"].sum(dim=1)
+    else:
+        source = torch.cat([mask.sum(dim=1) for mask in masks.values()])
+        target = torch.zeros_like(source)
+    return torch.stack([source, source**2, target, target**2, source * target]).sum(dim=1)
+
+
+def peak_flops_per_s(device: torch.device) -> float | None:
+    """Return the bfloat16 FLOP/s of a device by its data sheet, or None where it is not known."""
+    return peak_of_name(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def peak_of_name(name: str) -> float | None:
+    """Return the bfloat16 FLOP/s of a GPU of this name, such as "NVIDIA A100-SXM4-80GB"."""
+    if re.search(r"\bMIG\b|Laptop|Mobile|Max-Q", name):
+        return None
+    return next((peak for pattern, peak in _PEAK_BF16 if re.search(rf"\b(?:{pattern})(?!\w)", name)), None)
