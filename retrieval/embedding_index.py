@@ -112,6 +112,12 @@ class EmbeddingIndex:
         """D, numbers of one embedding."""
         return self._blocks[0].values.shape[1]
 
+    def vectors(self, numbers: Sequence[int]) -> Tensor:
+        """Return the embeddings of some premises as they are stored, float32 (n, D) on the CPU."""
+        values = torch.cat([block.values.cpu() for block in self._blocks])[list(numbers)].float()
+        scales = [block.scales for block in self._blocks if block.scales is not None]
+        return values * torch.cat(scales).cpu()[list(numbers), None] if scales else values
+
     @property
     def device(self) -> torch.device:
         """Where the embeddings are and the search runs."""

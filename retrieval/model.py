@@ -18,7 +18,7 @@ from retrieval.dataset import RetrievalBatch
 from retrieval.loading import check_choice
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
-from retrieval.reports import log_curve, log_retrieved
+from retrieval.reports import log_curve, log_projector, log_retrieved
 from retrieval.search import PremiseSearch
 
 Loss = Literal["mse", "info_nce"]
@@ -45,6 +45,7 @@ class PremiseRetriever(Restorable, PremiseSearch):
         gradient_checkpointing: bool = False,
         chunk_size: int | None = None,
         index_batch_size: int = 64,
+        log_projector: bool = False,
     ) -> None:
         """Build the model.
 
@@ -62,6 +63,7 @@ class PremiseRetriever(Restorable, PremiseSearch):
             chunk_size: texts whose activations are in memory at a time in training (gradient caching), for
                 batches that do not fit; the same gradients, a third slower. None takes all at once
             index_batch_size: premises of full length that are embedded at a time for the index
+            log_projector: show the premises as points in TensorBoard's Projector when training ends
         """
         super().__init__()
         check_positive(
@@ -81,6 +83,7 @@ class PremiseRetriever(Restorable, PremiseSearch):
         self.num_retrieved, self.max_seq_len = num_retrieved, max_seq_len
         self.loss, self.temperature = loss, temperature
         self.chunk_size, self.index_batch_size = chunk_size, index_batch_size
+        self.log_projector = log_projector
 
         self.model_name = model_name
         self.name = "" if isinstance(model_name, Mapping) else str(model_name)  # in tables and files
@@ -120,6 +123,11 @@ class PremiseRetriever(Restorable, PremiseSearch):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Remember that the index no longer belongs to the weights."""
         self._is_stale = True
+
+    def on_train_end(self) -> None:
+        """Show the premises as the last validation embedded them."""
+        if self.log_projector and self.index is not None:
+            log_projector(self, self.index)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up; the command line's `--optimizer` replaces it."""

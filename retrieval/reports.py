@@ -10,10 +10,12 @@ from torch import Tensor
 
 from retrieval.corpus import Corpus
 from retrieval.dataset import RetrievalBatch
+from retrieval.embedding_index import EmbeddingIndex
 from retrieval.monitoring import as_code, log_text
 
 _NUM_SHOWN = 3  # contexts
 _NUM_PREMISES = 10  # of each
+_NUM_PROJECTED = 5000  # premises; the Projector draws more only slowly
 _TABLE_CUTOFFS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -85,3 +87,21 @@ def _figure(recall: list[float]) -> Any:
     axes.set(xlabel="k", ylabel="Recall@k", xscale="log", ylim=(0, 1))
     axes.grid(alpha=0.3)
     return figure
+
+
+def log_projector(module: pl.LightningModule, index: EmbeddingIndex) -> None:
+    """Show premises, evenly chosen where there are many, in TensorBoard's Projector, with their names and files."""
+    if not module.trainer.is_global_zero:
+        return
+    numbers = range(0, len(index), max(1, -(-len(index) // _NUM_PROJECTED)))
+    premises = [index.corpus[number] for number in numbers]
+    for logger in module.loggers:
+        experiment: Any = getattr(logger, "experiment", None)
+        if numbers and hasattr(experiment, "add_embedding"):
+            experiment.add_embedding(
+                index.vectors(numbers),
+                metadata=[[premise.full_name, premise.path] for premise in premises],
+                metadata_header=["premise", "file"],
+                global_step=module.global_step,
+                tag="premises",
+            )

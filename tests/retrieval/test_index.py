@@ -220,3 +220,10 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, library: Co
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write the index to .*file"):
         EmbeddingIndex(library, _unit(12)).save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 0.0), ("bfloat16", 0.01), ("int8", 0.01)])
+def test_stored_vectors_can_be_read_back(library: Corpus, dtype: StorageDtype, error: float) -> None:
+    vectors = _unit(12)
+    stored = EmbeddingIndex(library, vectors, dtype=dtype)
+    assert torch.allclose(stored.vectors([11, 0]), vectors[[11, 0]], atol=error)

@@ -68,7 +68,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
             "init_args": {"every_n_train_steps": 1, "save_top_k": -1, "filename": "at-{step}"},
         }
     ]
-    run("fit", folder, values)
+    run("fit", folder, values, "--model.log_projector", "true")
     return folder, values, json.loads((folder / "run" / "version_0" / "metrics.json").read_text())
 
 
@@ -89,6 +89,9 @@ def test_fit_leaves_metrics_checkpoints_and_what_tensorboard_shows(fitted: Fitte
     sample = events.Tensors(texts["retrieved_val/0"])[0].tensor_proto.string_val[0].decode()
     assert "✓" in sample and "⊢" in sample and ".lean" in sample
     assert "| 10 |" in events.Tensors(texts["recall_at_k_val"])[0].tensor_proto.string_val[0].decode()
+    points = next((folder / "run" / "version_0").rglob("metadata.tsv")).read_text().splitlines()
+    premises = Corpus(folder / "library" / "corpus.jsonl")
+    assert points == ["premise\tfile", *(f"{premise.full_name}\t{premise.path}" for premise in premises)]
 
 
 def test_resuming_in_the_middle_of_an_epoch_equals_never_stopping(fitted: Fitted) -> None:
