@@ -685,6 +685,8 @@ def constant_with_warmup(optimizer: torch.optim.Optimizer, warmup_steps: int) ->
 def adamw_with_warmup(parameters: Iterable[torch.nn.Parameter], lr: float, warmup_steps: int) -> dict[str, Any]:
     """AdamW and a constant learning rate after a linear warm-up, as ReProver trains.
 
+    It is torch's fused one where all parameters are floating-point numbers on a CPU or a CUDA device.
+
     Args:
         parameters: what to train; frozen ones are left out
         lr: learning rate after the warm-up
@@ -692,4 +694,7 @@ def adamw_with_warmup(parameters: Iterable[torch.nn.Parameter], lr: float, warmu
     """
     trained = [p for p in parameters if p.requires_grad]
     fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in trained)
-    return constant_with_warmup(torch.optim.AdamW(trained, lr=lr, fused=fused), warmup_steps)
+    optimizer = torch.optim.AdamW(trained, lr=lr, fused=fused)
+    # else Lightning refuses to clip gradients in mixed precision; like this, a GradScaler unscales before the clipping
+    optimizer._step_supports_amp_scaling = False
+    return constant_with_warmup(optimizer, warmup_steps)

@@ -13,12 +13,13 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 
-from common import ConfigError, Context, adamw_with_warmup, check_positive, format_state
+from common import Context, check_positive, format_state
 from generator.metrics import TopkAccuracy
 from generator.monitoring import beam_table
 from generator.tactic_generator import Candidate, FilePath, TacticGenerator, check_request
 from retrieval.checkpoints import Restorable
 from retrieval.monitoring import as_code, log_text
+from retrieval.optimization import OptimizerName, check_optimization, configure
 
 
 class NextStepGenerator(TacticGenerator, Restorable):
@@ -36,16 +37,18 @@ class NextStepGenerator(TacticGenerator, Restorable):
         model_name: str | dict[str, Any],
         lr: float,
         warmup_steps: int,
+        optimizer: OptimizerName,
+        lr_decay: float,
         num_beams: int,
         log_text_every_n_steps: int,
     ) -> None:
         """Check and keep what every generator has."""
         check_positive(lr=lr, num_beams=num_beams, log_text_every_n_steps=log_text_every_n_steps)
-        if warmup_steps < 0:
-            raise ConfigError(f"warmup_steps is {warmup_steps}; it must be at least 0")
+        check_optimization(optimizer, warmup_steps, lr_decay)
         self.model_name = model_name
         self.name = model_name if isinstance(model_name, str) else ""
-        self.lr, self.warmup_steps, self.num_beams = lr, warmup_steps, num_beams
+        self.lr, self.warmup_steps, self.optimizer, self.lr_decay = lr, warmup_steps, optimizer, lr_decay
+        self.num_beams = num_beams
         self.log_text_every_n_steps = log_text_every_n_steps
         self.topk_val = TopkAccuracy(num_beams)
         self.topk_test = TopkAccuracy(num_beams)
@@ -93,8 +96,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         return int(self.trainer.accumulate_grad_batches)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up; the command line's `--optimizer` replaces it."""
-        return adamw_with_warmup(self.parameters(), self.lr, self.warmup_steps)
+        """As the options say; the command line's `--optimizer` replaces it."""
+        return configure(self, self.optimizer, self.lr, self.warmup_steps, self.lr_decay)
 
     def configure_gradient_clipping(
         self,

@@ -31,6 +31,7 @@ from generator.tactic_generator import (
     merge_candidates,
 )
 from retrieval.model import PremiseRetriever
+from retrieval.optimization import OptimizerName
 
 __all__ = ["AsyncTacticGenerator", "RetrievalAugmentedGenerator", "TacticGenerator", "TopkAccuracy"]
 
@@ -55,6 +56,8 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         model_name: str | dict[str, Any],
         lr: float = 5e-4,
         warmup_steps: int = 2000,
+        optimizer: OptimizerName = "adamw",
+        lr_decay: float = 0.0,
         num_beams: int = 8,
         length_penalty: float = 0.0,
         max_inp_seq_len: int = 2300,
@@ -74,6 +77,8 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
                 a mapping or YAML file with T5Config's keys (ByT5's shape by default)
             lr: learning rate after the warm-up
             warmup_steps: optimizer steps over which the learning rate rises
+            optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.optimization
+            lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it (ReProver)
             num_beams: beams, and so candidates, in validation, test and predict
             length_penalty: candidates rank by log-probability / length ** this; 0 is their probability
             max_inp_seq_len: tokens of an input, EOS included
@@ -88,14 +93,16 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             eval_num_retrieved: premises for each state
         """
         super().__init__()
-        self._set_up(model_name, lr, warmup_steps, num_beams, log_text_every_n_steps)
+        self._set_up(model_name, lr, warmup_steps, optimizer, lr_decay, num_beams, log_text_every_n_steps)
         check_positive(
             max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len, eval_num_retrieved=eval_num_retrieved
         )
         if (ret_ckpt_path is None) != (corpus_path is None) or (index_path and not ret_ckpt_path):
             raise ConfigError("ret_ckpt_path and corpus_path belong together, and index_path to both; give the others")
         # decoding settings are no hyper-parameters: evaluation may choose others than training did
-        self.save_hyperparameters("model_name", "lr", "warmup_steps", "gradient_checkpointing", "compile")
+        self.save_hyperparameters(
+            "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
+        )
         self.length_penalty = length_penalty
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
         self.ret_ckpt_path, self.corpus_path, self.index_path = ret_ckpt_path, corpus_path, index_path

@@ -119,14 +119,16 @@ def _num_layers(config: PreTrainedConfig) -> tuple[int, int]:
 
 
 def token_masks(batch: Any) -> dict[str, Tensor]:
-    """Return the masks (rows, tokens), 0 on padding, that cover each token of a batch once; {} if it has none.
+    """Return the masks (rows, tokens), 0 on padding alone, that cover each token of a batch once; {} if it has none.
 
-    Where there is an attention_mask it covers the whole batch; else every entry whose name ends with `_mask`.
+    segment_ids, which number the examples of packed rows from 1, or else attention_mask cover a whole batch; without
+    either every entry whose name ends with `_mask` counts.
     """
     if not isinstance(batch, Mapping):
         return {}
-    if "attention_mask" in batch:
-        return {"attention_mask": batch["attention_mask"]}
+    for name in ("segment_ids", "attention_mask"):
+        if name in batch:
+            return {name: batch[name]}
     return {name: mask for name, mask in batch.items() if name.endswith("_mask")}
 
 
@@ -135,7 +137,7 @@ def count_tokens(masks: Mapping[str, Tensor]) -> Tensor:
 
     Args:
         masks: of `token_masks`, at least one; where there are state_mask (B, S) and tactic_mask (B, T), their
-            rows are sources and targets, else every row of every mask is a source
+            rows are sources and targets, else every row of every mask is a source, or every segment of a row
 
     Returns:
         the sums over rows of S, S^2, T, T^2 and S T, int64 (5,)
@@ -143,9 +145,19 @@ def count_tokens(masks: Mapping[str, Tensor]) -> Tensor:
     if {"state_mask", "tactic_mask"} <= masks.keys():
         source, target = masks["state_mask"].sum(dim=1), masks["tactic_mask"].sum(dim=1)
     else:
-        source = torch.cat([mask.sum(dim=1) for mask in masks.values()])
+        if "segment_ids" in masks:
+            source = _segment_lengths(masks["segment_ids"])
+        else:
+            source = torch.cat([mask.sum(dim=1) for mask in masks.values()])
         target = torch.zeros_like(source)
     return torch.stack([source, source**2, target, target**2, source * target]).sum(dim=1)
+
+
+def _segment_lengths(segment_ids: Tensor) -> Tensor:
+    """Tokens of each segment of each row, and many zeros: how many segments there are would have to be waited for."""
+    num_rows, width = segment_ids.shape
+    lengths = segment_ids.new_zeros(num_rows, width + 1)
+    return lengths.scatter_add_(1, segment_ids, torch.ones_like(segment_ids))[:, 1:].flatten()
 
 
 def peak_flops_per_s(device: torch.device) -> float | None:

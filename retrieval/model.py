@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
-from common import ConfigError, adamw_with_warmup, check_positive, load_tokenizer
+from common import check_positive, load_tokenizer
 from retrieval.architecture import build_encoder, checkpoint_activations, describe
 from retrieval.checkpoints import Restorable
 from retrieval.dataset import RetrievalBatch
 from retrieval.loading import check_choice
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
+from retrieval.optimization import OptimizerName, check_optimization, configure
 from retrieval.reports import log_curve, log_projector, log_retrieved
 from retrieval.search import PremiseSearch
 
@@ -38,6 +39,8 @@ class PremiseRetriever(Restorable, PremiseSearch):
         model_name: str | dict[str, Any],
         lr: float = 1e-4,
         warmup_steps: int = 2000,
+        optimizer: OptimizerName = "adamw",
+        lr_decay: float = 0.0,
         num_retrieved: int = 100,
         max_seq_len: int = 1024,
         loss: Loss = "mse",
@@ -55,6 +58,8 @@ class PremiseRetriever(Restorable, PremiseSearch):
                 (ByT5's shape by default)
             lr: learning rate after the warm-up
             warmup_steps: optimizer steps over which the learning rate rises
+            optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.optimization
+            lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it (ReProver)
             num_retrieved: premises for each context in validation, test and predict
             max_seq_len: tokens of a context or a premise, EOS included
             loss: "mse" of all similarities of a batch (ReProver), or "info_nce", for large batches
@@ -75,11 +80,10 @@ class PremiseRetriever(Restorable, PremiseSearch):
             index_batch_size=index_batch_size,
         )
         check_choice("loss", loss, get_args(Loss))
-        if warmup_steps < 0:
-            raise ConfigError(f"warmup_steps is {warmup_steps}; it must be at least 0")
+        check_optimization(optimizer, warmup_steps, lr_decay)
         # how many are retrieved is no hyper-parameter: evaluation may choose otherwise than training did
-        self.save_hyperparameters("model_name", "lr", "warmup_steps", "loss", "temperature")
-        self.lr, self.warmup_steps = lr, warmup_steps
+        self.save_hyperparameters("model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "loss", "temperature")
+        self.lr, self.warmup_steps, self.optimizer, self.lr_decay = lr, warmup_steps, optimizer, lr_decay
         self.num_retrieved, self.max_seq_len = num_retrieved, max_seq_len
         self.loss, self.temperature = loss, temperature
         self.chunk_size, self.index_batch_size = chunk_size, index_batch_size
@@ -130,8 +134,8 @@ class PremiseRetriever(Restorable, PremiseSearch):
             log_projector(self, self.index)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up; the command line's `--optimizer` replaces it."""
-        return adamw_with_warmup(self.parameters(), self.lr, self.warmup_steps)
+        """As the options say; the command line's `--optimizer` replaces it."""
+        return configure(self, self.optimizer, self.lr, self.warmup_steps, self.lr_decay)
 
     # ----------------------------------------------------------------------------------- evaluation
 

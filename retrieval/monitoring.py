@@ -96,7 +96,7 @@ class ThroughputMonitor(pl.Callback):
         masks = token_masks(batch)
         if not masks:
             return
-        useful = torch.stack([mask.sum() for mask in masks.values()]).sum()
+        useful = torch.stack([mask.count_nonzero() for mask in masks.values()]).sum()
         self._counts.append(torch.cat([useful[None], count_tokens(masks)]))
         self._padded += sum(mask.numel() for mask in masks.values())
         if len(self._counts) < _log_interval(trainer) * trainer.accumulate_grad_batches:

@@ -209,9 +209,10 @@ def losses(folder: Path) -> dict[int, float]:
     return {e.step: e.value for e in events.Scalars("loss_train_step")}
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_resuming_in_the_middle_of_an_epoch_equals_never_stopping(eight_path, tmp_path, num_workers):
+@pytest.mark.parametrize(("num_workers", "optimizer"), [(0, "adamw"), (2, "adamw"), (0, "muon")])
+def test_resuming_in_the_middle_of_an_epoch_equals_never_stopping(eight_path, tmp_path, num_workers, optimizer):
     values = config(eight_path, tmp_path, max_epochs=3)
+    values["model"] |= {"optimizer": optimizer, "lr_decay": 0.5 if optimizer == "muon" else 0.0}
     values["data"]["num_workers"] = num_workers
     values["trainer"]["callbacks"] = [
         {
