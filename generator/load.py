@@ -1,0 +1,196 @@
+"""`load_generator`: one call from a checkpoint, a folder or a hub id to a generator that a prover can ask."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig
+
+from common import ConfigError, DataError
+from generator.filtering import without_placeholders
+from generator.tactic_generator import TacticGenerator
+from generator.wrappers import CachingGenerator
+from retrieval.checkpoints import read_checkpoint
+from retrieval.loading import check_choice
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+_ENCODER_DECODER = "generator.model.RetrievalAugmentedGenerator"
+_DECODER_ONLY = "generator.causal.CausalGenerator"
+_KNOWN = (_ENCODER_DECODER, _DECODER_ONLY)  # a checkpoint names its class, and no other is imported for it
+_KINDS = "a Lightning checkpoint (.ckpt), a Hugging Face folder (with config.json) or a hub id"
+_SHARDED = ("latest", "zero_to_fp32.py", ".metadata")  # of DeepSpeed, DeepSpeed and FSDP
+
+
+def load_generator(
+    path: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: Dtype = "float32",
+    engine: str = "native",
+    ret_ckpt_path: str | Path | None = None,
+    corpus_path: str | Path | None = None,
+    index_path: str | Path | None = None,
+    cache_size: int = 0,
+    allow_sorry: bool = True,
+    **overrides: Any,
+) -> TacticGenerator:
+    """Return a trained generator, ready to be asked.
+
+    Args:
+        path: a Lightning checkpoint, a Hugging Face folder, or a hub id such as
+            kaiyuy/leandojo-lean4-tacgen-byt5-small; a checkpoint or a configuration says of which kind it is
+        device: "auto" takes a GPU if there is one
+        dtype: of the weights
+        engine: what decodes, see `generator.engines`
+        ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
+        corpus_path: corpus.jsonl that it retrieves from
+        index_path: embeddings of the corpus, from `python -m retrieval.index`; else the first call makes them
+        cache_size: requests whose answers are remembered, see `CachingGenerator`; 0 remembers none
+        allow_sorry: False leaves out tactics with sorry or admit, see `without_placeholders`. Here models are shown
+            as they are; search filters unless it is told otherwise
+        overrides: other arguments of the generator's constructor, such as length_penalty
+
+    Raises:
+        DataError: if a checkpoint or folder is missing, broken, or of no known class
+        ConfigError: if there is no such model on the hub, or an option is unknown or does not fit
+    """
+    check_choice("dtype", dtype, get_args(Dtype))
+    if cache_size < 0:
+        raise ConfigError(f"cache_size is {cache_size}; it must be at least 0")
+    place = _device(device)
+    path = _existing(path)
+    loaded = _import(_class_name(path))
+    retrieval = {"ret_ckpt_path": ret_ckpt_path, "corpus_path": corpus_path, "index_path": index_path}
+    options = {name: str(value) for name, value in retrieval.items() if value is not None}
+    options = _accepted(loaded, {**options, **({} if engine == "native" else {"engine": engine}), **overrides})
+    model: Any = loaded.load(path, device=place, **options)
+    generator: TacticGenerator = model.to(getattr(torch, dtype))
+    if not allow_sorry:
+        generator = without_placeholders(generator)
+    return CachingGenerator(generator, cache_size) if cache_size else generator
+
+
+def _device(device: str | torch.device) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    if device == "auto":
+        return torch.device("cuda" if has_gpu else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device is {device!r}; give auto, cpu, cuda, or cuda:0") from error
+    if place.type == "cuda" and not has_gpu:
+        raise ConfigError(f"device is {str(device)!r}, but torch finds no GPU; give cpu or auto")
+    return place
+
+
+# ------------------------------------------------------------------------------------------------
+# Which class
+
+
+def _class_name(path: str) -> str:
+    """The class that a checkpoint names, or that fits the configuration of a folder or hub id."""
+    if Path(path).is_file():
+        return _class_of_checkpoint(read_checkpoint(path), path)
+    config = _config(path)
+    encoders = [name for name in config.architectures or () if name.endswith("EncoderModel")]
+    if encoders:
+        raise ConfigError(f"{path}: is an encoder ({encoders[0]}), which writes nothing; give it as ret_ckpt_path")
+    return _ENCODER_DECODER if config.is_encoder_decoder else _DECODER_ONLY
+
+
+def _class_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> str:
+    name = checkpoint.get("generator", {}).get("class")
+    if name in _KNOWN:
+        return str(name)
+    if "retriever" in checkpoint:
+        raise DataError(f"{path}: is a checkpoint of a premise retriever; give it as ret_ckpt_path")
+    known = ", ".join(_KNOWN)
+    if name is None:
+        raise DataError(f"{path}: does not say which generator wrote it, so it is of none of {known}")
+    raise DataError(f"{path}: is a checkpoint of {name}; known are {known}. Load it with that class's own `load`")
+
+
+def _config(path: str) -> PreTrainedConfig:
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"{path!r} is no file or folder, and as a model of the hub: {reason} Give {_KINDS}"
+        ) from error
+    return config
+
+
+def _import(class_name: str) -> Any:
+    module, _, name = class_name.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _accepted(loaded: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options, or raise ConfigError for one that the class's constructor lacks."""
+    names = set(inspect.signature(loaded).parameters) - {"model_name"}
+    for name in options:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, sorted(names), n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(sorted(names))}"
+            raise ConfigError(f"{loaded.__qualname__} has no option {name}; {hint}")
+    return dict(options)
+
+
+# ------------------------------------------------------------------------------------------------
+# Where it lies
+
+
+def _existing(path: str | Path) -> str:
+    """Return a checkpoint, a folder with config.json, or what may be a hub id.
+
+    Raises:
+        DataError: if it can be none of these, with what may have been meant
+    """
+    local = Path(path).expanduser()
+    if local.is_dir():
+        _check_folder(local)
+        return str(local)
+    if local.is_file():
+        return str(local)
+    nearest = _nearest(local)
+    hint = f"did you mean {nearest}?" if nearest else f"give {_KINDS}"
+    # a hub id is one name, or two with a slash
+    if local.suffix == ".ckpt" or local.is_absolute() or str(path)[:1] in (".", "~") or len(local.parts) not in (1, 2):
+        raise DataError(f"{path}: there is no such file or folder; {hint}")
+    if nearest and len(local.parts) == 2:  # asking the hub may take long
+        raise DataError(f"{path}: there is no such file or folder; {hint}")
+    return str(path)
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / "config.json").is_file():
+        return
+    if any((folder / name).exists() for name in _SHARDED):
+        raise DataError(
+            f"{folder}: is a sharded checkpoint; make a folder of it with "
+            f"python -m generator.export --ckpt_path {folder} --output_dir ..."
+        )
+    inside = sorted(folder.rglob("*.ckpt"), key=lambda found: (found.name != "last.ckpt", str(found)))
+    hint = f"did you mean {inside[0]}?" if inside else f"give {_KINDS}"
+    raise DataError(f"{folder}: has no config.json, so it is no Hugging Face folder; {hint}")
+
+
+def _nearest(path: Path) -> Path | None:
+    """What lies at a path that differs in one name, or as far of it as exists."""
+    for part in [path, *path.parents]:
+        if part.parent.is_dir() and part.name:
+            names = [entry.name for entry in part.parent.iterdir()]
+            matches = difflib.get_close_matches(part.name, names, n=1)
+            if not matches:
+                return None
+            whole = part.parent / matches[0] / path.relative_to(part)
+            return whole if whole.exists() else part.parent / matches[0]
+    return None

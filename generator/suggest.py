@@ -1,0 +1,172 @@
+"""Suggestions for a state on the command line: `python -m generator.suggest --ckpt_path ... < state.txt`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Literal, TextIO
+
+from common import DataError, NextstepError, Pos, check_positive
+from generator.load import Dtype, load_generator
+from generator.tactic_generator import Candidate, TacticGenerator
+from retrieval.cli import Parser
+
+
+def suggest(
+    ckpt_path: str,
+    state: str | None = None,
+    num_samples: int = 8,
+    format: Literal["text", "jsonl"] = "text",
+    file_path: str = "",
+    theorem_full_name: str = "",
+    theorem_pos: tuple[int, int] = (1, 1),
+    batch_size: int = 1,
+    device: str = "auto",
+    dtype: Dtype = "float32",
+    engine: str = "native",
+    ret_ckpt_path: str | None = None,
+    corpus_path: str | None = None,
+    index_path: str | None = None,
+    allow_sorry: bool = True,
+) -> None:
+    """Print the tactics that a generator suggests for a state, with log-probabilities, best first.
+
+    Args:
+        ckpt_path: a Lightning checkpoint, a Hugging Face folder, or a hub id
+        state: the state, as the prover prints it; read from standard input if not given
+        num_samples: suggestions for a state; there may be fewer
+        format: text: one state, read to the end of the input. jsonl: each line of the input is an object with
+            `state`, and perhaps file_path, theorem_full_name and theorem_pos, and is answered by itself with
+            `candidates` added
+        file_path: file of the theorem; like its name and position, it matters where premises are retrieved
+        theorem_full_name: name of the theorem
+        theorem_pos: line and column of the theorem, both from 1
+        batch_size: lines that are answered together; 1 answers each at once, more is faster on a file
+        device: auto, cpu, or cuda
+        dtype: of the weights
+        engine: what decodes
+        ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
+        corpus_path: corpus.jsonl that it retrieves from
+        index_path: embeddings of the corpus, from python -m retrieval.index
+        allow_sorry: whether tactics with sorry or admit are shown
+    """
+    check_positive(num_samples=num_samples, batch_size=batch_size)
+    defaults = {
+        "file_path": file_path,
+        "theorem_full_name": theorem_full_name,
+        "theorem_pos": list(Pos.of(theorem_pos)),
+    }
+    generator = load_generator(
+        ckpt_path,
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        ret_ckpt_path=ret_ckpt_path,
+        corpus_path=corpus_path,
+        index_path=index_path,
+        allow_sorry=allow_sorry,
+    )
+    if state is not None or format == "text":
+        records: Iterable[dict[str, Any]] = [{"state": _read(sys.stdin) if state is None else state.strip("\n")}]
+    else:
+        records = read_records(sys.stdin)
+    for answered in answer(generator, records, defaults, num_samples, batch_size):
+        print(json.dumps(answered, ensure_ascii=False) if format == "jsonl" else _as_text(answered), flush=True)
+
+
+def _read(stream: TextIO) -> str:
+    if stream.isatty():
+        print("the state, then Ctrl-D on a line of its own:", file=sys.stderr)
+    return stream.read().strip("\n")
+
+
+def read_records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the objects of JSON lines; blank lines are skipped.
+
+    Raises:
+        DataError: naming the line that is no object with a text `state`, or has a position that is none
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"standard input:{number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{where}: is no JSON ({error}); give one object a line") from error
+        if not isinstance(record, dict) or not isinstance(record.get("state"), str):
+            raise DataError(f'{where}: give an object with the state as text, such as {{"state": "p : Prop\\n⊢ p"}}')
+        if "theorem_pos" in record:
+            try:
+                Pos.of(record["theorem_pos"])
+            except DataError as error:
+                raise DataError(f"{where}: theorem_pos: {error}") from error
+        yield record
+
+
+def answer(
+    generator: TacticGenerator,
+    records: Iterable[Mapping[str, Any]],
+    defaults: Mapping[str, Any],
+    num_samples: int,
+    batch_size: int = 1,
+) -> Iterator[dict[str, Any]]:
+    """Yield each record with `candidates`, a list of objects with `tactic` and `log_prob`, best first.
+
+    Args:
+        generator: is asked
+        records: with `state`, and what differs from the defaults
+        defaults: file_path, theorem_full_name and theorem_pos of records that do not say
+        num_samples: suggestions for a state
+        batch_size: records that are answered together
+    """
+    remaining = iter(records)
+    while batch := list(islice(remaining, batch_size)):
+        whole = [{**defaults, **record} for record in batch]
+        found = generator.batch_generate(
+            states=[record["state"] for record in whole],
+            file_paths=[record["file_path"] for record in whole],
+            theorem_full_names=[record["theorem_full_name"] for record in whole],
+            theorem_positions=[record["theorem_pos"] for record in whole],
+            num_samples=num_samples,
+        )
+        for record, candidates in zip(batch, found, strict=True):
+            yield {**record, "candidates": [{"tactic": tactic, "log_prob": p} for tactic, p in candidates]}
+
+
+def _as_text(answered: Mapping[str, Any]) -> str:
+    rows = [(row["tactic"], row["log_prob"]) for row in answered["candidates"]]
+    return "\n".join(map(_row, rows)) or "no suggestions"
+
+
+def _row(candidate: Candidate) -> str:
+    tactic, log_prob = candidate
+    return f"{log_prob:8.2f}  " + tactic.replace("\n", "\n" + " " * 10)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; `args` replaces it in tests.
+
+    Raises:
+        NextstepError: for what is wrong with the model, an option or the input
+        SystemExit: for a command line that does not parse
+    """
+    parser = Parser(prog="python -m generator.suggest", description="Ask a trained generator for the next tactic.")
+    parser.add_argument("state", nargs="?", type=str, help="the state; read from standard input if not given")
+    parser.add_function_arguments(suggest, skip={"state"})
+    suggest(**parser.parse_args(args).as_dict())
+
+
+def cli() -> None:
+    """Run the console script."""
+    try:
+        main()
+    except NextstepError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,245 @@
+"""load_generator: what it loads, as what, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, T5EncoderModel
+
+import generator.load
+from common import ConfigError, DataError
+from generator.load import load_generator
+from generator.model import RetrievalAugmentedGenerator
+from generator.tactic_generator import TacticGenerator
+from generator.wrappers import CachingGenerator, reads_theorem
+from retrieval.architecture import t5_config
+from tests.fakes import TINY
+
+REQUEST = {
+    "state": "p : Prop\n⊢ p → p",
+    "file_path": "A.lean",
+    "theorem_full_name": "t",
+    "theorem_pos": (1, 1),
+    "num_samples": 3,
+}
+
+
+def write_checkpoint(model, path: Path) -> Path:
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return RetrievalAugmentedGenerator(dict(TINY), num_beams=4, max_inp_seq_len=64, max_oup_seq_len=12).eval()
+
+
+@pytest.fixture(scope="module")
+def ckpt_path(model, tmp_path_factory):
+    return write_checkpoint(model, tmp_path_factory.mktemp("run") / "last.ckpt")
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("hub") / "tacgen"
+    model.generator.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return path
+
+
+# ------------------------------------------------------------------------------------------ happy path
+
+
+def test_a_checkpoint_and_a_folder_give_the_model_that_was_saved(model, ckpt_path, folder):
+    expected = model.generate(**REQUEST)
+    assert expected
+    for path, options in ((ckpt_path, {}), (str(folder), {"max_inp_seq_len": 64, "max_oup_seq_len": 12})):
+        loaded = load_generator(path, device="cpu", **options)
+        assert isinstance(loaded, TacticGenerator) and not loaded.training
+        found = loaded.generate(**REQUEST)
+        assert [tactic for tactic, _ in found] == [tactic for tactic, _ in expected]
+        assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
+
+
+def test_a_hub_id_is_loaded_by_its_configuration(model, folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(generator.load.AutoConfig, "from_pretrained", lambda name: asked.append(name) or T5)
+    monkeypatch.setattr(generator.load, "_import", lambda name: RecordingGenerator.named(name))
+    loaded = load_generator("someone/tacgen", device="cpu")
+    assert asked == ["someone/tacgen"]
+    assert loaded.options["path"] == "someone/tacgen"
+    assert loaded.class_name == "generator.model.RetrievalAugmentedGenerator"
+
+
+T5 = SimpleNamespace(architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True)
+
+
+class RecordingGenerator:
+    """Stands in for a class of generators, and notes how it is loaded."""
+
+    def __init__(self, model_name, engine="native", ret_ckpt_path=None, corpus_path=None, template=None):
+        pass
+
+    @classmethod
+    def named(cls, class_name):
+        return type("Recording", (cls,), {"class_name": class_name})
+
+    @classmethod
+    def load(cls, path, device, **overrides):
+        loaded = cls(path)
+        loaded.options = {"path": path, "device": device, **overrides}
+        return loaded
+
+    def to(self, dtype):
+        self.options["dtype"] = dtype
+        return self
+
+
+def test_a_decoder_only_model_is_loaded_by_the_class_for_such(tmp_path, monkeypatch):
+    GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=4, n_layer=1, n_head=1)).save_pretrained(tmp_path / "gpt2")
+    monkeypatch.setitem(sys.modules, "generator.causal", SimpleNamespace(CausalGenerator=RecordingGenerator))
+    loaded = load_generator(
+        tmp_path / "gpt2", device="cpu", dtype="bfloat16", engine="vllm", ret_ckpt_path=tmp_path, template="bfs-prover"
+    )
+    assert loaded.options == {
+        "path": str(tmp_path / "gpt2"),
+        "device": torch.device("cpu"),
+        "engine": "vllm",
+        "ret_ckpt_path": str(tmp_path),
+        "template": "bfs-prover",
+        "dtype": torch.bfloat16,
+    }
+
+
+def test_a_checkpoint_is_loaded_by_the_class_that_it_names(tmp_path, monkeypatch):
+    path = tmp_path / "causal.ckpt"
+    torch.save({"state_dict": {}, "generator": {"class": "generator.causal.CausalGenerator"}}, path)
+    monkeypatch.setitem(sys.modules, "generator.causal", SimpleNamespace(CausalGenerator=RecordingGenerator))
+    assert isinstance(load_generator(path, device="cpu"), RecordingGenerator)
+
+
+def test_options_reach_the_model(ckpt_path):
+    loaded = load_generator(ckpt_path, device="cpu", dtype="bfloat16", num_beams=2)
+    assert loaded.num_beams == 2
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    assert loaded.generate(**REQUEST)
+
+
+def test_answers_are_remembered_on_request_by_state_alone_without_a_retriever(ckpt_path):
+    loaded = load_generator(ckpt_path, device="cpu", cache_size=10)
+    assert isinstance(loaded, CachingGenerator) and not reads_theorem(loaded)
+    assert loaded.generate(**REQUEST) == loaded.generate(**{**REQUEST, "theorem_full_name": "another"})
+    assert (loaded.hits, loaded.misses) == (1, 1)
+
+
+def test_placeholders_stay_unless_they_are_refused(ckpt_path, monkeypatch):
+    proposed = [("sorry", -1.0), ("simp", -2.0)]
+    monkeypatch.setattr(RetrievalAugmentedGenerator, "batch_generate", lambda self, states, *rest: [proposed])
+    assert load_generator(ckpt_path, device="cpu").generate(**REQUEST) == proposed
+    assert load_generator(ckpt_path, device="cpu", allow_sorry=False).generate(**REQUEST) == [("simp", -2.0)]
+
+
+def test_importing_the_package_loads_nothing_and_finds_every_name():
+    script = """
+import sys
+import generator
+assert "torch" not in sys.modules and "generator.load" not in sys.modules
+for name in generator.__all__:
+    assert name in dir(generator) and getattr(generator, name) is not None, name
+from generator import load_generator, tactic_generator  # a name, and a module
+assert generator.TacticGenerator is tactic_generator.TacticGenerator
+assert not hasattr(generator, "load_generators")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+# ------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_path_with_a_slip_gets_the_nearest_one_that_exists(ckpt_path, folder, monkeypatch):
+    wrong = ckpt_path.parent.parent / "rum0" / "last.ckpt"
+    right = ckpt_path.parent.parent / "run0" / "last.ckpt"
+    with pytest.raises(DataError, match=f"rum0/last.ckpt: there is no such file or folder; did you mean {right}?"):
+        load_generator(wrong)
+    monkeypatch.chdir(folder.parent.parent)
+    with pytest.raises(DataError, match=rf"did you mean {folder.parent.name}/tacgen\?"):  # without asking the hub
+        load_generator(f"{folder.parent.name}/tacgem")
+    with pytest.raises(DataError, match="a/b/c: there is no such file or folder; give a Lightning checkpoint"):
+        load_generator("a/b/c")
+    for path in ("./gone", "~/gone-for-sure", "gone.ckpt", "/gone-for-sure"):
+        with pytest.raises(DataError, match=f"{path}: there is no such file or folder"):
+            load_generator(path)
+
+
+def test_a_name_that_the_hub_does_not_know_is_named(monkeypatch):
+    def refuse(name):
+        raise OSError("no such repository\nand more")
+
+    monkeypatch.setattr(generator.load.AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(ConfigError, match="'someone/nothing' is no file or folder.*no such repository Give a Light"):
+        load_generator("someone/nothing")
+
+
+def test_a_folder_without_a_model_says_what_is_in_it(tmp_path):
+    with pytest.raises(DataError, match=r"has no config\.json.*give a Lightning checkpoint"):
+        load_generator(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("a.ckpt", "last.ckpt"):
+        (tmp_path / "checkpoints" / name).touch()
+    with pytest.raises(DataError, match=r"did you mean .*checkpoints/last\.ckpt\?"):
+        load_generator(tmp_path)
+    (tmp_path / "latest").touch()
+    with pytest.raises(DataError, match=r"sharded checkpoint.*generator\.export --ckpt_path"):
+        load_generator(tmp_path)
+
+
+def test_checkpoints_of_other_classes_are_refused_with_the_known_ones(tmp_path):
+    path = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {}, "generator": {"class": "os.system"}}, path)
+    with pytest.raises(DataError, match=r"other\.ckpt: is a checkpoint of os\.system; known are generator\.model\."):
+        load_generator(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(DataError, match="does not say which generator wrote it"):
+        load_generator(path)
+    torch.save({"state_dict": {}, "retriever": {"class": "retrieval.model.PremiseRetriever"}}, path)
+    with pytest.raises(DataError, match="premise retriever; give it as ret_ckpt_path"):
+        load_generator(path)
+    path.write_text("hello")
+    with pytest.raises(DataError, match=r"other\.ckpt: cannot be read as a Lightning checkpoint"):
+        load_generator(path)
+
+
+def test_an_encoder_is_no_generator(tmp_path):
+    T5EncoderModel(t5_config(TINY)).save_pretrained(tmp_path / "encoder")
+    with pytest.raises(ConfigError, match=r"is an encoder \(T5EncoderModel\).*ret_ckpt_path"):
+        load_generator(tmp_path / "encoder")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beam": 4}, "no option num_beam; did you mean num_beams?"),
+        ({"model_name": "x"}, "no option model_name"),
+        ({"dtype": "int3"}, "dtype is 'int3'; choose one of float32"),
+        ({"device": "quantum"}, "device is 'quantum'; give auto"),
+        ({"cache_size": -1}, "cache_size is -1"),
+        ({"ret_ckpt_path": "r.ckpt"}, "ret_ckpt_path and corpus_path belong together"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit_are_named(ckpt_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        load_generator(ckpt_path, **{"device": "cpu", **options})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(ckpt_path):
+    with pytest.raises(ConfigError, match="device is 'cuda:0', but torch finds no GPU"):
+        load_generator(ckpt_path, device="cuda:0")

@@ -1,0 +1,163 @@
+"""Suggestions on the command line."""
+
+import io
+import json
+
+import pytest
+import torch
+
+from common import ConfigError, DataError
+from generator import suggest
+from generator.model import RetrievalAugmentedGenerator
+from generator.tactic_generator import TacticGenerator
+from generator.wrappers import FixedTacticGenerator
+from tests.fakes import TINY
+
+
+class Noting(TacticGenerator):
+    """Proposes two tactics, and notes what it is asked."""
+
+    def __init__(self):
+        self.requests = []
+
+    def generate(self, state, file_path, theorem_full_name, theorem_pos, num_samples):
+        raise AssertionError("states are asked for in batches")
+
+    def batch_generate(self, states, file_paths, theorem_full_names, theorem_positions, num_samples):
+        self.requests.append((states, file_paths, theorem_full_names, theorem_positions))
+        return [
+            [(f"exact {len(state)}", -0.5), ("rcases h with\n| inl h => exact h", -12.25)][:num_samples]
+            for state in states
+        ]
+
+
+@pytest.fixture
+def noting(monkeypatch):
+    generator = Noting()
+    monkeypatch.setattr(suggest, "load_generator", lambda path, **options: generator)
+    return generator
+
+
+def give(monkeypatch, text):
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+def test_a_state_as_argument_is_answered_with_log_probabilities(noting, capsys):
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt"])
+    assert capsys.readouterr().out == "   -0.50  exact 3\n  -12.25  rcases h with\n          | inl h => exact h\n"
+
+
+def test_a_state_is_read_from_standard_input_to_its_end(noting, capsys, monkeypatch):
+    give(monkeypatch, "p : Prop\n⊢ p\n\ncase right\n⊢ q\n")
+    suggest.main(["--ckpt_path", "m.ckpt", "--num_samples", "1"])
+    assert noting.requests[0][0] == ["p : Prop\n⊢ p\n\ncase right\n⊢ q"]
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_an_empty_state_is_a_state(noting, capsys):
+    suggest.main(["", "--ckpt_path", "m.ckpt"])
+    assert noting.requests[0][0] == [""] and "exact 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", ["null", "p : Prop", "[1, 2]", "{a : b}", "3", "true"])
+def test_a_state_is_never_read_as_yaml(noting, state):
+    suggest.main([state, "--ckpt_path", "m.ckpt"])
+    assert noting.requests[0][0] == [state]
+
+
+def test_the_theorem_is_passed_on(noting):
+    options = ["--file_path", "A.lean", "--theorem_full_name", "A.b", "--theorem_pos", "[12, 3]"]
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", *options])
+    assert noting.requests == [(["⊢ p"], ["A.lean"], ["A.b"], [[12, 3]])]
+
+
+def test_json_lines_are_answered_by_json_lines_with_all_that_they_held(noting, capsys, monkeypatch):
+    lines = [{"state": "⊢ p", "id": 7}, {"state": "⊢ p q", "file_path": "B.lean", "theorem_pos": [2, 2]}]
+    give(monkeypatch, "\n\n".join(map(json.dumps, lines)))
+    suggest.main(["--ckpt_path", "m.ckpt", "--format", "jsonl", "--num_samples", "1", "--file_path", "A.lean"])
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert answers == [
+        {**lines[0], "candidates": [{"tactic": "exact 3", "log_prob": -0.5}]},
+        {**lines[1], "candidates": [{"tactic": "exact 5", "log_prob": -0.5}]},
+    ]
+    assert [request[1:] for request in noting.requests] == [(["A.lean"], [""], [[1, 1]]), (["B.lean"], [""], [[2, 2]])]
+
+
+def test_lines_are_answered_together_on_request(noting, capsys, monkeypatch):
+    give(monkeypatch, "\n".join(json.dumps({"state": "x" * i}) for i in range(5)))
+    suggest.main(["--ckpt_path", "m.ckpt", "--format", "jsonl", "--batch_size", "2"])
+    assert [len(request[0]) for request in noting.requests] == [2, 2, 1]
+    found = [json.loads(line)["candidates"][0]["tactic"] for line in capsys.readouterr().out.splitlines()]
+    assert found == [f"exact {i}" for i in range(5)]
+
+
+def test_a_state_as_argument_can_be_answered_in_json(noting, capsys):
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", "--format", "jsonl"])
+    printed = capsys.readouterr().out
+    assert '"⊢ p"' in printed, "a state stays legible"
+    answered = json.loads(printed)
+    assert answered["state"] == "⊢ p" and len(answered["candidates"]) == 2
+
+
+def test_that_there_is_no_suggestion_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(suggest, "load_generator", lambda path, **options: FixedTacticGenerator([]))
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt"])
+    assert capsys.readouterr().out == "no suggestions\n"
+
+
+def test_a_real_checkpoint_suggests_what_it_generates(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = RetrievalAugmentedGenerator(dict(TINY), num_beams=2, max_inp_seq_len=64, max_oup_seq_len=8).eval()
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "m.ckpt")
+    command = ["⊢ p", "--ckpt_path", str(tmp_path / "m.ckpt"), "--num_samples", "3", "--device", "cpu"]
+    suggest.main([*command, "--format", "jsonl"])
+    found = [(c["tactic"], c["log_prob"]) for c in json.loads(capsys.readouterr().out)["candidates"]]
+    expected = model.generate("⊢ p", "", "", (1, 1), 3)
+    assert [tactic for tactic, _ in found] == [tactic for tactic, _ in expected]
+    assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
+
+
+# --------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"state": "a"', r"standard input:3: is no JSON \(.*one object a line"),
+        ('"a"', "standard input:3: give an object with the state as text"),
+        ('{"states": "a"}', "standard input:3: give an object"),
+        ('{"state": ["a"]}', "standard input:3: give an object"),
+        ('{"state": "a", "theorem_pos": [0, 1]}', "standard input:3: theorem_pos: line_nb of a position is 0"),
+    ],
+)
+def test_a_broken_line_is_named_after_those_before_it_are_answered(noting, capsys, monkeypatch, line, message):
+    give(monkeypatch, f'{{"state": "fine"}}\n\n{line}\n')
+    with pytest.raises(DataError, match=message):
+        suggest.main(["--ckpt_path", "m.ckpt", "--format", "jsonl"])
+    assert "exact 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["num_samples", "batch_size"])
+def test_counts_must_be_positive(noting, option):
+    with pytest.raises(ConfigError, match=f"{option} is 0"):
+        suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", f"--{option}", "0"])
+
+
+def test_an_unknown_option_gets_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as caught:
+        suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", "--num_sampels", "1"])
+    assert caught.value.code == 2
+    assert "did you mean 'num_samples'" in capsys.readouterr().err
+
+
+def test_an_error_is_one_line_and_exit_status_2(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["suggest", "⊢ p", "--ckpt_path", str(tmp_path / "gone.ckpt")])
+    with pytest.raises(SystemExit) as caught:
+        suggest.cli()
+    printed = capsys.readouterr()
+    assert caught.value.code == 2 and printed.out == ""
+    assert (
+        printed.err.startswith("error: ") and printed.err.count("\n") == 1 and "gone.ckpt: there is no" in printed.err
+    )
