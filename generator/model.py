@@ -107,6 +107,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
         self.ret_ckpt_path, self.corpus_path, self.index_path = ret_ckpt_path, corpus_path, index_path
         self.eval_num_retrieved = eval_num_retrieved
+        self.reads_theorem = ret_ckpt_path is not None
         self._retriever: list[PremiseRetriever] = []  # in a list: its weights are not this module's
 
         self.tokenizer = load_tokenizer(model_name)

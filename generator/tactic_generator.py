@@ -20,7 +20,12 @@ class TacticGenerator(ABC):
     The methods and their keywords are those that ReProver's and LeanDojo-v2's provers call. `file_path`
     and `theorem_pos` (a Pos, a pair, or an object with line_nb and column_nb) say which premises may be
     cited; a generator that retrieves none ignores them.
+
+    Attributes:
+        reads_theorem: whether the answer for a state depends on file and theorem, so that caches have to look at them
     """
+
+    reads_theorem: bool = True
 
     def initialize(self) -> None:  # noqa: B027 - a hook: provers call it before the first state
         """Load what was put off until now; does nothing by default."""

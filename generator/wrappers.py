@@ -21,16 +21,6 @@ _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-def reads_theorem(generator: TacticGenerator) -> bool:
-    """Tell whether candidates depend on file and theorem, and not on the state alone.
-
-    A generator says so by an attribute `reads_theorem`, or by `ret_ckpt_path`, which is None where it retrieves no
-    premises; one that has neither may depend on anything.
-    """
-    said = getattr(generator, "reads_theorem", None)
-    return bool(said) if said is not None else getattr(generator, "ret_ckpt_path", "unknown") is not None
-
-
 class _BatchedGenerator(TacticGenerator):
     """Takes one state as a batch of one."""
 
@@ -51,11 +41,7 @@ class GeneratorWrapper(_BatchedGenerator):
 
     def __init__(self, generator: TacticGenerator) -> None:
         self.generator = generator
-
-    @property
-    def reads_theorem(self) -> bool:
-        """See the function of this name."""
-        return reads_theorem(self.generator)
+        self.reads_theorem = generator.reads_theorem
 
     def initialize(self) -> None:
         """See `TacticGenerator.initialize`."""

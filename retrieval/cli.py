@@ -54,7 +54,7 @@ class BaseCLI(LightningCLI):
     """Model and data of any class; evaluation takes nothing but the architecture from a checkpoint."""
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Leave out the callbacks that the chosen trainer refuses."""
+        """Leave out the callbacks that the chosen trainer refuses, or that the configuration has with other options."""
         trainer = {**self._get(self.config_init, "trainer", default={}), **kwargs}
         switches = {
             "logger": LearningRateMonitor,
@@ -63,7 +63,9 @@ class BaseCLI(LightningCLI):
         }
         refused = tuple(kind for option, kind in switches.items() if trainer.get(option) is False)
         extra = [self._get(self.config_init, key) for key in self._parser(self.subcommand).callback_keys]
-        always = self.trainer_defaults["callbacks"]
+        chosen = trainer.get("callbacks") or []
+        kinds = {type(c) for c in (chosen if isinstance(chosen, list) else [chosen])} - {ModelCheckpoint}
+        always = [c for c in self.trainer_defaults["callbacks"] if type(c) not in kinds]
         self.trainer_defaults["callbacks"] = [c for c in always if not isinstance(c, refused)]
         return self._instantiate_trainer(trainer, [c for c in extra if not isinstance(c, refused)])
 

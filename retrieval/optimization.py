@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -94,19 +93,23 @@ def configure(
         trained = adamw_with_warmup(module.parameters(), lr, warmup_steps)["optimizer"]
     if not lr_decay:
         return constant_with_warmup(trained, warmup_steps)
-    num_steps = module.trainer.estimated_stepping_batches
-    if not math.isfinite(num_steps):
+    if module.trainer.max_steps == -1 and module.trainer.max_epochs == -1:
         raise ConfigError(
             f"lr_decay is {lr_decay}, so the last step must be known; set trainer.max_steps or max_epochs"
         )
-    factor = partial(trapezoid, warmup_steps=warmup_steps, num_steps=int(num_steps), decay=lr_decay)
+
+    def factor(step: int) -> float:
+        # Lightning counts the steps by loading the data, and then no longer resumes within an epoch: not before step 1
+        num_steps = module.trainer.estimated_stepping_batches if step else math.inf
+        return trapezoid(step, warmup_steps=warmup_steps, num_steps=num_steps, decay=lr_decay)
+
     return {"optimizer": trained, "lr_scheduler": {"scheduler": LambdaLR(trained, factor), "interval": "step"}}
 
 
-def trapezoid(step: int, *, warmup_steps: int, num_steps: int, decay: float) -> float:
+def trapezoid(step: int, *, warmup_steps: int, num_steps: float, decay: float) -> float:
     """Return the factor of the learning rate: it rises in a line, stays at 1, and falls in a line to 0."""
     rise = 1.0 if step >= warmup_steps else step / warmup_steps
-    fall = min(1.0, max(0.0, (num_steps - step) / max(1.0, decay * num_steps)))
+    fall = max(0.0, num_steps - step) / max(1.0, decay * num_steps) if math.isfinite(num_steps) else 1.0
     return min(rise, fall)
 
 

@@ -4,11 +4,14 @@
     python tests/benchmarks/learning.py --variants pool1 pool20 pool200 plain_bias --steps 500 --seeds 3407 1 2
 
 Every variant trains the quickstart for the same number of steps on the built-in data (made first if it is not
-there) through its command line, and is validated on all of val as the quickstart is. Without the quickstart's
-averaged weights: over so few steps they hold mostly what the model started from. Every step sees the same number of
-examples, so that what differs is which examples, and the epoch's bytes a second say what mixing costs in padding.
+there) through its command line, its learning rate falling to 0 by the last step, and is validated on all of val.
+Every step sees the same number of examples, so that what differs is which examples, and the epoch's bytes a second
+say what mixing costs in padding.
 
     pool1, pool20, ...  data.batches_per_pool; 20 is the quickstart's
+    adamw               AdamW instead of Muon
+    constant            the learning rate stays where it is
+    adamw_constant      both, as ReProver trains
     sorted              batches of all examples sorted by source and target length
     plain_bias          position biases as transformers draws them, see `spread_position_biases`
     plain_gelu          transformers' activation, see `fuse_activations`; it learns the same, more slowly
@@ -44,7 +47,12 @@ from generator.main import main as generator_main
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
-VARIANTS = ("pool20", "pool1", "pool200", "sorted", "plain_bias", "plain_gelu")
+VARIANTS = ("pool20", "adamw", "constant", "adamw_constant", "pool1", "pool200", "sorted", "plain_bias", "plain_gelu")
+OPTIONS = {
+    "adamw": {"model.optimizer": "adamw"},
+    "constant": {"model.lr_decay": 0},
+    "adamw_constant": {"model.optimizer": "adamw", "model.lr_decay": 0},
+}
 
 
 def main() -> None:
@@ -117,7 +125,7 @@ def train(variant: str, seed: int, args: argparse.Namespace) -> dict[str, float]
             "trainer.max_epochs": 1,
             "trainer.limit_train_batches": args.steps,
             "trainer.log_every_n_steps": max(1, args.steps // 10),
-            "trainer.callbacks": "[]",
+            **OPTIONS.get(variant, {}),
             "trainer.logger.init_args.save_dir": folder,
         }
         with mock.patch.object(sys, "argv", sys.argv[:1]):  # Lightning warns of options on both sides

@@ -14,7 +14,7 @@ from common import ConfigError, DataError
 from generator.load import load_generator
 from generator.model import RetrievalAugmentedGenerator
 from generator.tactic_generator import TacticGenerator
-from generator.wrappers import CachingGenerator, reads_theorem
+from generator.wrappers import CachingGenerator
 from retrieval.architecture import t5_config
 from tests.fakes import TINY
 
@@ -133,7 +133,7 @@ def test_options_reach_the_model(ckpt_path):
 
 def test_answers_are_remembered_on_request_by_state_alone_without_a_retriever(ckpt_path):
     loaded = load_generator(ckpt_path, device="cpu", cache_size=10)
-    assert isinstance(loaded, CachingGenerator) and not reads_theorem(loaded)
+    assert isinstance(loaded, CachingGenerator) and not loaded.reads_theorem
     assert loaded.generate(**REQUEST) == loaded.generate(**{**REQUEST, "theorem_full_name": "another"})
     assert (loaded.hits, loaded.misses) == (1, 1)
 

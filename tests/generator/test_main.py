@@ -17,6 +17,7 @@ from common import DataError, NextstepError
 from generator.main import main
 from generator.model import RetrievalAugmentedGenerator
 from generator.prediction_writer import read_predictions
+from retrieval.monitoring import ThroughputMonitor
 from tests.fakes import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +78,7 @@ def test_tensorboard_shows_scalars_texts_and_hyperparameters(fitted):
     events = EventAccumulator(str(version)).Reload()
     scalars = set(events.Tags()["scalars"])
     expected = {"loss_train_step", "loss_train_epoch", "loss_val", "top1_acc_val", "top2_acc_val", "lr-AdamW"}
-    assert expected | {"grad_norm", "useful_bytes_per_s", "padding_share"} <= scalars
+    assert expected | {"grad_norm", "useful_bytes_per_s", "model_flops_per_s", "padding_share"} <= scalars
     assert 0 <= events.Scalars("padding_share")[0].value < 1
     texts = {tag.removesuffix("/text_summary"): tag for tag in events.Tags()["tensors"]}
     assert {"config", "train_state", "train_tactic", "val_state/0", "val_tactic/0", "preds_val/0"} <= set(texts)
@@ -199,6 +200,15 @@ def test_the_optimizer_can_be_replaced_and_keeps_the_warm_up(eight_path, tmp_pat
     assert isinstance(cli.trainer.optimizers[0], torch.optim.SGD)
     events = EventAccumulator(cli.trainer.log_dir).Reload()
     assert [e.value for e in events.Scalars("lr-SGD")] == [0, 0.25, 0.5, 0.5]
+
+
+def test_a_callback_of_the_configuration_replaces_the_default_of_its_kind(eight_path, tmp_path):
+    values = config(eight_path, tmp_path, max_epochs=1)
+    monitor = {"class_path": "retrieval.monitoring.ThroughputMonitor", "init_args": {"peak_flops_per_s": 1e12}}
+    values["trainer"]["callbacks"] = [monitor]
+    cli = run("fit", tmp_path, values)
+    assert sum(isinstance(c, ThroughputMonitor) for c in cli.trainer.callbacks) == 1
+    assert "mfu" in EventAccumulator(cli.trainer.log_dir).Reload().Tags()["scalars"]
 
 
 # ------------------------------------------------------------------------------------------------------- resume

@@ -83,7 +83,7 @@ def test_fit_leaves_metrics_checkpoints_and_what_tensorboard_shows(fitted: Fitte
     events = EventAccumulator(str(folder / "run" / "version_0")).Reload()
     scalars = set(events.Tags()["scalars"])
     expected = {"loss_train_step", "loss_train_epoch", "Recall@1_val", "Recall@10_val", "MRR_val", "lr-AdamW"}
-    assert expected | {"grad_norm", "useful_bytes_per_s", "padding_share"} <= scalars
+    assert expected | {"grad_norm", "useful_bytes_per_s", "model_flops_per_s", "padding_share"} <= scalars
     texts = {tag.removesuffix("/text_summary"): tag for tag in events.Tags()["tensors"]}
     assert {"config", "recall_at_k_val", "retrieved_val/0"} <= set(texts)
     sample = events.Tensors(texts["retrieved_val/0"])[0].tensor_proto.string_val[0].decode()

@@ -102,7 +102,9 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
 def module_of(num_steps: float = 10, strategy: Any = None) -> Any:
     module = pl.LightningModule()
     module.layer = nn.Linear(2, 2)
-    module._trainer = SimpleNamespace(estimated_stepping_batches=num_steps, strategy=strategy)
+    module._trainer = SimpleNamespace(
+        estimated_stepping_batches=num_steps, strategy=strategy, max_steps=-1, max_epochs=1 if num_steps < 1e9 else -1
+    )
     return module
 
 
