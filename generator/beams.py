@@ -10,17 +10,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generator.t5_decoder import NaNLogitsError, T5Decoder
+from common import ConfigError, check_positive
+from generator.decoder import Decoder, NaNLogitsError, StopRule
 
 
 @dataclass(frozen=True)
 class BeamSettings:
-    """The settings of `generator.decoding.beam_search`, which documents them."""
+    """The settings of `generator.decoding.beam_search`, which documents them; `stop` ends candidates beside EOS.
+
+    Raises:
+        ConfigError: for an option out of range.
+    """
 
     num_beams: int
     num_return_sequences: int
     max_new_tokens: int
     length_penalty: float
+    stop: StopRule | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(
+            num_beams=self.num_beams,
+            num_return_sequences=self.num_return_sequences,
+            max_new_tokens=self.max_new_tokens,
+        )
+        if self.num_return_sequences > self.num_beams:
+            raise ConfigError(
+                f"num_return_sequences is {self.num_return_sequences} but num_beams is {self.num_beams}: a beam "
+                "search returns at most num_beams candidates. Raise num_beams or ask for fewer."
+            )
 
     @property
     def scores_only_fall(self) -> bool:
@@ -33,7 +51,7 @@ class BeamSettings:
         return self.num_return_sequences if self.scores_only_fall else self.num_beams
 
 
-def search(decoder: T5Decoder, settings: BeamSettings) -> tuple[Tensor, Tensor]:
+def search(decoder: Decoder, settings: BeamSettings) -> tuple[Tensor, Tensor]:
     """Runs beam search for every state of the decoder.
 
     Returns:
@@ -69,7 +87,7 @@ class _Continuations:
 class _BeamSearch:
     """The live rows, best first, and the finished hypotheses of the states that are still searched."""
 
-    def __init__(self, decoder: T5Decoder, settings: BeamSettings) -> None:
+    def __init__(self, decoder: Decoder, settings: BeamSettings) -> None:
         self.decoder, self.settings = decoder, settings
         device, num_states = decoder.embedding.device, decoder.num_states
         self.ends = torch.tensor(decoder.special.eos, dtype=torch.long, device=device)
@@ -82,13 +100,30 @@ class _BeamSearch:
     def extend(self, step: int) -> _Continuations:
         """Considers every next token of every row."""
         logits = self.decoder.step(self.tokens[..., -1])
-        log_probs, index = best_totals(logits, self.log_probs, self.settings.num_beams, max(1, len(self.ends)))
+        num_ends = max(1, len(self.ends))
+        found = self._best(logits, num_ends, step)
+        # a stop text, unlike an end token, may end any number of a row's continuations
+        while self.settings.stop is not None and self._lacks_rows(found, logits, step):
+            num_ends *= 2
+            found = self._best(logits, num_ends, step)
+        return found
+
+    def _best(self, logits: Tensor, num_ends: int, step: int) -> _Continuations:
+        log_probs, index = best_totals(logits, self.log_probs, self.settings.num_beams, num_ends)
         rows, latest = index // logits.shape[-1], index % logits.shape[-1]
         is_end = torch.isin(latest, self.ends)
         if step == self.settings.max_new_tokens:
             is_end = torch.ones_like(is_end)
         tokens = torch.cat([take_rows(self.tokens, rows), latest.unsqueeze(-1)], -1)
+        if self.settings.stop is not None:
+            is_end = is_end | self.settings.stop(tokens[..., 1:], ~is_end)
         return _Continuations(log_probs, rows, tokens, is_end)
+
+    def _lacks_rows(self, found: _Continuations, logits: Tensor, step: int) -> bool:
+        """Whether so many continuations end that fewer than `num_beams` go on, though there are more."""
+        if step == self.settings.max_new_tokens or found.is_end.shape[1] == logits[0].numel():
+            return False
+        return bool(((~found.is_end).sum(1) < self.settings.num_beams).any())
 
     def collect(self, found: _Continuations, step: int) -> None:
         """Keeps what has finished; an end counts among the best `num_beams` only, the rest are spare rows."""
@@ -160,7 +195,7 @@ class _Finished:
 class _Results:
     """The candidates of the whole batch, filled in as states finish."""
 
-    def __init__(self, decoder: T5Decoder, settings: BeamSettings) -> None:
+    def __init__(self, decoder: Decoder, settings: BeamSettings) -> None:
         shape, device = (decoder.num_states, settings.num_return_sequences), decoder.embedding.device
         self.sequences = torch.full((*shape, settings.max_new_tokens), decoder.special.pad, device=device)
         self.log_probs = torch.full(shape, -torch.inf, device=device)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from generator.t5_decoder import NaNLogitsError, T5Decoder
+from common import ConfigError, check_positive
+from generator.decoder import Decoder, NaNLogitsError, StopRule
 
 # Dropping rows that have ended copies the cache of the others, so it waits until a quarter has ended.
 MAX_WRITING_SHARE = 0.75
@@ -17,13 +18,30 @@ MAX_WRITING_SHARE = 0.75
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """The settings of `generator.decoding.sample`, which documents them."""
+    """The settings of `generator.decoding.sample`, which documents them; `stop` ends samples beside EOS.
+
+    Raises:
+        ConfigError: for an option out of range.
+    """
 
     num_samples: int
     max_new_tokens: int
     temperature: float
     top_k: int
     top_p: float
+    stop: StopRule | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(num_samples=self.num_samples, max_new_tokens=self.max_new_tokens)
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(
+                f"temperature is {self.temperature}: it must be positive and finite. For the likeliest candidate "
+                "use beam_search with num_beams=1."
+            )
+        if self.top_k < 0:
+            raise ConfigError(f"top_k is {self.top_k}: it must be 0 (no limit) or a number of tokens.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}: it must be above 0 and at most 1 (no limit).")
 
 
 def draw_seeds(num_states: int, generator: torch.Generator | None) -> list[int]:
@@ -31,7 +49,7 @@ def draw_seeds(num_states: int, generator: torch.Generator | None) -> list[int]:
     return [int(torch.randint(2**62, (), generator=generator)) for _ in range(num_states)]
 
 
-def draw(decoder: T5Decoder, settings: SamplingSettings, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+def draw(decoder: Decoder, settings: SamplingSettings, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Draws `num_samples` samples of every state of the decoder.
 
     Args:
@@ -56,7 +74,7 @@ def draw(decoder: T5Decoder, settings: SamplingSettings, seeds: Sequence[int]) -
 class _Sampling:
     """The samples of the whole batch, and the rows that still write some of them."""
 
-    def __init__(self, decoder: T5Decoder, settings: SamplingSettings, seeds: Sequence[int]) -> None:
+    def __init__(self, decoder: Decoder, settings: SamplingSettings, seeds: Sequence[int]) -> None:
         self.decoder, self.settings = decoder, settings
         device, shape = decoder.embedding.device, (decoder.num_states, settings.num_samples)
         self.noise = _noise(settings, seeds).to(device)
@@ -83,6 +101,9 @@ class _Sampling:
         self.sequences[self.states, self.samples, step - 1] = self.latest
         self.log_probs[self.states, self.samples] += gained.where(self.is_writing, 0.0)
         self.is_writing = self.is_writing & ~torch.isin(self.latest, self.ends)
+        if self.settings.stop is not None:
+            written = self.sequences[self.states, self.samples, :step]
+            self.is_writing = self.is_writing & ~self.settings.stop(written, self.is_writing)
 
     def prune(self) -> bool:
         """Goes on with the states and rows that still write; tells whether there are any."""
