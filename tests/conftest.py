@@ -11,8 +11,8 @@ from tests.fakes import TINY, write_splits
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # tiny models: two would wait for each other
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""The engine "transformers" against the native one, and against the model's own probabilities."""
+
+import pytest
+import torch
+from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5EncoderModel
+
+from common import ByteTokenizer, ConfigError
+from generator.engines import Decoding, make_engine
+
+
+@pytest.fixture(params=["tiny_t5", "tiny_gpt2"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+def engine_of(name, model, tokenizer):
+    return make_engine(name, model, tokenizer, max_inp_seq_len=128)
+
+
+def assert_same(found, expected):
+    assert [[text for text, _ in one] for one in found] == [[text for text, _ in one] for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("num_candidates", "decoding"),
+    [
+        (1, Decoding(max_new_tokens=8)),
+        (5, Decoding(max_new_tokens=8)),
+        (3, Decoding(max_new_tokens=12, num_beams=6)),
+        (4, Decoding(max_new_tokens=8, length_penalty=0.7)),
+        (400, Decoding(max_new_tokens=1)),
+        (30, Decoding(max_new_tokens=2)),
+    ],
+)
+def test_beam_search_answers_as_the_native_engine_does(model, tokenizer, states, num_candidates, decoding):
+    native, ours = engine_of("native", model, tokenizer), engine_of("transformers", model, tokenizer)
+    assert_same(ours.propose(states, num_candidates, decoding), native.propose(states, num_candidates, decoding))
+
+
+def test_stop_strings_end_candidates_as_in_the_native_engine(tiny_gpt2, tokenizer, states):
+    tiny_gpt2.config.pad_token_id = tiny_gpt2.generation_config.pad_token_id = 1  # as in GPT-2: EOS pads
+    native, ours = (engine_of(name, tiny_gpt2, tokenizer) for name in ("native", "transformers"))
+    whole = native.propose(states, 4, Decoding(max_new_tokens=10))
+    stop = tuple({candidates[0][0][1] for candidates in whole})
+    decoding = Decoding(max_new_tokens=10, stop=stop)
+    found = native.propose(states, 4, decoding)
+    assert_same(ours.propose(states, 4, decoding), found)
+    assert found != whole
+
+
+def test_an_encoder_decoder_stops_too(tiny_t5, tokenizer):
+    engine = engine_of("transformers", tiny_t5, tokenizer)
+    whole = engine.propose(["⊢ True"], 3, Decoding(max_new_tokens=10))[0]
+    stop = whole[0][0][0]
+    assert all(stop not in t for t, _ in engine.propose(["⊢ True"], 3, Decoding(max_new_tokens=10, stop=(stop,)))[0])
+
+
+def log_prob_of(model, tokenizer, state, written):
+    """Of token ids, by one plain forward pass."""
+    written = torch.tensor([written])
+    with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            ids = tokenizer([state], return_tensors="pt")["input_ids"]
+            logits = model(input_ids=ids, labels=written).logits
+        else:
+            ids = tokenizer([state], return_tensors="pt")["input_ids"][:, :-1]
+            logits = model(input_ids=torch.cat([ids, written], 1)).logits[:, ids.shape[1] - 1 : -1]
+    return float(logits.log_softmax(-1).gather(-1, written.unsqueeze(-1)).sum())
+
+
+class IdTokenizer(ByteTokenizer):
+    """Writes ids as numbers, special ones too, so that a candidate's text says which tokens it is made of."""
+
+    def decode(self, token_ids, skip_special_tokens=False):
+        return " ".join(map(str, token_ids))
+
+
+@pytest.mark.parametrize("name", ["native", "transformers"])
+def test_samples_have_the_models_own_log_probabilities(name, model):
+    """Not those after temperature and filters."""
+    tokenizer = IdTokenizer()
+    tokenizer.batch_decode = lambda rows, **_: [tokenizer.decode(row) for row in rows]
+    decoding = Decoding(method="sample", max_new_tokens=4, temperature=0.6, top_k=40, top_p=0.95, seed=1)
+    (candidates,) = engine_of(name, model, tokenizer).propose(["⊢ p"], 12, decoding)
+    assert len(candidates) == 12
+    for text, log_prob in candidates:
+        ids = [int(number) for number in text.split()]
+        ids = ids[: ids.index(1) + 1] if 1 in ids else ids
+        assert log_prob == pytest.approx(log_prob_of(model, tokenizer, "⊢ p", ids), abs=1e-3)
+
+
+def test_samples_follow_from_seed_and_text_alone(model, tokenizer, states):
+    engine = engine_of("transformers", model, tokenizer)
+    decoding = Decoding(method="sample", max_new_tokens=5, seed=3)
+    before = torch.get_rng_state()
+    together = engine.propose(states, 4, decoding)
+    assert torch.equal(before, torch.get_rng_state())
+    assert_same(together, [engine.propose([state], 4, decoding)[0] for state in states])
+    assert all([p for _, p in c] == sorted((p for _, p in c), reverse=True) for c in together)
+    assert engine.propose(states, 4, Decoding(method="sample", max_new_tokens=5, seed=4)) != together
+
+
+def test_the_models_own_generation_settings_change_nothing_and_stay(model, tokenizer, states):
+    engine, decoding = engine_of("transformers", model, tokenizer), Decoding(max_new_tokens=6)
+    expected = engine.propose(states, 3, decoding)
+    own = model.generation_config
+    own.repetition_penalty, own.suppress_tokens, own.no_repeat_ngram_size = 5.0, [40, 41], 1
+    model.train()
+    assert engine.propose(states, 3, decoding) == expected
+    assert model.generation_config is own and model.training and all(m.training for m in model.modules())
+
+
+def test_any_encoder_decoder_is_decoded(tokenizer, states):
+    torch.manual_seed(0)
+    bart = BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=384, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=128,
+            pad_token_id=0, bos_token_id=2, eos_token_id=1, decoder_start_token_id=1, forced_eos_token_id=None,
+        )
+    )  # fmt: skip
+    found = engine_of("transformers", bart, tokenizer).propose(states, 3, Decoding(max_new_tokens=4))
+    assert [len(candidates) for candidates in found] == [3] * 5
+    assert all(-30 < p < 0 for candidates in found for _, p in candidates)
+
+
+def test_what_cannot_be_asked_is_refused(tiny_t5, tokenizer):
+    with pytest.raises(ConfigError, match="num_candidates is 0"):
+        engine_of("transformers", tiny_t5, tokenizer).propose(["p"], 0, Decoding())
+    encoder = T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+    with pytest.raises(ConfigError, match="no language-modelling head"):
+        engine_of("transformers", encoder, tokenizer)
