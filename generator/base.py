@@ -1,36 +1,60 @@
 """What every generator shares, whatever its model: how it is trained, judged, watched, saved and asked.
 
-A batch holds texts and provenance as lists of length B, and `tactic_mask`, which counts the target tokens.
+A batch holds texts and provenance as lists: `state`, what the model reads, and `tactic`, what it should write.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 
-from common import Context, check_positive, format_state
+from common import ConfigError, Context, check_positive, format_state
+from generator.engines import Decoding, Engine
 from generator.metrics import TopkAccuracy
 from generator.monitoring import beam_table
-from generator.tactic_generator import Candidate, FilePath, TacticGenerator, check_request
+from generator.tactic_generator import Candidate, FilePath, TacticGenerator, check_request, merge_candidates
 from retrieval.checkpoints import Restorable
 from retrieval.monitoring import as_code, log_text
 from retrieval.optimization import OptimizerName, check_optimization, configure
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Independent samples as candidates, instead of beam search; the most probable ones first.
+
+    Attributes:
+        temperature: divides the logits; below 1 sharpens
+        top_k: draw from the k likeliest tokens only; 0 is no limit
+        top_p: draw from the likeliest tokens that together reach this probability; 1 is no limit
+        seed: of the draws, with the text of the input: an input has the same samples whatever is asked beside it
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
 class NextStepGenerator(TacticGenerator, Restorable):
     """A model that writes tactics, as a Lightning module.
 
-    A subclass gives the loss of a batch (`_loss`), the model's input for a state (`_format`), and candidates for
-    inputs (`_propose`), and sets `lr`, `warmup_steps`, `num_beams` and `log_text_every_n_steps` through `_set_up`.
+    A subclass gives the loss of a batch (`_loss`) and the model's input for a state (`_format`), and sets `engine`,
+    which finds candidates, and through `_set_up` what all have.
+
+    Attributes:
+        engine: finds candidates in validation, test, prediction and `generate` alike
     """
 
     checkpoint_key: ClassVar[str] = "generator"
-    decoding_options: ClassVar[tuple[str, ...]]  # no hyper-parameters: evaluation may choose others than training did
+    # no hyper-parameters: evaluation may choose others than training did
+    decoding_options: ClassVar[tuple[str, ...]]
+    engine: Engine
 
     def _set_up(
         self,
@@ -40,6 +64,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         optimizer: OptimizerName,
         lr_decay: float,
         num_beams: int,
+        length_penalty: float,
+        sampling: Sampling | None,
         log_text_every_n_steps: int,
     ) -> None:
         """Check and keep what every generator has."""
@@ -48,7 +74,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.model_name = model_name
         self.name = model_name if isinstance(model_name, str) else ""
         self.lr, self.warmup_steps, self.optimizer, self.lr_decay = lr, warmup_steps, optimizer, lr_decay
-        self.num_beams = num_beams
+        self.num_beams, self.length_penalty = num_beams, length_penalty
+        self.sampling = Sampling(**sampling) if isinstance(sampling, Mapping) else sampling
         self.log_text_every_n_steps = log_text_every_n_steps
         self.topk_val = TopkAccuracy(num_beams)
         self.topk_test = TopkAccuracy(num_beams)
@@ -61,20 +88,46 @@ class NextStepGenerator(TacticGenerator, Restorable):
     def _format(self, contexts: Sequence[Context]) -> list[str]:
         """Return the model's input for each state."""
 
+    @property
     @abstractmethod
+    def _max_new_tokens(self) -> int:
+        """Tokens of a candidate, EOS included."""
+
+    def _parse(self, text: str) -> str | None:
+        """Return the tactic that the model's text holds, None if it holds none."""
+        return text
+
+    def _decoding(self) -> Decoding:
+        """How the engine is to find candidates."""
+        if self.sampling is not None:
+            return Decoding("sample", max_new_tokens=self._max_new_tokens, **asdict(self.sampling))
+        return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.length_penalty)
+
     def _propose(self, inputs: Sequence[str], num_candidates: int) -> list[list[Candidate]]:
         """Return at most num_candidates candidates for each input, best first, each once."""
+        found = self.engine.propose(inputs, num_candidates, self._decoding())
+        parsed = [[(self._parse(text), log_prob) for text, log_prob in texts] for texts in found]
+        return [merge_candidates((tactic, p) for tactic, p in texts if tactic is not None) for texts in parsed]
 
     @property
     def decoding(self) -> dict[str, Any]:
-        """The settings of formatting and decoding."""
-        return {name: getattr(self, name) for name in self.decoding_options}
+        """The settings of formatting and decoding, as plain values."""
+        values = {name: getattr(self, name) for name in self.decoding_options}
+        return {**values, "sampling": None if self.sampling is None else asdict(self.sampling)}
 
     def kept_options(self) -> dict[str, Any]:
         """See `Restorable`."""
         return self.decoding
 
     # ------------------------------------------------------------------------------------- training
+
+    def on_fit_start(self) -> None:
+        """Refuse engines that would validate with the weights of some earlier step."""
+        if not self.engine.is_live:
+            raise ConfigError(
+                f"engine {self.engine.name} reads a converted copy of the weights, which training would leave behind; "
+                "train with engine native or transformers, and choose it for validate, test, predict and generate"
+            )
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One step; the loss is averaged over an epoch by target tokens."""
@@ -181,7 +234,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         """Return at most num_samples tactics for one state, with log-probabilities, best first."""
         return self.batch_generate([state], [file_path], [theorem_full_name], [theorem_pos], num_samples)[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def batch_generate(
         self,
         states: Sequence[str],

@@ -20,22 +20,18 @@ from common import (
     load_tokenizer,
 )
 from generator.architecture import build_seq2seq, describe
-from generator.base import NextStepGenerator
+from generator.base import NextStepGenerator, Sampling
 from generator.datamodule import GeneratorBatch
-from generator.decoding import beam_search
+from generator.engines import make_engine
 from generator.metrics import TopkAccuracy
 from generator.tactic_generator import (
     AsyncTacticGenerator,
-    Candidate,
     TacticGenerator,
-    merge_candidates,
 )
 from retrieval.model import PremiseRetriever
 from retrieval.optimization import OptimizerName
 
 __all__ = ["AsyncTacticGenerator", "RetrievalAugmentedGenerator", "TacticGenerator", "TopkAccuracy"]
-
-_MAX_TOKENS_PER_CALL = 65_536  # padded input of one decoding call; more states are taken in turns
 
 
 class RetrievalAugmentedGenerator(NextStepGenerator):
@@ -60,6 +56,8 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         lr_decay: float = 0.0,
         num_beams: int = 8,
         length_penalty: float = 0.0,
+        sampling: Sampling | None = None,
+        engine: str = "native",
         max_inp_seq_len: int = 2300,
         max_oup_seq_len: int = 512,
         gradient_checkpointing: bool = False,
@@ -81,6 +79,8 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it (ReProver)
             num_beams: beams, and so candidates, in validation, test and predict
             length_penalty: candidates rank by log-probability / length ** this; 0 is their probability
+            sampling: draw candidates instead of searching for the best ones
+            engine: what decodes: "native", "transformers", "ctranslate2"; see generator.engines
             max_inp_seq_len: tokens of an input, EOS included
             max_oup_seq_len: tokens of a tactic, EOS included
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
@@ -93,7 +93,17 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             eval_num_retrieved: premises for each state
         """
         super().__init__()
-        self._set_up(model_name, lr, warmup_steps, optimizer, lr_decay, num_beams, log_text_every_n_steps)
+        self._set_up(
+            model_name,
+            lr,
+            warmup_steps,
+            optimizer,
+            lr_decay,
+            num_beams,
+            length_penalty,
+            sampling,
+            log_text_every_n_steps,
+        )
         check_positive(
             max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len, eval_num_retrieved=eval_num_retrieved
         )
@@ -103,7 +113,6 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         self.save_hyperparameters(
             "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
         )
-        self.length_penalty = length_penalty
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
         self.ret_ckpt_path, self.corpus_path, self.index_path = ret_ckpt_path, corpus_path, index_path
         self.eval_num_retrieved = eval_num_retrieved
@@ -115,6 +124,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         if gradient_checkpointing:
             enable = getattr(self.generator, "activation_checkpointing_enable", None)  # transformers 5.20 and later
             (enable or self.generator.gradient_checkpointing_enable)()
+        self.engine = make_engine(engine, self.generator, self.tokenizer, max_inp_seq_len=max_inp_seq_len)
         self._compiled = [torch.compile(self.generator, dynamic=True)] if compile else []
 
     def architecture(self) -> dict[str, Any]:
@@ -153,6 +163,10 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
                 retriever.reindex_corpus()
             self._retriever.append(retriever)
 
+    @property
+    def _max_new_tokens(self) -> int:
+        return self.max_oup_seq_len
+
     def _format(self, contexts: Sequence[Context]) -> list[str]:
         """The premises retrieved for each state, if there is a retriever, and the state."""
         return [
@@ -174,55 +188,3 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             k=self.eval_num_retrieved,
         )
         return premises
-
-    @torch.inference_mode()
-    def _propose(self, inputs: Sequence[str], num_candidates: int) -> list[list[Candidate]]:
-        """Beam search; inputs of similar length are decoded together, so a mixed batch costs little padding."""
-        results: list[list[Candidate]] = [[] for _ in inputs]
-        for rows in _similar_lengths([len(text.encode()) + 1 for text in inputs]):
-            batch = self.tokenizer(
-                [inputs[i] for i in rows],
-                padding=True,
-                truncation=True,
-                max_length=self.max_inp_seq_len,
-                return_tensors="pt",
-            ).to(self.device)
-            candidates = self._decode(batch["input_ids"], batch["attention_mask"], num_candidates)
-            for i, proposed in zip(rows, candidates, strict=True):
-                results[i] = proposed
-        return results
-
-    def _decode(self, state_ids: Tensor, state_mask: Tensor, num_candidates: int) -> list[list[Candidate]]:
-        """Beam search as validation, prediction and provers see it; at most num_candidates a state."""
-        found = beam_search(
-            self.generator,
-            state_ids,
-            state_mask,
-            num_beams=num_candidates,
-            num_return_sequences=num_candidates,
-            max_new_tokens=self.max_oup_seq_len,
-            length_penalty=self.length_penalty,
-        )
-        num_states, num_found, _ = found.sequences.shape
-        texts = self.tokenizer.batch_decode(found.sequences.flatten(0, 1), skip_special_tokens=True)
-        log_probs = found.log_probs.flatten().tolist()
-        exists = torch.isfinite(found.log_probs).flatten().tolist()
-        pairs = list(zip(texts, log_probs, exists, strict=True))
-        return [
-            merge_candidates((t, p) for t, p, e in pairs[i * num_found : (i + 1) * num_found] if e)
-            for i in range(num_states)
-        ]
-
-
-def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Group numbers of inputs, longest first, so that a group's padding and size stay small."""
-    groups: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        group = groups[-1] if groups else []
-        widest = lengths[group[0]] if group else 0
-        fits = (len(group) + 1) * widest <= _MAX_TOKENS_PER_CALL and lengths[i] >= 0.7 * widest
-        if group and fits:
-            group.append(i)
-        else:
-            groups.append([i])
-    return groups

@@ -1,0 +1,267 @@
+"""Between the files of LeanDojo Benchmark 4 and instruct data, both ways.
+
+    python -m generator.instruct_convert --data_path data/propositional/random --template ntp-st --output_dir data/st
+    python -m generator.instruct_convert --reverse --data_path data/st --output_dir data/leandojo
+
+Each split becomes a file of its name. `metadata` of an example tells where the step is from and what LeanDojo knows
+of it, so that the way back gives the same steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from common import DataError, NextstepError, format_state, format_tactic, remove_marks
+from generator.instruct import InstructRecords, find_split_files
+from generator.prompted_steps import InstructSteps, PromptedStep, TracedSteps, usable
+from generator.prompts import TEMPLATES, get_template
+from retrieval.json_list import JsonListReader
+from retrieval.loading import SPLITS, missing_splits
+from retrieval.traces import TracedTactic, TracedTactics
+
+TASK = "tactic_prediction"
+_UNREADABLE = "prompts of no known template, of which the state cannot be told"
+
+
+def convert(data_path: Path, output_dir: Path, template: str | None, *, skip_invalid: bool = False) -> None:
+    """Convert every split that is there, and print what was written and what was left out.
+
+    Args:
+        data_path: folder of train.json, val.json, test.json; without a template, of .jsonl or .jsonl.gz files
+        output_dir: where to write; no file is overwritten
+        template: how prompts and completions are written, see `generator.prompts`; None converts instruct data to
+            LeanDojo Benchmark files
+        skip_invalid: leave out and count lines of instruct data that are broken, instead of stopping
+
+    Raises:
+        ConfigError: if there is no such template
+        DataError: if there is no split, a file is broken, or a file to write is there already
+    """
+    for split, target in _targets(data_path, output_dir, reverse=template is None):
+        if template is None:
+            print(to_leandojo(find_split_files(str(data_path), split), target, skip_invalid=skip_invalid))
+        else:
+            print(to_instruct(data_path / f"{split}.json", target, template))
+
+
+def _targets(data_path: Path, output_dir: Path, *, reverse: bool) -> list[tuple[str, Path]]:
+    """Each split that is there, and the file to make of it."""
+    if not data_path.is_dir():
+        raise DataError(f"data_path {data_path}: there is no such folder")
+    is_there = {
+        s: find_split_files(str(data_path), s) if reverse else not missing_splits(data_path, [s]) for s in SPLITS
+    }
+    splits: list[str] = [split for split in SPLITS if is_there[split]]
+    if not splits:
+        wanted = "train.jsonl, val.jsonl, test.jsonl" if reverse else "train.json, val.json, test.json"
+        raise DataError(f"data_path {data_path}: none of {wanted} is there")
+    targets = [(split, output_dir / f"{split}.json{'' if reverse else 'l'}") for split in splits]
+    for _, target in targets:
+        if target.exists():
+            raise DataError(f"{target} is there already; remove it or choose another output_dir")
+    return targets
+
+
+# ------------------------------------------------------------------------------------------------
+# To instruct data
+
+
+def to_instruct(path: Path, target: Path, template: str, *, progress: bool = True) -> str:
+    """Write the steps of a LeanDojo Benchmark file as instruct data, all of them or no file.
+
+    Args:
+        path: such as random/train.json
+        target: the .jsonl file to make
+        template: see `generator.prompts`
+        progress: show progress bars for what takes long
+
+    Returns:
+        What was written and what was left out, in one line.
+    """
+    steps = TracedSteps(TracedTactics.load(path, progress=progress), get_template(template))
+    unusable: dict[str, list[str]] = {}
+    num_written = 0
+    with _Output(target) as file:
+        records = _raw_steps(path, steps.traces, progress)
+        for number, (theorem, raw) in enumerate(records):
+            for _, step in usable(steps, range(number, number + 1), unusable):
+                file.write(json.dumps(_record(step, theorem, raw, path.stem), ensure_ascii=False) + "\n")
+                num_written += 1
+    return _report(steps.summary(), f"{num_written:,} examples in {target}", unusable)
+
+
+def _raw_steps(path: Path, traces: TracedTactics, progress: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield, for each step of `traces`, its theorem and itself as they stand in the file."""
+    number = 0
+    size = path.stat().st_size
+    bar = tqdm(total=size, desc=f"convert {path.name}", unit="B", unit_scale=True, delay=1, disable=not progress)
+    with open(path, "rb", buffering=0) as file, bar:
+        for theorem in JsonListReader(path, file, bar.update):
+            for tactic_idx, raw in enumerate(theorem["traced_tactics"]):
+                if number < len(traces) and _is_step(traces[number], theorem, tactic_idx, raw):
+                    yield theorem, raw
+                    number += 1
+    assert number == len(traces), "every step is in the file it was read from"
+
+
+def _is_step(step: TracedTactic, theorem: dict[str, Any], tactic_idx: int, raw: dict[str, Any]) -> bool:
+    """Whether what stands in the file became this step; steps that were left out did not."""
+    here = (theorem["file_path"], theorem["full_name"], tactic_idx, format_state(raw["state_before"]))
+    return here == (step.file_path, step.full_name, step.tactic_idx, step.state)
+
+
+def _record(step: PromptedStep, theorem: dict[str, Any], raw: dict[str, Any], split: str) -> dict[str, Any]:
+    """One line of instruct data."""
+    origin = step.provenance
+    metadata = {
+        "url": origin.url,
+        "commit": origin.commit,
+        "file_path": origin.file_path,
+        "full_name": origin.full_name,
+        "start": list(origin.start),
+        "end": theorem.get("end"),
+        "tactic_idx": origin.tactic_idx,
+        "state_after": raw.get("state_after"),
+        "annotated_tactic": raw.get("annotated_tactic"),
+        "split": split,
+    }
+    return {
+        "task": TASK,
+        "prompt": step.prompt,
+        "prompt_name": step.template.name if step.template else "",
+        "completion": step.completion,
+        "metadata": {name: value for name, value in metadata.items() if value is not None},
+    }
+
+
+# ------------------------------------------------------------------------------------------------
+# To LeanDojo Benchmark files
+
+
+def to_leandojo(paths: list[Path], target: Path, *, skip_invalid: bool = False, progress: bool = True) -> str:
+    """Write instruct data as a LeanDojo Benchmark file, all of it or no file.
+
+    Steps of one theorem are brought together, in the order of their numbers; what was left out before leaves no gap.
+    What the data does not tell is written as "" or as the position 1:1.
+
+    Args:
+        paths: the .jsonl files of one split
+        target: the .json file to make
+        skip_invalid: leave out and count broken lines
+        progress: show progress bars for what takes long
+
+    Returns:
+        What was written and what was left out, in one line.
+    """
+    steps = InstructSteps(InstructRecords.load(paths, skip_invalid=skip_invalid, progress=progress))
+    unusable: dict[str, list[str]] = {}
+    theorems: dict[tuple[Any, ...], list[tuple[int, int]]] = {}  # tactic_idx and number of each step
+    bar = tqdm(range(len(steps)), desc="group by theorem", delay=1, disable=not progress)
+    for number, step in usable(steps, bar, unusable):
+        if step.fields is None:
+            unusable.setdefault(_UNREADABLE, []).append(repr(step.prompt[:80]))
+            continue
+        origin = step.provenance
+        key = (origin.url, origin.commit, origin.file_path, origin.full_name or number, origin.start)
+        theorems.setdefault(key, []).append((origin.tactic_idx, number))
+    num_steps = 0
+    with _Output(target) as file:
+        file.write("[")
+        groups = tqdm(theorems.values(), desc=f"write {target.name}", delay=1, disable=not progress)
+        for i, numbers in enumerate(groups):
+            theorem = _theorem([steps[number] for _, number in sorted(numbers)])
+            file.write((",\n" if i else "") + json.dumps(theorem, ensure_ascii=False))
+            num_steps += len(numbers)
+        file.write("]\n")
+    return _report(steps.summary(), f"{len(theorems):,} theorems with {num_steps:,} steps in {target}", unusable)
+
+
+def _theorem(steps: list[PromptedStep]) -> dict[str, Any]:
+    origin = steps[0].provenance
+    start = list(origin.start)
+    return {
+        "url": origin.url,
+        "commit": origin.commit,
+        "file_path": origin.file_path,
+        "full_name": origin.full_name,
+        "start": start,
+        "end": steps[0].metadata.get("end", start),
+        "traced_tactics": [
+            {
+                "tactic": step.tactic,
+                "annotated_tactic": _annotated(step),
+                "state_before": step.fields.state if step.fields else "",
+                "state_after": step.metadata.get("state_after", ""),
+            }
+            for step in steps
+        ],
+    }
+
+
+def _annotated(step: PromptedStep) -> list[Any]:
+    """The tactic with its premises, if the metadata has those of this very tactic."""
+    try:
+        text, premises = step.metadata["annotated_tactic"]
+        marked = format_tactic(text, [premise["full_name"] for premise in premises], normalize=True)
+    except (DataError, KeyError, TypeError, ValueError):
+        return [step.tactic, []]
+    return [text, premises] if remove_marks(marked) == step.tactic else [step.tactic, []]
+
+
+# ------------------------------------------------------------------------------------------------
+
+
+class _Output:
+    """A file that is there once all of it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> TextIO:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._part.open("w", encoding="utf-8")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._file is not None
+        self._file.close()
+        if kind is None:
+            self._part.replace(self._path)
+        else:
+            self._part.unlink()
+
+
+def _report(read: str, written: str, unusable: dict[str, list[str]]) -> str:
+    left_out = [f"left out: {len(what):,} {reason} (first {what[0]})" for reason, what in unusable.items()]
+    return "; ".join([f"{read} -> {written}", *left_out])
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; `args` replaces it in tests."""
+    parser = argparse.ArgumentParser(
+        prog="python -m generator.instruct_convert",
+        description="Convert LeanDojo Benchmark files to prompts and completions, or back.",
+    )
+    parser.add_argument("--data_path", type=Path, required=True, help="folder with a file for each split")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write to; nothing is overwritten")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--template", choices=list(TEMPLATES), help="how prompts and completions are written")
+    kind.add_argument("--reverse", action="store_true", help="from prompts and completions to LeanDojo files")
+    parser.add_argument("--skip_invalid", action="store_true", help="leave out and count broken lines")
+    options = parser.parse_args(args)
+    convert(options.data_path, options.output_dir, options.template, skip_invalid=options.skip_invalid)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NextstepError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,228 @@
+"""InstructDataModule: instruct data or LeanDojo Benchmark files to batches for a decoder-only generator."""
+
+from __future__ import annotations
+
+from glob import has_magic
+from pathlib import Path
+from typing import Any, get_args
+
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from common import ConfigError, DataError, check_positive, load_tokenizer
+from generator.datamodule import GeneratorDataModule, KnownDataset
+from generator.instruct import DataPath, InstructRecords, find_split_files
+from generator.instruct_batch import InstructBatch, InstructExample
+from generator.instruct_dataset import InstructDataset, check_limits
+from generator.packing import PackedDataset
+from generator.prompted_steps import InstructSteps, PromptedSteps, TracedSteps
+from generator.prompts import TEMPLATES, get_template
+from retrieval.loading import SPLITS, Split, check_choice, check_splits, make_loader, missing_splits, rank_of
+from retrieval.traces import TracedTactics
+
+__all__ = ["InstructBatch", "InstructDataModule", "InstructDataset", "InstructExample"]
+
+_ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: SPLITS,
+}
+_DEFAULT_BATCH_SIZE = 8
+
+
+class InstructDataModule(LightningDataModule):
+    """Batches of similar length, or of packed rows, from prompts and completions."""
+
+    def __init__(
+        self,
+        data_path: DataPath,
+        model_name: str | dict[str, Any],
+        template: str | None = None,
+        max_seq_len: int = 2048,
+        max_completion_len: int = 256,
+        batch_size: int | None = None,
+        max_tokens_per_batch: int | None = None,
+        batches_per_pool: int = 200,
+        eval_batch_size: int = 64,
+        packing: bool = False,
+        num_workers: int = 0,
+        seed: int = 3407,
+        predict_split: Split = "test",
+        skip_invalid: bool = False,
+        normalize_tactics: bool = True,
+        dataset: KnownDataset | None = None,
+        num_theorems: int = 4000,
+    ) -> None:
+        """Check and keep the options; nothing is read before `prepare_data` and `setup`.
+
+        Args:
+            data_path: a folder of LeanDojo Benchmark files (train.json, val.json, test.json); or instruct data
+                (.jsonl, .jsonl.gz): a folder, a file or glob, several of these, or a mapping from train, val and
+                test to these. Without a mapping file names tell the split; see `generator.instruct.find_split_files`.
+            model_name: whose tokenizer to use; see `common.load_tokenizer`
+            template: how prompts and completions are written, see `generator.prompts`; None leaves those of
+                instruct data as they are, and LeanDojo data needs one
+            max_seq_len: tokens of prompt, completion and EOS together
+            max_completion_len: tokens of a completion, EOS included; longer ones are left out of training. Prompts
+                have the rest of max_seq_len.
+            batch_size: rows in a training batch, at most; 8 if max_tokens_per_batch is not given either
+            max_tokens_per_batch: padded tokens in a training batch, at most
+            batches_per_pool: how many training batches are sorted by length together
+            eval_batch_size: examples in a batch of validation, test and prediction, at most
+            packing: fill the rows of training batches with several examples each
+            num_workers: processes that prepare batches of each split; 0 prepares them in this one
+            seed: of the order of examples, of packing, and of the propositional dataset
+            predict_split: the split that `predict` reads
+            skip_invalid: leave out and count lines of instruct data that are broken, instead of stopping
+            normalize_tactics: write each run of white space in a tactic of LeanDojo data as one space
+            dataset: what `prepare_data` gets where data_path has no splits: "propositional" is built on the
+                spot, "leandojo_benchmark_4" is downloaded; without it the data must be there
+            num_theorems: size of the propositional dataset
+
+        Raises:
+            ConfigError: if an option has a value that cannot be used
+        """
+        super().__init__()
+        data_path = _plain(data_path)
+        model_name = model_name if isinstance(model_name, dict) else str(model_name)
+        # saved with checkpoints, which load with weights_only=True: plain values only
+        self.save_hyperparameters(logger=False)
+        check_positive(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            max_tokens_per_batch=max_tokens_per_batch,
+            batches_per_pool=batches_per_pool,
+        )
+        check_limits(max_seq_len, max_completion_len)
+        check_choice("predict_split", predict_split, SPLITS)
+        check_choice("dataset", dataset, (None, *get_args(KnownDataset)))
+        if num_workers < 0:
+            raise ConfigError(f"num_workers is {num_workers}; it must be at least 0")
+        if dataset is not None and not isinstance(data_path, str):
+            raise ConfigError(f"dataset={dataset} is made in one folder, but data_path is {data_path}; name a folder")
+        self.template = None if template is None else get_template(template)
+        self.data_path: DataPath = data_path
+        self.eval_batch_size = eval_batch_size
+        self.batch_size = batch_size or (None if max_tokens_per_batch else _DEFAULT_BATCH_SIZE)
+        self.datasets: dict[str, InstructDataset | PackedDataset] = {}  # train, val, test, predict
+        self._tokenizer: Any = None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of model_name, loaded when first used."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.hparams["model_name"])
+        return self._tokenizer
+
+    # ----------------------------------------------------------------------------------------------
+    # Data
+
+    def prepare_data(self) -> None:
+        """Get the dataset if a split is missing; one process of each machine does it."""
+        dataset = self.hparams["dataset"]
+        if dataset is not None and not any(_instruct_files(self.data_path, split) for split in SPLITS):
+            options = {name: self.hparams[name] for name in ("dataset", "num_theorems", "seed")}
+            GeneratorDataModule(str(self.data_path), self.hparams["model_name"], **options).prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what a stage needs: "fit", "validate", "test" or "predict"; None needs all."""
+        for role in _ROLES[stage]:
+            if role not in self.datasets:
+                split = self.hparams["predict_split"] if role == "predict" else role
+                self.datasets[role] = self._read(split, is_train=role == "train")
+                rank_zero_info(self.datasets[role].summary())
+
+    def _read(self, split: str, *, is_train: bool) -> InstructDataset | PackedDataset:
+        examples = InstructDataset(
+            self._steps(split),
+            tokenizer=self.tokenizer,
+            max_seq_len=self.hparams["max_seq_len"],
+            max_completion_len=self.hparams["max_completion_len"],
+            is_train=is_train,
+            progress=rank_of(self.trainer) == 0,
+        )
+        if not len(examples):
+            raise DataError(f"{examples.summary()}; nothing is left to read. Choose another data_path")
+        return PackedDataset(examples, self.hparams["seed"]) if is_train and self.hparams["packing"] else examples
+
+    def _steps(self, split: str) -> PromptedSteps:
+        """The steps of a split, in whichever form they are there."""
+        progress = rank_of(self.trainer) == 0
+        files, folder = _instruct_files(self.data_path, split), _leandojo_folder(self.data_path)
+        if folder is not None and not missing_splits(folder, [split]):
+            if files:
+                raise DataError(
+                    f"data_path {folder} holds both {split}.json and {files[0].name}; name the file to read"
+                )
+            if self.template is None:
+                raise ConfigError(
+                    f"{folder / f'{split}.json'} holds states without prompts; set template to one of "
+                    f"{', '.join(TEMPLATES)}"
+                )
+            traces = TracedTactics.load(
+                folder / f"{split}.json", normalize_tactics=self.hparams["normalize_tactics"], progress=progress
+            )
+            return TracedSteps(traces, self.template)
+        if not files and folder is not None:
+            check_splits(folder, [split], f"or to .jsonl files with {split} in their names")
+        if not files:
+            raise DataError(
+                f"data_path {self.data_path}: none of its files is of split {split}; their names have the word "
+                "train, val, dev or test, or data_path maps splits to files"
+            )
+        records = InstructRecords.load(files, skip_invalid=self.hparams["skip_invalid"], progress=progress)
+        return InstructSteps(records, self.template)
+
+    # ----------------------------------------------------------------------------------------------
+    # Loaders
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in a new order each epoch; rows that were packed together stay together."""
+        return self._loader("train", self.batch_size, self.hparams["max_tokens_per_batch"])
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The same batches each time, in one mixed order."""
+        return self._loader("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The same batches each time, in one mixed order."""
+        return self._loader("test", self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches of predict_split; `index` in a batch tells which examples it holds."""
+        return self._loader("predict", self.eval_batch_size)
+
+    def _loader(self, role: str, batch_size: int | None, max_tokens: int | None = None) -> DataLoader[Any]:
+        return make_loader(
+            self.datasets[role],
+            self.trainer,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            shuffle=role == "train",
+            batches_per_pool=self.hparams["batches_per_pool"],
+            seed=self.hparams["seed"],
+            num_workers=self.hparams["num_workers"],
+        )
+
+
+def _plain(data_path: Any) -> DataPath:
+    """Return paths as texts."""
+    if isinstance(data_path, dict):
+        return {str(split): _plain(entry) for split, entry in data_path.items()}  # type: ignore[misc]
+    return [str(path) for path in data_path] if isinstance(data_path, list | tuple) else str(data_path)
+
+
+def _leandojo_folder(data_path: DataPath) -> Path | None:
+    """The folder that may hold LeanDojo Benchmark files."""
+    if not isinstance(data_path, str) or has_magic(data_path) or ".jsonl" in Path(data_path).suffixes:
+        return None
+    return Path(data_path)
+
+
+def _instruct_files(data_path: DataPath, split: str) -> list[Path]:
+    """The instruct data of a split, none where there is no such folder."""
+    folder = _leandojo_folder(data_path)
+    return [] if folder is not None and not folder.is_dir() else find_split_files(data_path, split)

@@ -1,0 +1,201 @@
+"""Examples for a decoder-only generator: the steps of a split as tokens that keep the limits.
+
+Shape legend: N examples.
+"""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from common import ByteTokenizer, ConfigError, ExampleKey, check_positive
+from generator.completion_encoding import CompletionEncoder, EncodedExample
+from generator.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
+from generator.prompted_steps import PromptedStep, PromptedSteps, usable
+from generator.prompts import PromptTooLongError
+
+_ENCODED_AT_ONCE = 512  # examples
+_LONG_GOALS = "prompts that are too long even with nothing but the goal"
+_LONG_PROMPTS = "prompts that are too long and of no template that could shorten them"
+_LONG_COMPLETIONS = "completions longer than max_completion_len"
+
+
+class InstructDataset(Dataset[InstructExample]):
+    """The steps of one split as examples.
+
+    A prompt takes at most max_seq_len - max_completion_len tokens, whatever its completion takes: inference, which
+    does not know the completion, shortens it to the same text. An example depends on nothing but its index.
+
+    Attributes:
+        source_lengths: tokens of each example, int64 (N,)
+        left_out: how many examples were left out, by reason
+    """
+
+    def __init__(
+        self,
+        steps: PromptedSteps,
+        *,
+        tokenizer: Any,
+        max_seq_len: int,
+        max_completion_len: int,
+        is_train: bool,
+        progress: bool = True,
+    ) -> None:
+        """Tokenise a split.
+
+        Args:
+            steps: its prompts and completions
+            tokenizer: see `common.load_tokenizer`
+            max_seq_len: tokens of prompt, completion and EOS together
+            max_completion_len: tokens of a completion, EOS included. Longer ones are left out of training; in
+                evaluation, where the model can only fail on them, they stay without labels. None is ever cut.
+            is_train: leave out what is too long to learn, and give no prompts apart
+            progress: show a progress bar where it takes more than a second
+
+        Raises:
+            ConfigError: if the limits leave no room, or the tokenizer has no EOS
+        """
+        check_limits(max_seq_len, max_completion_len)
+        self.steps, self.is_train = steps, is_train
+        self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
+        self.encoder = CompletionEncoder(tokenizer)
+        self._unusable: dict[str, list[str]] = {}
+        self._shortened: dict[int, str] = {}  # prompts by number of the step
+        self._ids = array("H" if _largest_id(tokenizer) < 1 << 16 else "i")
+        self._bounds, self._num_prompt_tokens, self._numbers = array("q", [0]), array("i"), array("i")
+        bar = tqdm(total=len(steps), desc="tokenize examples", delay=1, disable=not progress)
+        with bar:
+            for start in range(0, len(steps), _ENCODED_AT_ONCE):
+                numbers = range(start, min(start + _ENCODED_AT_ONCE, len(steps)))
+                self._add(list(usable(steps, numbers, self._unusable)))
+                bar.update(len(numbers))
+        bounds: npt.NDArray[np.int64] = np.frombuffer(self._bounds, dtype=np.int64)
+        self.source_lengths: npt.NDArray[np.int64] = bounds[1:] - bounds[:-1]
+        self.left_out = {reason: len(what) for reason, what in self._unusable.items()}
+        self._first_left_out = {reason: what[0] for reason, what in self._unusable.items()}
+        del self._unusable
+
+    def _add(self, steps: list[tuple[int, PromptedStep]]) -> None:
+        if not steps:
+            return
+        encoded = self.encoder.encode([step.prompt for _, step in steps], [step.completion for _, step in steps])
+        for (number, step), example in zip(steps, encoded, strict=True):
+            fitted = self._fit(number, step, example)
+            if fitted is not None:
+                self._ids.fromlist(fitted.input_ids)
+                self._bounds.append(len(self._ids))
+                self._num_prompt_tokens.append(fitted.num_prompt_tokens)
+                self._numbers.append(number)
+
+    def _fit(self, number: int, step: PromptedStep, example: EncodedExample) -> EncodedExample | None:
+        """Keep the limits, or return None."""
+        prompt = None
+        if example.num_prompt_tokens > self.max_prompt_len:
+            prompt = self._shorten(step)
+            if prompt is None:
+                return None
+            example = self.encoder.encode([prompt], [step.completion])[0]
+        if len(example.input_ids) - example.num_prompt_tokens > self.max_completion_len:
+            self._leave_out(_LONG_COMPLETIONS, repr(step.completion[:80]))
+            if self.is_train:
+                return None
+            example = EncodedExample(example.input_ids[: example.num_prompt_tokens], example.num_prompt_tokens)
+        if prompt is not None:
+            self._shortened[number] = prompt
+        return example
+
+    def _shorten(self, step: PromptedStep) -> str | None:
+        """Write a prompt that fits, or return None."""
+        if step.template is None or step.fields is None:
+            self._leave_out(_LONG_PROMPTS, repr(step.prompt[:80]))
+            return None
+        try:
+            return step.template.fit(step.fields, self.max_prompt_len, self.encoder.count).text
+        except PromptTooLongError as error:
+            self._leave_out(_LONG_GOALS, str(error))
+            return None
+
+    def _leave_out(self, reason: str, what: str) -> None:
+        self._unusable.setdefault(reason, []).append(what)
+
+    @property
+    def num_shortened(self) -> int:
+        """Prompts that their template shortened."""
+        return len(self._shortened)
+
+    @property
+    def max_prompt_len(self) -> int:
+        """Tokens that a prompt may take."""
+        return self.max_seq_len - self.max_completion_len
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, key: int | ExampleKey) -> InstructExample: ...
+    @overload
+    def __getitem__(self, key: list[int] | list[ExampleKey]) -> list[InstructExample]: ...
+    def __getitem__(
+        self, key: int | ExampleKey | list[int] | list[ExampleKey]
+    ) -> InstructExample | list[InstructExample]:
+        if isinstance(key, list):
+            return [self[k] for k in key]
+        index = range(len(self))[operator.index(key[1] if isinstance(key, tuple) else key)]
+        number = self._numbers[index]
+        step = self.steps[number]
+        origin = step.provenance
+        return InstructExample(
+            state=self._shortened.get(number, step.prompt),
+            tactic=step.tactic,
+            proof_state="" if step.fields is None else step.fields.state,
+            input_ids=self._ids[self._bounds[index] : self._bounds[index + 1]].tolist(),
+            num_prompt_tokens=self._num_prompt_tokens[index],
+            url=origin.url,
+            commit=origin.commit,
+            file_path=origin.file_path,
+            full_name=origin.full_name,
+            start=origin.start,
+            tactic_idx=origin.tactic_idx,
+            index=index,
+        )
+
+    def collate(self, examples: Sequence[InstructExample]) -> InstructBatch:
+        """Pad examples to one batch, a row each; in evaluation with their prompts apart."""
+        batch = collate_rows([[example] for example in examples], self.encoder.pad_id)
+        if not self.is_train:
+            prompts = [example["input_ids"][: example["num_prompt_tokens"]] for example in examples]
+            batch["prompt_ids"] = padded(prompts, self.encoder.pad_id)
+            batch["prompt_mask"] = padded([[1] * len(prompt) for prompt in prompts], 0)
+        return batch
+
+    def summary(self) -> str:
+        """Say in one line what was read, what was left out, and what is cut."""
+        notes = [self.steps.summary()]
+        for reason, number in self.left_out.items():
+            fate = "left out" if self.is_train or reason != _LONG_COMPLETIONS else "kept without labels"
+            notes.append(f"{fate}: {number:,} {reason} (first {self._first_left_out[reason]})")
+        if self.num_shortened:
+            notes.append(f"{self.num_shortened:,} prompts shortened to {self.max_prompt_len:,} tokens")
+        return "; ".join(notes)
+
+
+def _largest_id(tokenizer: Any) -> int:
+    """The largest token id; vocabularies may have holes."""
+    return len(tokenizer) - 1 if isinstance(tokenizer, ByteTokenizer) else max(tokenizer.get_vocab().values())
+
+
+def check_limits(max_seq_len: int, max_completion_len: int) -> None:
+    """Raise ConfigError unless the limits leave room for a prompt."""
+    check_positive(max_seq_len=max_seq_len, max_completion_len=max_completion_len)
+    if max_completion_len >= max_seq_len:
+        raise ConfigError(
+            f"max_completion_len is {max_completion_len}, which leaves no room for a prompt in max_seq_len "
+            f"{max_seq_len}; lower it"
+        )

@@ -1,0 +1,127 @@
+"""What a prompt can tell, and how it is shortened to the tokens it may take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from common import DataError, Premise, fit_state
+
+_BETWEEN_GOALS = "\n\n"
+_MAX_COUNTS = 12  # texts that are counted to shorten one part
+
+
+class PromptTooLongError(DataError):
+    """A goal does not fit the tokens that a prompt may take, not even alone."""
+
+
+def num_bytes(text: str) -> int:
+    """Return the bytes of a text in UTF-8, which is what it takes under a byte tokenizer."""
+    return len(text.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFields:
+    """What a prompt can tell; a template leaves out the fields that it has no place for.
+
+    Attributes:
+        state: the state to prove
+        premises: retrieved premises, or their texts, best first
+        context: the source file up to the tactic
+        full_name: of the theorem
+        proof: the tactics so far
+    """
+
+    state: str
+    premises: Sequence[Premise | str] = ()
+    context: str = ""
+    full_name: str = ""
+    proof: str = ""
+
+    def amounts(self, part: str) -> tuple[int, int]:
+        """Return the least amount that may be kept of a part, and the amount there is; see `shorten`."""
+        if part == "state":
+            return num_bytes(goal_of(self.state)), num_bytes(self.state)
+        if part == "goals":
+            return 1, self.state.count(_BETWEEN_GOALS) + 1
+        return 0, len(self.premises) if part == "premises" else len(_lines(getattr(self, part)))
+
+    def shorten(self, part: str, amount: int) -> PromptFields:
+        """Keep that many of the best premises, last lines of context or proof, first goals, or bytes of the state."""
+        if part == "premises":
+            return replace(self, premises=self.premises[:amount])
+        if part == "goals":
+            return replace(self, state=_BETWEEN_GOALS.join(self.state.split(_BETWEEN_GOALS, amount)[:amount]))
+        if part == "state":
+            return replace(self, state=fit_state(self.state, amount))
+        lines = _lines(getattr(self, part))
+        return replace(self, **{part: "".join(lines[len(lines) - amount :])})
+
+
+def goal_of(state: str) -> str:
+    """Return what may not be cut: the goal that a tactic acts on; all of the first block if no line begins with ⊢."""
+    first = state.split(_BETWEEN_GOALS, 1)[0]
+    starts = [match.start() for match in re.finditer("^⊢", first, re.MULTILINE)]
+    return first[starts[-1] :] if starts else first
+
+
+def _lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """A prompt, and what it lost to fit.
+
+    Attributes:
+        text: the prompt
+        num_dropped_premises: premises left out whole, the worst first
+        num_cut_lines: lines left out at the beginning of file context and proof
+        num_cut_bytes: bytes of the state left out: waiting goals, then the oldest hypotheses
+    """
+
+    text: str
+    num_dropped_premises: int = 0
+    num_cut_lines: int = 0
+    num_cut_bytes: int = 0
+
+    @property
+    def is_shortened(self) -> bool:
+        """Whether anything was lost."""
+        return bool(self.num_dropped_premises or self.num_cut_lines or self.num_cut_bytes)
+
+    @classmethod
+    def of(cls, text: str, before: PromptFields, after: PromptFields) -> FittedPrompt:
+        """Compare the fields with those that the prompt was written from."""
+        cut = {name: before.amounts(name)[1] - after.amounts(name)[1] for name in ("context", "proof", "state")}
+        return cls(text, len(before.premises) - len(after.premises), cut["context"] + cut["proof"], cut["state"])
+
+
+def most_that_fits(
+    size_with: Callable[[int], int], low: int, high: int, size_high: int, max_size: int, slack: int = 0
+) -> tuple[int, int]:
+    """Find the largest amount whose size is at most max_size, or within the slack; return its size and the amount.
+
+    Interpolates and halves by turns: counting is what takes time, and sizes are nearly linear in the amount.
+
+    Args:
+        size_with: gives the size of an amount
+        low: the least amount; returned, with its size, if not even that fits
+        high: an amount that does not fit
+        size_high: its size
+        max_size: the limit
+        slack: how far below the limit is near enough
+    """
+    size_low = size_with(low)
+    for turn in range(_MAX_COUNTS - 1):
+        if size_low >= max_size - slack or high - low <= 1:
+            break
+        share = 0.5 if turn % 2 else (max_size - size_low) / (size_high - size_low)
+        amount = min(max(low + int((high - low) * share), low + 1), high - 1)
+        size = size_with(amount)
+        if size <= max_size:
+            low, size_low = amount, size
+        else:
+            high, size_high = amount, size
+    return size_low, low
