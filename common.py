@@ -537,7 +537,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         if max_tokens is not None and longest > max_tokens:
             raise ConfigError(
                 f"max_tokens_per_batch is {max_tokens}, but one example takes {longest} tokens; "
-                "raise it, or lower max_inp_seq_len or max_oup_seq_len"
+                "raise it, or lower the limits on the lengths of examples"
             )
         if 0 < len(self.sources) < num_replicas:
             raise ConfigError(f"{len(self.sources)} examples cannot be shared by {num_replicas} ranks")

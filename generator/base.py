@@ -85,8 +85,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         """Return the mean cross entropy of a batch's target tokens, and how many they are."""
 
     @abstractmethod
-    def _format(self, contexts: Sequence[Context]) -> list[str]:
-        """Return the model's input for each state."""
+    def _format(self, contexts: Sequence[Context]) -> Sequence[str | None]:
+        """Return the model's input for each state; None where no input can hold it, for which there are no tactics."""
 
     @property
     @abstractmethod
@@ -176,7 +176,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def _evaluate(self, split: str, topk: TopkAccuracy, batch: Any, batch_idx: int) -> None:
         loss, num_tokens = self._loss(batch)
-        self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
+        if num_tokens:  # none if all targets are too long for the model
+            self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         candidates = self._propose(batch["state"], self.num_beams)
         topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
         if batch_idx == 0:
@@ -249,4 +250,6 @@ class NextStepGenerator(TacticGenerator, Restorable):
             Context(str(path), name, position, format_state(state))
             for state, path, name, position in zip(states, file_paths, theorem_full_names, positions, strict=True)
         ]
-        return self._propose(self._format(contexts), num_samples)
+        inputs = self._format(contexts)
+        found = iter(self._propose([text for text in inputs if text is not None], num_samples))
+        return [[] if text is None else next(found) for text in inputs]

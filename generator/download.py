@@ -55,7 +55,7 @@ def download_leandojo_benchmark_4(
     else:
         part = archive.with_name(f"{archive.name}.part")
         by_hand = f"Run again to try again, or download {url} by hand (md5 {md5}), put it at {archive}, and run again"
-        _download(url, part, by_hand, progress)
+        download(url, part, by_hand, progress)
         if problem := _problem_with(part, md5):
             part.unlink()  # nothing could be added to it that would make it right
             raise DataError(f"what {url} gave {problem}, and was removed. {by_hand}")
@@ -67,7 +67,7 @@ def download_leandojo_benchmark_4(
 # Download
 
 
-def _download(url: str, part: Path, by_hand: str, progress: bool) -> None:
+def download(url: str, part: Path, by_hand: str, progress: bool) -> None:
     """Write what the address gives to `part`, going on behind what is there."""
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         size_before = part.stat().st_size if part.exists() else 0
@@ -96,13 +96,13 @@ def _download_rest(url: str, part: Path, progress: bool) -> bool:
         return True  # nothing is missing; if this is not the archive, its md5 tells
     with response:
         if response.headers.get_content_type() == "text/html":
-            raise DataError(f"{url} gives an HTML page, not an archive; open it in a browser to see what it says")
+            raise DataError(f"{url} gives an HTML page, not a file of data; open it in a browser to see what it says")
         if response.status != http.client.PARTIAL_CONTENT:
             size = 0  # the server starts from the beginning
         length = response.headers.get("Content-Length")
         total = None if length is None else size + int(length)
         bar = tqdm(
-            initial=size, total=total, unit="B", unit_scale=True, desc=f"download {ARCHIVE_NAME}", disable=not progress
+            initial=size, total=total, unit="B", unit_scale=True, desc=f"download {part.stem}", disable=not progress
         )
         with bar, open(part, "ab" if size else "wb") as file:
             while block := response.read(_BLOCK):

@@ -117,6 +117,14 @@ class InstructDataModule(LightningDataModule):
             self._tokenizer = load_tokenizer(self.hparams["model_name"])
         return self._tokenizer
 
+    @property
+    def found_template(self) -> str | None:
+        """Name of the template that all prompts read so far are written in; None if there is no such one."""
+        datasets = [d.examples if isinstance(d, PackedDataset) else d for d in self.datasets.values()]
+        found = set().union(*(dataset.steps.templates for dataset in datasets))
+        template = found.pop() if len(found) == 1 else None
+        return None if template is None else template.name
+
     # ----------------------------------------------------------------------------------------------
     # Data
 

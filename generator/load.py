@@ -69,7 +69,7 @@ def load_generator(
     loaded = _import(_class_name(path))
     retrieval = {"ret_ckpt_path": ret_ckpt_path, "corpus_path": corpus_path, "index_path": index_path}
     options = {name: str(value) for name, value in retrieval.items() if value is not None}
-    options = _accepted(loaded, {**options, **({} if engine == "native" else {"engine": engine}), **overrides})
+    options = _accepted(loaded, {**options, "engine": engine, **overrides})
     model: Any = loaded.load(path, device=place, **options)
     generator: TacticGenerator = model.to(getattr(torch, dtype))
     if not allow_sorry:

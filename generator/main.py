@@ -22,7 +22,7 @@ class GeneratorCLI(BaseCLI):
         """Link what model and data must agree on, and set the defaults of every run."""
         parser.set_defaults({"model": _MODEL, "data": _DATA})
         parser.link_arguments("model.init_args.model_name", "data.init_args.model_name")
-        for name in ("max_inp_seq_len", "max_oup_seq_len"):
+        for name in ("max_inp_seq_len", "max_oup_seq_len", "max_seq_len", "max_completion_len", "template"):
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(

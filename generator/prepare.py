@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common import DataError, NextstepError
-from generator.download import _download
+from generator.download import download
 from generator.instruct import foreign_content, parse_line
 
 # /resolve/ gives the file; /blob/, which the tutorial's script has, an HTML page that shows it
@@ -54,7 +54,7 @@ def prepare(
                 raise DataError(f"{path}: {problem}. Remove it and run again to download it")
         else:
             part = path.with_name(f"{name}.part")
-            _download(url, part, by_hand, progress)
+            download(url, part, by_hand, progress)
             if problem := _problem_with(part, number):
                 part.unlink()  # nothing could be added to it that would make it right
                 raise DataError(f"what {url} gave was removed: {problem}. {by_hand}")

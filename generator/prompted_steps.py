@@ -76,6 +76,10 @@ class PromptedSteps(Protocol):
     def summary(self) -> str:
         """Say in one line what was read and what was left out."""
 
+    @property
+    def templates(self) -> set[PromptTemplate | None]:
+        """Of the prompts that were read so far; None stands for those of no template known here."""
+
 
 class TracedSteps:
     """The steps of a LeanDojo Benchmark file, written with a template.
@@ -85,6 +89,11 @@ class TracedSteps:
 
     def __init__(self, traces: TracedTactics, template: PromptTemplate) -> None:
         self.traces, self.template = traces, template
+
+    @property
+    def templates(self) -> set[PromptTemplate | None]:
+        """See `PromptedSteps`."""
+        return {self.template}
 
     def __len__(self) -> int:
         return len(self.traces)
@@ -129,6 +138,11 @@ class InstructSteps:
         """
         self.records, self.template = records, template
         self._templates: dict[str, PromptTemplate | None] = {}  # by prompt_name
+
+    @property
+    def templates(self) -> set[PromptTemplate | None]:
+        """See `PromptedSteps`."""
+        return {self.template} if self.template is not None else set(self._templates.values())
 
     def __len__(self) -> int:
         return len(self.records)

@@ -37,10 +37,11 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
     print("\nWhat it suggests for states it has not seen:")
     for i in range(0, len(dataset), -(-len(dataset) // _NUM_EXAMPLES)):
         example = dataset[i]
+        state = example.get("proof_state") or example["state"]
         candidates = best.generate(
-            example["state"], example["file_path"], example["full_name"], example["start"], _NUM_SUGGESTIONS
+            state, example["file_path"], example["full_name"], example["start"], _NUM_SUGGESTIONS
         )
-        print("\n" + "\n".join(f"    {line}" for line in example["state"].split("\n")))
+        print("\n" + "\n".join(f"    {line}" for line in state.split("\n")))
         for tactic, log_prob in candidates:
             mark = "  <- the proof's" if tactic == example["tactic"] else ""
             print(f"  {log_prob:8.2f}  {tactic}{mark}")

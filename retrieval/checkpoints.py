@@ -91,7 +91,7 @@ class Restorable(pl.LightningModule):
             saved = checkpoint[cls.checkpoint_key]
             options = {**checkpoint["hyper_parameters"], **saved["options"], **overrides}
             model = cls(**{**options, "model_name": saved["architecture"]})
-            model.load_state_dict(checkpoint["state_dict"])
+            model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
         else:
             model = cls(**{**overrides, "model_name": str(path)})
         model.name = str(path)

@@ -33,8 +33,8 @@ class Decoding:
         top_k: sample from the k likeliest tokens only; 0 is no limit
         top_p: sample from the likeliest tokens that together reach this probability; 1 is no limit
         seed: of sampling
-        stop: a candidate ends before the first of these strings; its log-probability counts the tokens up to and
-            including it, as it counts EOS. For decoder-only models
+        stop: a candidate ends with the first of these strings, which stays in its text: without one it was cut off.
+            For decoder-only models
     """
 
     method: Method = "beam_search"
@@ -203,9 +203,9 @@ def input_seed(seed: int, text: str) -> int:
 
 
 def cut_at_stop(tokenizer: Any, ids: Sequence[int], stop: Sequence[str]) -> tuple[str, int]:
-    """Return a candidate's text before the first stop string, and its tokens up to the end of that string.
+    """Return a candidate's text up to the end of the first stop string, and how many tokens that is.
 
-    A stop string may be a special token, which is text here.
+    A stop string may be a special token, which ends a text and is left out of it.
     """
 
     def ends(num_tokens: int) -> bool:
@@ -219,7 +219,7 @@ def cut_at_stop(tokenizer: Any, ids: Sequence[int], stop: Sequence[str]) -> tupl
         middle = (low + high) // 2
         low, high = (low, middle) if ends(middle) else (middle + 1, high)
     text: str = tokenizer.decode(ids[:low], skip_special_tokens=True)
-    return text[: min((text.find(string) for string in stop if string in text), default=None)], low
+    return text[: min((text.find(string) + len(string) for string in stop if string in text), default=None)], low
 
 
 def weights_version(model: Any) -> tuple[list[int], bytes]:

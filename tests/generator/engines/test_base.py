@@ -48,11 +48,11 @@ def test_padding_stands_on_the_side_that_is_asked_for():
     assert ids.tolist() == [[5, 6], [7, 9]] and mask.tolist() == [[1, 1], [1, 0]]
 
 
-def test_a_candidate_ends_before_the_first_stop_string_and_counts_its_tokens():
+def test_a_candidate_ends_with_the_first_stop_string_and_counts_its_tokens():
     tokenizer = ByteTokenizer()
     ids = tokenizer.encode("simp [h][/TAC] x;y")
-    assert cut_at_stop(tokenizer, ids, ["[/TAC]"]) == ("simp [h]", len("simp [h][/TAC]"))
-    assert cut_at_stop(tokenizer, ids, [";", "[/TAC]"]) == ("simp [h]", len("simp [h][/TAC]"))
+    assert cut_at_stop(tokenizer, ids, ["[/TAC]"]) == ("simp [h][/TAC]", len("simp [h][/TAC]"))
+    assert cut_at_stop(tokenizer, ids, [";", "[/TAC]"]) == ("simp [h][/TAC]", len("simp [h][/TAC]"))
     assert cut_at_stop(tokenizer, ids, ["qed"]) == ("simp [h][/TAC] x;y", len(ids))
     assert cut_at_stop(tokenizer, ids, []) == ("simp [h][/TAC] x;y", len(ids))
 

@@ -54,7 +54,8 @@ def test_an_encoder_decoder_stops_too(tiny_t5, tokenizer):
     engine = engine_of("transformers", tiny_t5, tokenizer)
     whole = engine.propose(["⊢ True"], 3, Decoding(max_new_tokens=10))[0]
     stop = whole[0][0][0]
-    assert all(stop not in t for t, _ in engine.propose(["⊢ True"], 3, Decoding(max_new_tokens=10, stop=(stop,)))[0])
+    cut = engine.propose(["⊢ True"], 3, Decoding(max_new_tokens=10, stop=(stop,)))[0]
+    assert all(stop not in text[:-1] for text, _ in cut) and any(text.endswith(stop) for text, _ in cut)
 
 
 def log_prob_of(model, tokenizer, state, written):

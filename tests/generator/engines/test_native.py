@@ -86,8 +86,8 @@ def test_a_stop_string_ends_a_candidate(tiny_gpt2, tokenizer):
     whole = engine.propose(["⊢ p"], 3, decoding)[0][0][0]
     stop = whole[1]
     cut = engine.propose(["⊢ p"], 3, Decoding(num_beams=3, max_new_tokens=12, stop=(stop,)))[0]
-    assert all(stop not in text for text, _ in cut)
-    assert whole[: whole.index(stop)] in [text for text, _ in cut]
+    assert all(stop not in text[:-1] for text, _ in cut)
+    assert whole[: whole.index(stop) + 1] in [text for text, _ in cut]
 
 
 def test_nan_logits_name_the_state(model, tokenizer):

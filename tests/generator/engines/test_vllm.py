@@ -129,7 +129,7 @@ def test_samples_are_asked_for_with_their_settings_and_own_seeds(tokenizer):
         method="sample", max_new_tokens=64, temperature=0.7, top_k=5, top_p=0.9, seed=4, stop=("[/TAC]",)
     )
     first, second = engine.propose(["ab", "c"], 3, decoding)
-    assert first == second == [("rw [h]", -3.5), ("simp", -5.0), ("intro", -5.5)]
+    assert first == second == [("rw [h]", -3.5), ("simp[/TAC]", -5.0), ("intro[/TAC]", -5.5)]
     (prompt, params), (other, other_params) = LLM.made[0].calls
     assert prompt == {"prompt_token_ids": [100, 101]} and other == {"prompt_token_ids": [102]}
     assert (params.n, params.max_tokens, params.temperature, params.top_k, params.top_p) == (3, 64, 0.7, 5, 0.9)
@@ -141,7 +141,7 @@ def test_samples_are_asked_for_with_their_settings_and_own_seeds(tokenizer):
 def test_beams_are_cut_at_stop_strings_with_the_log_probability_up_to_there(tokenizer):
     engine = make_engine("vllm", "EleutherAI/pythia-70m", tokenizer, max_inp_seq_len=16)
     (found,) = engine.propose(["ab"], 2, Decoding(num_beams=3, max_new_tokens=64, stop=("[/TAC]",)))
-    assert found == [("rw [h]", -0.5 * len("rw [h]$")), ("simp", -0.5 * len("simp[/TAC]"))]
+    assert found == [("rw [h]", -0.5 * len("rw [h]$")), ("simp[/TAC]", -0.5 * len("simp[/TAC]"))]
     (whole,) = engine.propose(["ab"], 3, Decoding(max_new_tokens=64))
     assert whole[0] == ("rw [h]", -3.5) and whole[-1] == (SCRIPT[0], -0.5 * len(SCRIPT[0] + "$"))
     _, params = LLM.made[0].calls[0]

@@ -1,0 +1,225 @@
+"""Neural next-step prediction: a decoder-only model goes on from a prompt with the next tactic.
+
+Shape legend: B rows, L padded length.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from common import IGNORE_INDEX, ConfigError, Context, DataError, load_tokenizer
+from generator.architecture import describe
+from generator.base import NextStepGenerator, Sampling
+from generator.causal_architecture import Lora, adapter_weights, add_lora, build_causal
+from generator.completion_encoding import CompletionEncoder
+from generator.engines import Decoding, make_engine
+from generator.instruct_batch import InstructBatch
+from generator.instruct_dataset import check_limits
+from generator.packing import block_diagonal_mask
+from generator.prompts import PromptFields, PromptTooLongError, get_template
+from retrieval.optimization import OptimizerName
+
+
+class CausalGenerator(NextStepGenerator):
+    """A decoder-only model that writes tactics, fine-tuned on prompts and completions.
+
+    Source: ntp-toolkit and the tutorial on neural theorem proving behind it (arXiv:2408.03350, section 3); instruction
+    data as in arXiv:2310.18457 (llmstep).
+    """
+
+    decoding_options: ClassVar[tuple[str, ...]] = (
+        "num_beams",
+        "length_penalty",
+        "max_seq_len",
+        "max_completion_len",
+        "template",
+    )
+
+    def __init__(
+        self,
+        model_name: str | dict[str, Any],
+        lr: float = 1e-5,
+        warmup_steps: int = 100,
+        optimizer: OptimizerName = "adamw",
+        lr_decay: float = 0.0,
+        num_beams: int = 8,
+        length_penalty: float = 0.0,
+        sampling: Sampling | None = None,
+        engine: str = "native",
+        template: str | None = None,
+        max_seq_len: int = 2048,
+        max_completion_len: int = 256,
+        lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        log_text_every_n_steps: int = 500,
+    ) -> None:
+        """Build the model.
+
+        Args:
+            model_name: hub id or Hugging Face folder to fine-tune; or, to train from scratch, an architecture: a
+                mapping or YAML file with transformers' `model_type` and its configuration's keys
+            lr: learning rate after the warm-up
+            warmup_steps: optimizer steps over which the learning rate rises
+            optimizer: "adamw", or "muon", which learns from fewer steps; see retrieval.optimization
+            lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it
+            num_beams: beams, and so candidates, in validation, test and predict
+            length_penalty: candidates rank by log-probability / length ** this; 0 is their probability
+            sampling: draw candidates instead of searching for the best ones
+            engine: what decodes: "native", "transformers", "vllm"; see generator.engines
+            template: how a state becomes a prompt, and a completion a tactic, see generator.prompts; if not given,
+                that of the training data. Without any, `generate` takes whole prompts and returns whole completions.
+            max_seq_len: tokens of prompt, completion and EOS together
+            max_completion_len: tokens of a completion, EOS included; a prompt has the rest
+            lora: train low-rank adapters instead of the whole model
+            gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
+            compile: compile the training step with torch.compile
+            log_text_every_n_steps: how often a prompt and its tactic are logged as text in training
+        """
+        super().__init__()
+        self._set_up(
+            model_name,
+            lr,
+            warmup_steps,
+            optimizer,
+            lr_decay,
+            num_beams,
+            length_penalty,
+            sampling,
+            log_text_every_n_steps,
+        )
+        check_limits(max_seq_len, max_completion_len)
+        self.template = None if template is None else get_template(template).name
+        self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
+        self.reads_theorem = False
+        self.save_hyperparameters(
+            "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
+        )
+        self.lora = Lora(**lora) if isinstance(lora, Mapping) else lora
+        self.tokenizer = load_tokenizer(model_name)
+        self._encoder = CompletionEncoder(self.tokenizer)
+        self.generator: Any = build_causal(model_name)
+        if self.lora is not None:
+            if not isinstance(model_name, str) or model_name.endswith((".yaml", ".yml")):
+                raise ConfigError("lora adapts a trained model; set model_name to a hub id or a folder")
+            self.generator = add_lora(self.generator, self.lora)
+            self.strict_loading = False  # a checkpoint holds the adapters alone
+        if gradient_checkpointing:
+            self.generator.gradient_checkpointing_enable()
+            if self.lora is not None:
+                self.generator.enable_input_require_grads()
+        self._compiled = [torch.compile(self.generator, dynamic=True)] if compile else []
+        self.engine = make_engine(engine, self.generator, self.tokenizer, max_inp_seq_len=self._max_prompt_len)
+
+    # ---------------------------------------------------------------------------------- checkpoints
+
+    def architecture(self) -> dict[str, Any]:
+        """See `Restorable`."""
+        return describe(self.generator)
+
+    def kept_options(self) -> dict[str, Any]:
+        """See `Restorable`."""
+        lora = self.lora
+        values = lora and {"r": lora.r, "alpha": lora.alpha, "dropout": lora.dropout}
+        targets = lora and lora.target_modules and list(lora.target_modules)
+        return {**super().kept_options(), "lora": values and {**values, "target_modules": targets}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what `load` needs; of a model with adapters, which model it was, and the adapters."""
+        super().on_save_checkpoint(checkpoint)
+        if self.lora is not None:
+            checkpoint["generator"]["architecture"] = self.model_name
+            checkpoint["state_dict"] = adapter_weights(checkpoint["state_dict"])
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; into a model with adapters, exactly its adapters."""
+        if self.lora is not None and set(state_dict) != set(adapter_weights(self.state_dict())):
+            raise DataError("the checkpoint's adapters are not those of this model; load it with its own lora")
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def merged(self) -> Any:
+        """Return the model as transformers loads it, with any adapters added into its weights."""
+        return self.generator.merge_and_unload() if self.lora is not None else self.generator
+
+    # ------------------------------------------------------------------------------------- training
+
+    def setup(self, stage: str) -> None:
+        """Learn from the data how prompts are written, or say that it does otherwise than this model."""
+        module = getattr(self.trainer, "datamodule", None)
+        found = getattr(module, "found_template", None)
+        if found is None:
+            return
+        if self.template is None:
+            self.template = found
+            rank_zero_info(f"template is that of the data: {found}")
+        elif found != self.template:
+            rank_zero_warn(f"the model was made for template {self.template}, but the data is written in {found}")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **packed: Tensor) -> Tensor:
+        """Return the mean cross entropy of the tokens of completions and their EOS; 0 where there are none.
+
+        Args:
+            input_ids: int64 (B, L)
+            attention_mask: 1 where input_ids is no padding, (B, L); or what may attend to what, (B, 1, L, L)
+            labels: int64 (B, L), -100 on all but completions
+            packed: position_ids of rows that hold several examples, int64 (B, L)
+        """
+        trained = (labels != IGNORE_INDEX).any(dim=0).nonzero()
+        if not len(trained):
+            return input_ids.new_zeros((), dtype=torch.float32)
+        # the output layer is for what is predicted alone: from one place before the first label
+        first = max(1, int(trained[0]))
+        num_kept = labels.shape[1] - first + 1
+        model = self._compiled[0] if self._compiled and self.training else self.generator
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "logits_to_keep": num_kept, **packed}
+        logits: Tensor = model(**inputs, use_cache=False).logits
+        return cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORE_INDEX
+        )
+
+    def _loss(self, batch: InstructBatch) -> tuple[Tensor, int]:
+        labels, mask, packed = batch["labels"], batch["attention_mask"], {}
+        if "segment_ids" in batch:
+            mask = block_diagonal_mask(batch["segment_ids"], next(self.generator.parameters()).dtype)
+            packed = {"position_ids": batch["position_ids"]}
+        num_tokens = int((labels[:, 1:] != IGNORE_INDEX).sum())
+        return self(batch["input_ids"], mask, labels, **packed), num_tokens
+
+    # ------------------------------------------------------------------------------------ inference
+
+    @property
+    def _max_prompt_len(self) -> int:
+        return self.max_seq_len - self.max_completion_len
+
+    @property
+    def _max_new_tokens(self) -> int:
+        return self.max_completion_len
+
+    def _decoding(self) -> Decoding:
+        decoding = super()._decoding()
+        stop = () if self.template is None else get_template(self.template).stop
+        return Decoding(**{**vars(decoding), "stop": stop})
+
+    def _parse(self, text: str) -> str | None:
+        return text.strip() if self.template is None else get_template(self.template).parse(text)
+
+    def _format(self, contexts: Sequence[Context]) -> list[str | None]:
+        """The prompt of each state; None where not even the goal fits."""
+        if self.template is None:
+            return [context.state for context in contexts]
+        template, prompts = get_template(self.template), list[str | None]()
+        for context in contexts:
+            fields = PromptFields(context.state, full_name=context.theorem_full_name)
+            try:
+                prompts.append(template.fit(fields, self._max_prompt_len, self._encoder.count).text)
+            except PromptTooLongError as error:
+                warnings.warn(f"no candidates for one state: {error}", stacklevel=2)
+                prompts.append(None)
+        return prompts

@@ -1,0 +1,341 @@
+"""CausalGenerator: the loss on completions, learning, candidates, adapters, templates."""
+
+import json
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from common import ConfigError, DataError
+from generator import load_generator
+from generator.causal import CausalGenerator
+from generator.instruct_datamodule import InstructDataModule
+from generator.main import main
+from generator.prompts import get_template
+from tests.fakes import EIGHT, TINY, write_splits
+
+GPT2 = {"model_type": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 400}
+GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+SIZES = {"max_seq_len": 192, "max_completion_len": 48}
+PLACE = ("A.lean", "t", (1, 1))
+
+
+def build(architecture=GPT2, **options) -> CausalGenerator:
+    torch.manual_seed(0)
+    return CausalGenerator(architecture, **{"num_beams": 3, "template": "llmstep", **SIZES, **options})
+
+
+def data(path, **options) -> InstructDataModule:
+    return InstructDataModule(str(path), GPT2, **{"template": "llmstep", "batch_size": 8, **SIZES, **options})
+
+
+def trainer(path, **options) -> pl.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    once = {"accelerator": "cpu", "enable_checkpointing": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+    return pl.Trainer(**{**quiet, **once, "default_root_dir": str(path), **options})
+
+
+def first_batch(module, stage="fit"):
+    module.setup(stage)
+    return next(iter(module.train_dataloader() if stage == "fit" else module.val_dataloader()))
+
+
+def save(model, path, folder):
+    saving = trainer(folder)
+    saving.strategy.connect(model)
+    saving.save_checkpoint(path)
+    return path
+
+
+# --------------------------------------------------------------------------------------------- loss
+
+
+@pytest.mark.parametrize("architecture", [GPT2, LLAMA], ids=["gpt2", "llama"])
+def test_the_loss_is_transformers_own_on_labels_masked_by_hand(architecture, eight_path):
+    model, batch = build(architecture).eval(), first_batch(data(eight_path))
+    labels = batch["input_ids"].clone()
+    for row, tactic in enumerate(batch["tactic"]):
+        end = int(batch["attention_mask"][row].sum())
+        labels[row, : end - len(tactic.encode()) - 1] = -100
+        labels[row, end:] = -100
+    theirs = model.generator(batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    ours, num_tokens = model._loss(batch)
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
+    assert num_tokens == sum(len(tactic.encode()) + 1 for tactic in batch["tactic"]), "EOS is trained"
+
+
+def test_padding_and_packing_never_change_the_loss(eight_path):
+    model = build().eval()
+    together, num_tokens = model._loss(first_batch(data(eight_path)))
+    packed, num_packed = model._loss(first_batch(data(eight_path, packing=True)))
+    sums = []
+    for batch in _each(data(eight_path, batch_size=1)):
+        loss, count = model._loss(batch)
+        sums.append(loss.item() * count)
+    assert num_packed == num_tokens
+    assert together.item() == pytest.approx(sum(sums) / num_tokens, abs=1e-5)
+    assert packed.item() == pytest.approx(together.item(), abs=1e-5)
+
+
+def _each(module):
+    module.setup("fit")
+    return module.train_dataloader()
+
+
+def test_a_truncated_completion_is_never_trained_on_and_counts_as_a_miss(tmp_path):
+    steps = [(state, "simp " + "x" * 60 if i == 0 else tactic) for i, (state, tactic) in enumerate(EIGHT)]
+    module = data(write_splits(tmp_path / "data", steps), batch_size=1, eval_batch_size=1)
+    assert sum(len(batch["tactic"]) for batch in _each(module)) == 7
+    model = build()
+    metrics = trainer(tmp_path).validate(model, module, verbose=False)[0]
+    assert 0 < metrics["loss_val"] < 20, "the batch without labels does not make it NaN"
+    right = {state: tactic for state, tactic in steps}
+    model.engine.propose = lambda inputs, n, d: [[(right[text[6:-11]], -1.0)] for text in inputs]
+    metrics = trainer(tmp_path).validate(model, module, verbose=False)[0]
+    assert metrics["top1_acc_val"] == 1.0, "a perfect predictor, which no limit cuts, scores exactly 1"
+
+
+# ----------------------------------------------------------------------------------------- learning
+
+
+@pytest.fixture(scope="module")
+def overfit(tmp_path_factory):
+    """A model that has learnt eight steps by heart."""
+    folder = write_splits(tmp_path_factory.mktemp("eight"))
+    options = {"lr": 3e-3, "optimizer": "muon", "lr_decay": 0.5, "warmup_steps": 10}
+    model = build(template=None, **options)
+    fitting = trainer(folder, max_epochs=150, check_val_every_n_epoch=150)
+    fitting.fit(model, data(folder))
+    return model.eval(), folder, fitting
+
+
+def test_eight_examples_are_learnt_by_heart(overfit):
+    model, _, fitting = overfit
+    assert fitting.callback_metrics["top1_acc_val"] == 1.0
+    assert model.template == "llmstep", "the data said so"
+
+
+def test_generate_gives_tactics_with_the_log_probabilities_of_whole_completions(overfit):
+    model, folder, _ = overfit
+    module = data(folder, batch_size=1)
+    for batch in _each(module):
+        state = next(state for state, tactic in EIGHT if tactic == batch["tactic"][0])
+        candidates = model.generate(state, *PLACE, num_samples=3)
+        assert candidates[0][0] == batch["tactic"][0] and len({t for t, _ in candidates}) == len(candidates)
+        loss, num_tokens = model._loss(batch)
+        assert candidates[0][1] == pytest.approx(-loss.item() * num_tokens, abs=1e-3)
+
+
+def test_engines_agree_and_a_batch_keeps_its_order(overfit, tmp_path):
+    model, folder, _ = overfit
+    path = save(model, tmp_path / "model.ckpt", tmp_path)
+    other = CausalGenerator.load(path, engine="transformers")
+    states = [state for state, _ in EIGHT]
+    together = model.batch_generate(states, ["A"] * 8, ["t"] * 8, [(1, 1)] * 8, 2)
+    for (_, tactic), ours, theirs in zip(
+        EIGHT, together, other.batch_generate(states, ["A"] * 8, ["t"] * 8, [(1, 1)] * 8, 2), strict=True
+    ):
+        assert ours[0][0] == tactic and [t for t, _ in ours] == [t for t, _ in theirs]
+        assert [p for _, p in ours] == pytest.approx([p for _, p in theirs], abs=1e-3)
+
+
+def test_sampling_instead_of_search(overfit, tmp_path):
+    path = save(overfit[0], tmp_path / "model.ckpt", tmp_path)
+    sampled = CausalGenerator.load(path, sampling={"temperature": 0.5, "seed": 3})
+    candidates = sampled.generate(EIGHT[1][0], *PLACE, num_samples=4)
+    assert candidates[0][0] == EIGHT[1][1] and candidates == sampled.generate(EIGHT[1][0], *PLACE, num_samples=4)
+    assert sampled.decoding["sampling"]["temperature"] == 0.5
+
+
+def test_a_checkpoint_loads_alone_with_its_template(overfit, tmp_path):
+    model, _, _ = overfit
+    path = save(model, tmp_path / "model.ckpt", tmp_path)
+    torch.load(path, weights_only=True)
+    for loaded in (CausalGenerator.load(path), load_generator(path, device="cpu")):
+        assert loaded.template == "llmstep" and loaded.generate(EIGHT[0][0], *PLACE, 1)[0][0] == EIGHT[0][1]
+
+
+def test_a_goal_that_fits_no_prompt_has_no_tactics_and_the_others_have_theirs(overfit):
+    model, _, _ = overfit
+    states = [EIGHT[0][0], "⊢ " + "x" * 400, EIGHT[1][0]]
+    with pytest.warns(UserWarning, match="no candidates for one state: template llmstep: the goal"):
+        found = model.batch_generate(states, ["A"] * 3, ["t"] * 3, [(1, 1)] * 3, 1)
+    assert [[t for t, _ in candidates] for candidates in found] == [[EIGHT[0][1]], [], [EIGHT[1][1]]]
+
+
+def test_oldest_hypotheses_go_before_the_goal(overfit):
+    model, _, _ = overfit
+    (prompt,) = model._format([_context("".join(f"h{i} : p\n" for i in range(60)) + "⊢ goal")])
+    assert "⊢ goal" in prompt and "h59 : p" in prompt and "h0 : p" not in prompt
+    assert len(prompt.encode()) <= 144
+
+
+def _context(state):
+    from common import Context, Pos
+
+    return Context("A.lean", "t", Pos(1, 1), state)
+
+
+def test_the_prompt_of_evaluation_is_that_of_inference(overfit):
+    model, folder, _ = overfit
+    module = data(folder)
+    batch = first_batch(module, "validate")
+    states = [next(s for s, tactic in EIGHT if tactic == found) for found in batch["tactic"]]
+    assert batch["state"] == model._format([_context(state) for state in states])
+    from generator.engines.base import encode
+
+    rows = encode(model.tokenizer, batch["state"], 144, is_decoder_only=True)
+    for ids, mask, row in zip(batch["prompt_ids"], batch["prompt_mask"], rows, strict=True):
+        assert ids[mask.bool()].tolist() == row
+
+
+# ---------------------------------------------------------------------------------------- templates
+
+
+def test_another_template_than_the_datas_is_said(eight_path, tmp_path):
+    with pytest.warns(UserWarning, match="made for template llmstep, but the data is written in ntp-st"):
+        trainer(tmp_path).validate(
+            build(GPT2 | {"n_positions": 512}, max_seq_len=400), data(eight_path, template="ntp-st", max_seq_len=400)
+        )
+
+
+def test_without_a_template_prompts_and_completions_are_taken_whole():
+    model = build(template=None)
+    assert model._format([_context("any prompt\n")]) == ["any prompt\n"]
+    assert model._parse(" simp\n") == "simp"
+
+
+def test_a_completion_without_its_end_holds_no_tactic():
+    model = build(template="ntp-st", max_seq_len=400)
+    model.engine.propose = lambda inputs, n, d: [[("simp\n[/TAC]", -1.0), ("rw [", -2.0), ("simp \n[/TAC]x", -3.0)]]
+    assert model.generate("⊢ p", *PLACE, 3) == [("simp", -1.0)], "equal tactics: the best log-probability is kept"
+    assert model._decoding().stop == get_template("ntp-st").stop
+
+
+# --------------------------------------------------------------------------------------------- LoRA
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    model = build()
+    model.generator.save_pretrained(tmp_path / "base")
+    model.tokenizer.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def test_adapters_are_trained_and_saved_alone_and_merged_they_compute_the_same(pretrained, eight_path, tmp_path):
+    pytest.importorskip("peft")
+    model = build(pretrained, lora={"r": 4, "dropout": 0.0}, lr=1e-2, warmup_steps=0)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(model, data(eight_path))
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed and all("lora_" in name for name in changed)
+
+    path = save(model, tmp_path / "lora.ckpt", tmp_path)
+    saved = torch.load(path, weights_only=True)
+    assert saved["state_dict"] and all("lora_" in name for name in saved["state_dict"])
+    model.eval()
+    loaded = CausalGenerator.load(path)
+    batch = first_batch(data(eight_path))
+    assert loaded._loss(batch)[0].item() == pytest.approx(model._loss(batch)[0].item(), abs=1e-6)
+    merged = loaded.merged()
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    adapted = model.generator(ids, attention_mask=mask).logits
+    assert torch.allclose(merged(ids, attention_mask=mask).logits, adapted, atol=1e-5)
+    with pytest.raises(DataError, match="adapters are not those of this model"):
+        CausalGenerator.load(path, lora={"r": 4, "target_modules": ["c_proj"]})
+
+
+def test_adapters_need_a_trained_model_and_layers_that_exist(pretrained):
+    pytest.importorskip("peft")
+    with pytest.raises(ConfigError, match="lora adapts a trained model"):
+        build(lora={"r": 4})
+    with pytest.raises(ConfigError, match=r"set lora.target_modules to some of .*c_attn"):
+        build(pretrained, lora={"target_modules": ["nowhere"]})
+
+
+# ------------------------------------------------------------------------------------- command line
+
+
+def test_the_same_command_line_trains_validates_and_predicts(eight_path, tmp_path, capsys):
+    init = {"template": "llmstep", **SIZES}
+    values = {
+        "model": {
+            "class_path": "generator.causal.CausalGenerator",
+            "init_args": {"model_name": GPT2, "num_beams": 2, "lr": 1e-3},
+        },
+        "data": {
+            "class_path": "generator.instruct_datamodule.InstructDataModule",
+            "init_args": {"data_path": str(eight_path), "batch_size": 4, **init},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 1,
+            "num_sanity_val_steps": 0,
+            "logger": {
+                "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                "init_args": {"save_dir": str(tmp_path), "name": "run"},
+            },
+        },
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values, allow_unicode=True))
+    cli = main(["fit", "--config", str(tmp_path / "config.yaml")])
+    assert cli.model.template == "llmstep" and cli.model.max_seq_len == SIZES["max_seq_len"]
+    printed = capsys.readouterr().out
+    assert "validation: top1" in printed and "\n    p q : Prop\n    h : q\n    ⊢ p ∨ q\n" in printed
+    metrics = json.loads((tmp_path / "run" / "version_0" / "metrics.json").read_text())
+    last = ["--config", str(tmp_path / "config.yaml"), "--ckpt_path", metrics["last_checkpoint"]]
+    judged = main(["validate", *last]).trainer.callback_metrics
+    assert float(judged["loss_val"]) == pytest.approx(metrics["loss_val"], abs=1e-5)
+    cli = main(["predict", *last])
+    (lines,) = [path.read_text().splitlines() for path in tmp_path.rglob("predictions/*.jsonl")]
+    assert sorted(json.loads(line)["tactic"] for line in lines) == sorted(tactic for _, tactic in EIGHT)
+
+
+# ----------------------------------------------------------------------------------------- mistakes
+
+
+def test_models_that_are_not_decoder_only_are_named(tmp_path):
+    from generator.model import RetrievalAugmentedGenerator
+
+    model = RetrievalAugmentedGenerator(TINY)
+    model.generator.save_pretrained(tmp_path / "t5")
+    with pytest.raises(ConfigError, match="t5' cannot be loaded: it is no decoder-only model"):
+        build(str(tmp_path / "t5"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"n_embd": 8}, "needs model_type"),
+        ({"model_type": "gpt7"}, "model_type 'gpt7' is none of transformers'"),
+        ({**GPT2, "n_embed": 8}, "an architecture of gpt2 has no 'n_embed'"),
+    ],
+)
+def test_architectures_that_cannot_be_built_are_named(architecture, message):
+    with pytest.raises(ConfigError, match=message):
+        build(architecture)
+
+
+def test_options_out_of_range_are_named():
+    with pytest.raises(ConfigError, match="template is 'ntp'"):
+        build(template="ntp")
+    with pytest.raises(ConfigError, match="max_completion_len"):
+        build(max_seq_len=10, max_completion_len=20)
+
+
+def test_training_refuses_an_engine_that_copies_weights(eight_path, tmp_path):
+    model = build()
+    model.engine.__class__ = type("Copied", (type(model.engine),), {"is_live": False, "name": "copied"})
+    with pytest.raises(ConfigError, match="engine copied reads a converted copy"):
+        trainer(tmp_path, max_steps=1).fit(model, data(eight_path))
