@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from common import ConfigError, DataError, NextstepError, load_tokenizer
 from generator.architecture import build_seq2seq
+from generator.causal_architecture import Lora, add_lora, build_causal
 from generator.engines.base import Decoding
 from generator.engines.ctranslate2 import (
     COMPUTE_TYPES,
@@ -187,24 +188,25 @@ def _from_checkpoint(checkpoint: Mapping[str, Any], state_dict: Mapping[str, Ten
     if saved is None:
         what = "a premise retriever" if "retriever" in checkpoint else "no generator of this project"
         raise DataError(f"checkpoint {path}: is of {what}; give one that python -m generator.main fit has written")
-    architecture = saved["architecture"]
-    model = _build(architecture)
+    architecture, options = saved["architecture"], dict(saved.get("options", {}))
+    lora = options.pop("lora", None)
+    # of a model with adapters, the checkpoint holds these alone, and `architecture` says where the model is
+    model = _build(architecture) if lora is None else add_lora(build_causal(architecture), Lora(**lora))
     prefix = "generator."
     weights = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights if lora is None else {**model.state_dict(), **weights})
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:400]
         raise DataError(f"checkpoint {path}: its weights do not fit the model that it describes: {reason}") from error
-    return Source(model.float().eval(), load_tokenizer(architecture), str(path), dict(saved.get("options", {})))
+    model = model if lora is None else model.merge_and_unload()
+    return Source(model.float().eval(), load_tokenizer(architecture), str(path), options)
 
 
 def _build(architecture: Mapping[str, Any]) -> Any:
     """A model of the described shape; its weights are to be loaded."""
-    if "transformers_version" in architecture and not architecture.get("is_encoder_decoder", False):
-        values = {key: value for key, value in architecture.items() if key not in ("tokenizer", "untied")}
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
-    return build_seq2seq(architecture)
+    is_decoder_only = "transformers_version" in architecture and not architecture.get("is_encoder_decoder", False)
+    return build_causal(architecture) if is_decoder_only else build_seq2seq(architecture)
 
 
 def _from_shards(folder: Path) -> Source:
@@ -328,7 +330,7 @@ def _generation_config(source: Source) -> GenerationConfig:
     if (num_beams := options.get("num_beams", 1)) > 1:  # else transformers refuses what is for beams
         settings |= {"num_beams": num_beams, "early_stopping": False}
         settings["length_penalty"] = options.get("length_penalty", 0.0)
-    if (longest := options.get("max_oup_seq_len")) is not None:
+    if (longest := options.get("max_oup_seq_len", options.get("max_completion_len"))) is not None:
         # max_length counts the start token of a decoder, and the whole prompt where there is no encoder; callers that
         # pass a max_length of their own, as ReProver's README does, replace this one
         settings |= {"max_length": longest + 1} if source.is_encoder_decoder else {"max_new_tokens": longest}

@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from generator.causal import CausalGenerator
+
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 GENERATOR = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "generator").rglob("*.yaml"))]
 STRATEGIES = sorted((CONFIGS / "strategy").glob("*.yaml"))
+TINY_GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2}
+
+
+def options(values: dict, part: str) -> dict:
+    """The options of model or data, in either way of writing them."""
+    return values[part].get("init_args", values[part])
 
 
 def cli(*paths: Path, args: tuple[str, ...] = ()):
@@ -43,14 +51,31 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     from tests.fakes import TINY
 
     monkeypatch.chdir(tmp_path)
-    model_name = yaml.safe_load(path.read_text())["model"]["model_name"]
     values = yaml.safe_load(path.read_text())
-    values["model"]["model_name"] = TINY
+    is_causal = "causal" in values["model"].get("class_path", "")
+    model_name = options(values, "model")["model_name"]
+    options(values, "model")["model_name"] = TINY_GPT2 if is_causal else TINY
     values["trainer"].update(accelerator="cpu", precision="32-true")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     made = cli(tmp_path / "config.yaml")
-    assert made.model.max_inp_seq_len == made.datamodule.hparams.max_inp_seq_len == values["data"]["max_inp_seq_len"]
-    assert model_name == "google/byt5-small" or isinstance(model_name, dict)
+    limit = "max_seq_len" if is_causal else "max_inp_seq_len"
+    assert getattr(made.model, limit) == made.datamodule.hparams[limit] == options(values, "data")[limit]
+    assert isinstance(made.model, CausalGenerator) == is_causal
+    hub_ids = ("google/byt5-small", "deepseek-ai/deepseek-coder-1.3b-base")
+    assert model_name in hub_ids or isinstance(model_name, dict)
+
+
+def test_the_lora_overlay_changes_what_it_names(capsys):
+    from generator.main import main
+
+    paths = [CONFIGS / "generator" / "next_step.yaml", CONFIGS / "overlay" / "lora.yaml"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *(f"--config={path}" for path in paths), "--print_config"])
+    assert stopped.value.code in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    model = options(printed, "model")
+    assert model["lora"]["r"] == 16 and model["lr"] == 2e-4 and model["lr_decay"] == 1.0
+    assert model["model_name"].startswith("deepseek") and options(printed, "data")["template"] == "ntp-st"
 
 
 def test_the_quickstarts_own_architecture_builds():

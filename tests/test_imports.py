@@ -60,7 +60,8 @@ import builtins, os, random, sys
 import torch
 real = builtins.__import__
 def guarded(name, *args, **kwargs):
-    if name.split(".")[0] in {OPTIONAL!r} and "transformers" not in str((args[0] or {{}}).get("__name__", "")):
+    importer = str((args[0] or {{}}).get("__name__", "") if args else "").split(".")[0]
+    if name.split(".")[0] in {OPTIONAL!r} and importer in ("common", "generator", "retrieval"):
         raise ImportError(name)
     return real(name, *args, **kwargs)
 import pytorch_lightning, transformers, torchmetrics  # what these do at import is theirs

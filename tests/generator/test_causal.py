@@ -6,10 +6,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common import ConfigError, DataError
 from generator import load_generator
 from generator.causal import CausalGenerator
+from generator.export import export
 from generator.instruct_datamodule import InstructDataModule
 from generator.main import main
 from generator.prompts import get_template
@@ -252,8 +254,25 @@ def test_adapters_are_trained_and_saved_alone_and_merged_they_compute_the_same(p
     ids, mask = batch["input_ids"], batch["attention_mask"]
     adapted = model.generator(ids, attention_mask=mask).logits
     assert torch.allclose(merged(ids, attention_mask=mask).logits, adapted, atol=1e-5)
+    export(path, tmp_path / "exported")
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    assert torch.allclose(exported(ids, attention_mask=mask).logits, adapted, atol=1e-4)
     with pytest.raises(DataError, match="adapters are not those of this model"):
         CausalGenerator.load(path, lora={"r": 4, "target_modules": ["c_proj"]})
+
+
+def test_an_export_is_prompted_as_the_tutorial_does(overfit, tmp_path):
+    """`AutoModelForCausalLM`, `AutoTokenizer`, the prompt, greedy generation: nothing of this project."""
+    model, _, _ = overfit
+    export(save(model, tmp_path / "model.ckpt", tmp_path), tmp_path / "exported")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    state, tactic = EIGHT[0]
+    ids = tokenizer(f"[GOAL]{state}[PROOFSTEP]", return_tensors="pt", add_special_tokens=False)["input_ids"]
+    out = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=48, num_beams=1, do_sample=False)
+    assert tokenizer.decode(out[0][ids.shape[1] :], skip_special_tokens=True) == tactic
+    loaded = load_generator(str(tmp_path / "exported"), device="cpu", template="llmstep", **SIZES)
+    assert loaded.generate(state, *PLACE, 1)[0] == (tactic, pytest.approx(model.generate(state, *PLACE, 1)[0][1]))
 
 
 def test_adapters_need_a_trained_model_and_layers_that_exist(pretrained):

@@ -22,12 +22,6 @@ def randomized(model: Any, eos_factor: float = 1.0) -> Any:
     return model.eval()
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(_two_threads: None) -> None:
-    """Models this small lose by sharing the work."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def states() -> list[str]:
     return STATES
