@@ -1,6 +1,7 @@
 """What README shows is true: its Python runs, its output is what is printed, its commands and files exist."""
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import re
@@ -84,6 +85,59 @@ def test_every_option_that_the_table_names_is_accepted(capsys):
         with pytest.raises(SystemExit):
             main(["fit", f"--{kind}", HELP[kind]] if kind else ["fit", "--help"])
         assert option.split(".")[1] in capsys.readouterr().out, option
+
+
+def commands_after(heading: str) -> list[list[str]]:
+    """The words of the commands of a section, as a shell reads them."""
+    section = TEXT.split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    python -m ")]
+    printed = [
+        subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True) for line in lines
+    ]
+    return [done.stdout.rstrip("\0").split("\0")[2:] for done in printed]
+
+
+def run_here(words: list[str], **extra: str) -> None:
+    """Run a module's main on README's words, with configurations from the repository and shorter training."""
+    module, *args = [str(ROOT / word) if word.startswith("configs/") else word for word in words]
+    importlib.import_module(module).main(
+        [*args, *(f"--{name.replace('__', '.')}={value}" for name, value in extra.items())]
+    )
+
+
+SHORT = {"trainer__limit_val_batches": "1", "trainer__limit_train_batches": "2", "trainer__max_epochs": "1"}
+
+
+def test_the_five_commands_of_retrieval_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    from generator.environments.propositional_benchmark import build_propositional_benchmark
+
+    monkeypatch.chdir(tmp_path)
+    build_propositional_benchmark(tmp_path / "data" / "propositional", 60, 0)
+    commands = commands_after("Retrieved premises, in five commands")
+    assert [words[:2] for words in commands] == [
+        ["retrieval.main", "fit"],
+        ["retrieval.main", "predict"],
+        ["generator.main", "fit"],
+        ["generator.main", "test"],
+        ["generator.suggest", "--ckpt_path"],
+    ]
+    short = [SHORT, {}, SHORT, {"trainer__limit_test_batches": "1"}, {}]
+    for words, extra in zip(commands, short, strict=True):
+        file = next((path.name for path in (tmp_path / "data/propositional/lean").rglob("Part*.lean")), "")
+        run_here([word.replace("Part001.lean", file) for word in words], **extra)
+    assert capsys.readouterr().out.count("\n") > 10
+
+
+def test_the_tutorials_commands_run_on_the_debug_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    prepare, *commands = commands_after("Decoder-only models on prompts and completions")
+    assert prepare[0] == "generator.prepare" and importlib.util.find_spec(prepare[0])
+    debug = [[word.replace("next_step", "next_step_debug") for word in words] for words in commands]
+    run_here(debug[0], **SHORT, data__num_theorems="60", trainer__max_steps="2")
+    run_here(debug[1])
+    run_here(debug[2])
+    (tmp_path / "models/next_step_debug/config.json").read_text()
+    assert capsys.readouterr().out.strip()
 
 
 HELP = {
