@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from common import ConfigError, adamw_with_warmup, constant_with_warmup
@@ -18,31 +18,38 @@ from retrieval.loading import check_choice
 
 OptimizerName = Literal["adamw", "muon"]
 
+_MOMENTUM = 0.95
+_NUM_ITERATIONS = 5  # of Newton and Schulz
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # their polynomial: steepest at 0, as Jordan et al. chose it
+
 
 class MuonAdamW(Optimizer):
     """Muon for the matrices between layers, AdamW for the rest, both at one learning rate.
 
     Muon takes the momentum's nearest orthogonal matrix as its step, so that no direction is learnt slower than
-    others; scaled as here, it wants AdamW's learning rate. The quickstart gets from it in one epoch more than
-    twice the top-1 (tests/benchmarks/learning.py). It needs whole matrices: no FSDP and no ZeRO.
+    others; scaled as here, it wants AdamW's learning rate. In the quickstart's 2 epochs it gets from top-1 43% to 86%
+    (with the falling learning rate; tests/benchmarks/learning.py takes them apart). It needs whole matrices: no FSDP
+    and no ZeRO. Matrices of one shape are orthogonalized together: a third of the time of torch.optim.Muon, which
+    takes them one by one, and the same steps.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); its scale: Liu et al. 2025 (arXiv:2502.16982).
     """
 
     def __init__(self, matrices: Sequence[Tensor], others: Sequence[Tensor], lr: float, weight_decay: float = 0.01):
-        self._parts: list[Optimizer] = []
-        if matrices:
-            self._parts.append(Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
-        if others:
-            self._parts.append(AdamW(others, lr=lr, weight_decay=weight_decay))
-        groups = [group for part in self._parts for group in part.param_groups]
-        super().__init__(groups, {"lr": lr})
+        muon = {"params": list(matrices), "momentum": _MOMENTUM}
+        adamw = {"params": list(others)}
+        groups = [group for group in (muon, adamw) if group["params"]]
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
+        self._adamw = AdamW(others, lr=lr, weight_decay=weight_decay, fused=_fusible(others)) if others else None
         self._share()
 
     def _share(self) -> None:
-        """Let the parts see this optimizer's groups, which schedulers change, and its state, which is saved."""
-        for part, group in zip(self._parts, self.param_groups, strict=True):
-            part.param_groups, part.state = [group], self.state
+        """Let AdamW see its group, which schedulers change, and this optimizer's state, which is saved."""
+        if self._adamw is not None:
+            group = self.param_groups[-1]
+            for key, value in self._adamw.param_groups[0].items():
+                group.setdefault(key, value)
+            self._adamw.param_groups, self._adamw.state = [group], self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what state_dict gave."""
@@ -56,9 +63,54 @@ class MuonAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for part in self._parts:
-            part.step()
+        if "momentum" in self.param_groups[0]:
+            self._step_muon(self.param_groups[0])
+        if self._adamw is not None:
+            self._adamw.step()
         return loss
+
+    def _step_muon(self, group: dict[str, Any]) -> None:
+        """Move each matrix along the orthogonalized momentum, looked one step ahead (Nesterov)."""
+        by_shape: dict[tuple[int, int, torch.device], list[Tensor]] = {}
+        for matrix in group["params"]:
+            if matrix.grad is not None:
+                by_shape.setdefault((*sorted(matrix.shape), matrix.device), []).append(matrix)
+        for matrices in by_shape.values():
+            ahead = []
+            for matrix in matrices:
+                assert matrix.grad is not None
+                state = self.state[matrix]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                momentum = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
+                wide = matrix.grad.lerp(momentum, group["momentum"])
+                ahead.append(wide if matrix.shape[0] <= matrix.shape[1] else wide.T)
+            scale = 0.2 * math.sqrt(max(matrices[0].shape)) * group["lr"]  # so that steps are as large as AdamW's
+            for matrix, step in zip(matrices, orthogonalized(torch.stack(ahead)), strict=True):
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(step if step.shape == matrix.shape else step.T, alpha=-scale)
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """Return about the nearest orthogonal matrix of each matrix, singular values between 0.7 and 1.2.
+
+    Args:
+        matrices: (n, rows, columns), no more rows than columns
+
+    Returns:
+        bfloat16, of the same shape; precise enough for a direction, and what matrix units are fast at
+    """
+    found = matrices.bfloat16()
+    found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(_NUM_ITERATIONS):
+        gram = found @ found.mT
+        update = torch.baddbmm(gram, gram, gram, beta=_QUINTIC[1], alpha=_QUINTIC[2])
+        found = torch.baddbmm(found, update, found, beta=_QUINTIC[0])
+    return found
+
+
+def _fusible(parameters: Sequence[Tensor]) -> bool:
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
 def check_optimization(optimizer: OptimizerName, warmup_steps: int, lr_decay: float) -> None:
