@@ -4,16 +4,50 @@ Shapes: B states, R rows a state, T tokens written, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from generator.t5_decoder import NaNLogitsError, SpecialTokens
-
-__all__ = ["Decoder", "NaNLogitsError", "SpecialTokens", "StopRule"]
+from common import ConfigError
 
 # (tokens (B, R, T), which rows still write (B, R)) -> which of these end with their last token (B, R)
 StopRule = Callable[[Tensor, Tensor], Tensor]
+
+
+class NaNLogitsError(ArithmeticError):
+    """A state whose logits are NaN: its number in the decoder's batch, and the step (from 1)."""
+
+    def __init__(self, state: int, step: int) -> None:
+        super().__init__(f"NaN logits for state {state} at step {step}")
+        self.state = state
+        self.step = step
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Token ids with a meaning: what every output starts with, what ends it, what fills it up."""
+
+    start: int
+    eos: tuple[int, ...]
+    pad: int
+
+    @classmethod
+    def of(cls, model: Any) -> "SpecialTokens":
+        """Reads them from `model.config`; the start token, where that has none, from the generation settings."""
+        config = model.config
+        start = getattr(config, "decoder_start_token_id", None)
+        if start is None:
+            start = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
+        if start is None:
+            raise ConfigError(
+                "model.config.decoder_start_token_id is not set: set it to the token that decoding starts with "
+                "(T5 uses pad_token_id)."
+            )
+        eos = config.eos_token_id
+        ends = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
+        pad = config.pad_token_id
+        return cls(int(start), ends, int(pad) if pad is not None else (ends or (0,))[0])
 
 
 class Decoder(Protocol):

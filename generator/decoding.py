@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common import ConfigError, DataError, check_positive
+from common import DataError
 from generator import beams, sampling
-from generator.t5_decoder import NaNLogitsError, T5Decoder, check_model
+from generator.decoder import NaNLogitsError
+from generator.t5_decoder import T5Decoder, check_model
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,6 @@ def beam_search(
         TypeError: for a model that is not a T5-family encoder-decoder.
         FloatingPointError: when logits are NaN; names the state.
     """
-    check_positive(num_beams=num_beams, num_return_sequences=num_return_sequences, max_new_tokens=max_new_tokens)
-    if num_return_sequences > num_beams:
-        raise ConfigError(
-            f"num_return_sequences is {num_return_sequences} but num_beams is {num_beams}: a beam search returns "
-            "at most num_beams candidates. Raise num_beams or ask for fewer."
-        )
     settings = beams.BeamSettings(num_beams, num_return_sequences, max_new_tokens, length_penalty)
     return _decode(model, input_ids, attention_mask, max_new_tokens, lambda decoder, _: beams.search(decoder, settings))
 
@@ -115,18 +110,8 @@ def sample(
         TypeError: for a model that is not a T5-family encoder-decoder.
         FloatingPointError: when logits are NaN; names the state.
     """
-    check_positive(num_samples=num_samples, max_new_tokens=max_new_tokens)
-    if not 0 < temperature < float("inf"):
-        raise ConfigError(
-            f"temperature is {temperature}: it must be positive and finite. For the likeliest candidate use "
-            "beam_search with num_beams=1."
-        )
-    if top_k < 0:
-        raise ConfigError(f"top_k is {top_k}: it must be 0 (no limit) or a number of tokens.")
-    if not 0 < top_p <= 1:
-        raise ConfigError(f"top_p is {top_p}: it must be above 0 and at most 1 (no limit).")
-    seeds = sampling.draw_seeds(len(input_ids), generator)
     settings = sampling.SamplingSettings(num_samples, max_new_tokens, temperature, top_k, top_p)
+    seeds = sampling.draw_seeds(len(input_ids), generator)
     return _decode(
         model,
         input_ids,

@@ -10,54 +10,18 @@ H heads, K d_kv.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import ConfigError
+from generator.decoder import SpecialTokens
 from generator.t5_cache import InputMemory, RowCache
 from generator.t5_encoder import T5Encoder
 from generator.t5_layers import FeedForward, Norm, Projection, relative_bias, residual, split_heads
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
-
-
-class NaNLogitsError(ArithmeticError):
-    """A state whose logits are NaN: its number in the decoder's batch, and the step (from 1)."""
-
-    def __init__(self, state: int, step: int) -> None:
-        super().__init__(f"NaN logits for state {state} at step {step}")
-        self.state = state
-        self.step = step
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Token ids with a meaning: what every output starts with, what ends it, what fills it up."""
-
-    start: int
-    eos: tuple[int, ...]
-    pad: int
-
-    @classmethod
-    def of(cls, model: Any) -> "SpecialTokens":
-        """Reads them from `model.config`; the start token, where that has none, from the generation settings."""
-        config = model.config
-        start = getattr(config, "decoder_start_token_id", None)
-        if start is None:
-            start = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
-        if start is None:
-            raise ConfigError(
-                "model.config.decoder_start_token_id is not set: set it to the token that decoding starts with "
-                "(T5 uses pad_token_id)."
-            )
-        eos = config.eos_token_id
-        ends = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
-        pad = config.pad_token_id
-        return cls(int(start), ends, int(pad) if pad is not None else (ends or (0,))[0])
 
 
 class T5Decoder:
@@ -185,7 +149,7 @@ def check_model(model: Any) -> None:
     if not getattr(config, "is_encoder_decoder", False):
         raise TypeError(
             f"{name} is not an encoder-decoder: beam_search and sample decode T5-family models only. "
-            "For a decoder-only model use its own generate()."
+            "For a decoder-only model use generator.causal_decoding."
         )
     parts = ("encoder", "decoder", "lm_head")
     if config.model_type not in MODEL_TYPES or not all(hasattr(model, part) for part in parts):

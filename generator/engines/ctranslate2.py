@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 import torch
 
 from common import ByteTokenizer, ConfigError, DataError
+from generator.decoder import SpecialTokens
 from generator.engines.base import (
     MAX_TOKENS_PER_CALL,
     Decoding,
@@ -27,7 +28,7 @@ from generator.engines.base import (
     similar_lengths,
     weights_version,
 )
-from generator.t5_decoder import SpecialTokens, check_model, output_scale
+from generator.t5_decoder import check_model, output_scale
 from generator.tactic_generator import Candidate
 from retrieval.loading import check_choice
 

@@ -12,7 +12,6 @@ the steps between. The limit is the decoder's arithmetic at the measured rate of
 
 import argparse
 import contextlib
-import copy
 import datetime
 import itertools
 import json
@@ -30,7 +29,9 @@ import torch
 import transformers
 from transformers import T5Config, T5ForConditionalGeneration
 
+from common import ByteTokenizer
 from generator.decoding import beam_search
+from generator.engines.ctranslate2 import convert, vocabulary
 from generator.t5_decoder import T5Decoder
 
 Side = Callable[[int], Any]
@@ -287,32 +288,20 @@ def ct2_translators(model: Any, args: argparse.Namespace) -> dict[str, Any]:
     """CTranslate2 in float32 and int8, or nothing where it is not installed."""
     try:
         import ctranslate2
-        from ctranslate2.converters.converter import Converter
-        from ctranslate2.converters.transformers import T5Loader
     except ImportError:
         print("ctranslate2 is not installed: left out", file=sys.stderr)
         return {}
-
-    class FromMemory(Converter):
-        def _load(self) -> Any:
-            source = copy.deepcopy(model).float().cpu()  # int8 conversion rounds the weights in place
-            source.config.__dict__["tie_word_embeddings"] = False  # else the output is scaled, unlike ByT5's
-            spec = T5Loader().get_model_spec(source)
-            tokens = ["<pad>", "</s>", *(f"t{i}" for i in range(2, VOCABULARY))]
-            T5Loader().set_vocabulary(spec, tokens)
-            spec.config.bos_token = spec.config.decoder_start_token = "<pad>"
-            spec.config.eos_token, spec.config.unk_token = "</s>", "t2"
-            return spec
+    tokens = vocabulary(ByteTokenizer(), VOCABULARY)
 
     def translator(compute_type: str) -> Callable[..., Any]:
-        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-            FromMemory().convert(folder, quantization=compute_type, force=True)
+        with tempfile.TemporaryDirectory() as folder:
+            convert(model, ByteTokenizer(), Path(folder) / compute_type, compute_type)
             engine = ctranslate2.Translator(
-                folder, device=args.device, compute_type=compute_type, intra_threads=args.threads
+                f"{folder}/{compute_type}", device=args.device, compute_type=compute_type, intra_threads=args.threads
             )
 
         def run(lengths: list[int], ids: torch.Tensor, num_beams: int, steps: int) -> Any:
-            source = [[f"t{i}" for i in row[:n]] for row, n in zip(ids.tolist(), lengths, strict=True)]
+            source = [[tokens[i] for i in row[:n]] for row, n in zip(ids.tolist(), lengths, strict=True)]
             options = {"beam_size": num_beams, "num_hypotheses": num_beams, "length_penalty": 0}
             options |= {"max_decoding_length": steps, "min_decoding_length": steps, "max_input_length": 0}
             return engine.translate_batch(source, return_scores=True, **options)
