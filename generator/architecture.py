@@ -31,7 +31,10 @@ def build_seq2seq(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
     if architecture is not None:
         return fuse_activations(_from_architecture(architecture))
     try:
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(str(model_name))
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
+            str(model_name),
+            dtype=torch.float32,  # weights in bf16 would not move under a small learning rate
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         if "Unrecognized configuration class" in reason:

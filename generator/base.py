@@ -5,13 +5,15 @@ A batch holds texts and provenance as lists: `state`, what the model reads, and 
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning.strategies import FSDPStrategy
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from common import ConfigError, Context, check_positive, format_state
@@ -49,6 +51,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     Attributes:
         engine: finds candidates in validation, test, prediction and `generate` alike
+        num_shortened: states over the limit that `generate` has met; a prefix, premises or waiting goals were left out
     """
 
     checkpoint_key: ClassVar[str] = "generator"
@@ -77,6 +80,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.num_beams, self.length_penalty = num_beams, length_penalty
         self.sampling = Sampling(**sampling) if isinstance(sampling, Mapping) else sampling
         self.log_text_every_n_steps = log_text_every_n_steps
+        self.num_shortened = 0
         self.topk_val = TopkAccuracy(num_beams)
         self.topk_test = TopkAccuracy(num_beams)
 
@@ -166,6 +170,23 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     # ----------------------------------------------------------------------------------- evaluation
 
+    @property
+    def _is_sharded(self) -> bool:
+        """Whether no rank has whole weights to decode with, and ranks would have to take equally many steps."""
+        strategy = self.trainer.strategy
+        stage_3 = isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3
+        return isinstance(strategy, FSDPStrategy) or stage_3
+
+    def on_validation_start(self) -> None:
+        """Say what is missing where weights are sharded."""
+        if self._is_sharded:
+            rank_zero_info("weights are sharded, so only the loss is validated; `validate` the checkpoint for top-k")
+
+    def on_predict_start(self) -> None:
+        """Refuse what cannot be decoded."""
+        if self._is_sharded:
+            raise ConfigError("predict needs whole weights, and this strategy shards them; use ddp, or one device")
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Loss, and beam search as in inference."""
         self._evaluate("val", self.topk_val, batch, batch_idx)
@@ -176,8 +197,9 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def _evaluate(self, split: str, topk: TopkAccuracy, batch: Any, batch_idx: int) -> None:
         loss, num_tokens = self._loss(batch)
-        if num_tokens:  # none if all targets are too long for the model
-            self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
+        self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
+        if self._is_sharded:
+            return
         candidates = self._propose(batch["state"], self.num_beams)
         topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
         if batch_idx == 0:
@@ -192,6 +214,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self._log_topk("test", self.topk_test)
 
     def _log_topk(self, split: str, topk: TopkAccuracy) -> None:
+        if self._is_sharded:
+            return
         for k, accuracy in enumerate(topk.curve(), start=1):
             # already reduced over ranks
             self.log(f"top{k}_acc_{split}", accuracy, prog_bar=k in (1, topk.k), rank_zero_only=False)
@@ -223,6 +247,15 @@ class NextStepGenerator(TacticGenerator, Restorable):
                 log_text(self, f"preds_{split}{suffix}", beam_table(candidates[i], batch["tactic"][i]))
 
     # ------------------------------------------------------------------------------------ inference
+
+    def _count_shortened(self, num_shortened: int) -> None:
+        """Count inputs that lost something to the limit; say so at the first."""
+        if num_shortened and not self.num_shortened:
+            warnings.warn(
+                f"a state is over the limit and was shortened; {self.name or 'the model'}.num_shortened counts",
+                stacklevel=4,
+            )
+        self.num_shortened += num_shortened
 
     def generate(
         self,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -24,6 +25,7 @@ from generator.instruct_batch import InstructBatch
 from generator.instruct_dataset import check_limits
 from generator.packing import block_diagonal_mask
 from generator.prompts import PromptFields, PromptTooLongError, get_template
+from retrieval.checkpoints import read_checkpoint
 from retrieval.optimization import OptimizerName
 
 
@@ -53,6 +55,7 @@ class CausalGenerator(NextStepGenerator):
         length_penalty: float = 0.0,
         sampling: Sampling | None = None,
         engine: str = "native",
+        engine_options: dict[str, Any] | None = None,
         template: str | None = None,
         max_seq_len: int = 2048,
         max_completion_len: int = 256,
@@ -74,6 +77,7 @@ class CausalGenerator(NextStepGenerator):
             length_penalty: candidates rank by log-probability / length ** this; 0 is their probability
             sampling: draw candidates instead of searching for the best ones
             engine: what decodes: "native", "transformers", "vllm"; see generator.engines
+            engine_options: what the engine's constructor takes, such as gpu_memory_utilization of "vllm"
             template: how a state becomes a prompt, and a completion a tactic, see generator.prompts; if not given,
                 that of the training data. Without any, `generate` takes whole prompts and returns whole completions.
             max_seq_len: tokens of prompt, completion and EOS together
@@ -97,6 +101,8 @@ class CausalGenerator(NextStepGenerator):
         )
         check_limits(max_seq_len, max_completion_len)
         self.template = None if template is None else get_template(template).name
+        if template is not None and (never := get_template(template).fields & {"context", "proof"}):
+            rank_zero_info(f"template {template}: provers do not tell {' or '.join(sorted(never))}; it stays empty")
         self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
         self.reads_theorem = False
         self.save_hyperparameters(
@@ -105,7 +111,8 @@ class CausalGenerator(NextStepGenerator):
         self.lora = Lora(**lora) if isinstance(lora, Mapping) else lora
         self.tokenizer = load_tokenizer(model_name)
         self._encoder = CompletionEncoder(self.tokenizer)
-        self.generator: Any = build_causal(model_name)
+        self.generator: Any = build_causal(model_name, "auto" if lora is not None else torch.float32)
+        _check_positions(self.generator.config, max_seq_len)
         if self.lora is not None:
             if not isinstance(model_name, str) or model_name.endswith((".yaml", ".yml")):
                 raise ConfigError("lora adapts a trained model; set model_name to a hub id or a folder")
@@ -116,7 +123,9 @@ class CausalGenerator(NextStepGenerator):
             if self.lora is not None:
                 self.generator.enable_input_require_grads()
         self._compiled = [torch.compile(self.generator, dynamic=True)] if compile else []
-        self.engine = make_engine(engine, self.generator, self.tokenizer, max_inp_seq_len=self._max_prompt_len)
+        self.engine = make_engine(
+            engine, self.generator, self.tokenizer, max_inp_seq_len=self._max_prompt_len, **(engine_options or {})
+        )
 
     # ---------------------------------------------------------------------------------- checkpoints
 
@@ -137,6 +146,19 @@ class CausalGenerator(NextStepGenerator):
         if self.lora is not None:
             checkpoint["generator"]["architecture"] = self.model_name
             checkpoint["state_dict"] = adapter_weights(checkpoint["state_dict"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another class; say if it was trained with another template."""
+        super().on_load_checkpoint(checkpoint)
+        _compare_templates(checkpoint["generator"]["options"].get("template"), self.template)
+
+    @classmethod
+    def load(cls, path: str | Path, device: Any = "cpu", freeze: bool = True, **overrides: Any) -> Self:
+        """See `Restorable.load`; another template than that of the checkpoint is used, and said."""
+        if Path(path).is_file() and "template" in overrides:
+            trained = read_checkpoint(path).get("generator", {}).get("options", {}).get("template")
+            _compare_templates(trained, overrides["template"])
+        return super().load(path, device, freeze, **overrides)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; into a model with adapters, exactly its adapters."""
@@ -218,8 +240,24 @@ class CausalGenerator(NextStepGenerator):
         for context in contexts:
             fields = PromptFields(context.state, full_name=context.theorem_full_name)
             try:
-                prompts.append(template.fit(fields, self._max_prompt_len, self._encoder.count).text)
+                fitted = template.fit(fields, self._max_prompt_len, self._encoder.count)
+                self._count_shortened(int(fitted.num_cut_bytes > 0))
+                prompts.append(fitted.text)
             except PromptTooLongError as error:
                 warnings.warn(f"no candidates for one state: {error}", stacklevel=2)
                 prompts.append(None)
         return prompts
+
+
+def _check_positions(config: Any, max_seq_len: int) -> None:
+    """Raise ConfigError if the model knows fewer positions."""
+    config = config.get_text_config(decoder=True)
+    limit = getattr(config, "max_position_embeddings", None)
+    is_dynamic = (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "dynamic"
+    if limit is not None and max_seq_len > limit and not is_dynamic:
+        raise ConfigError(f"max_seq_len is {max_seq_len}, but the model has {limit} positions; lower max_seq_len")
+
+
+def _compare_templates(trained: str | None, called: str | None) -> None:
+    if trained is not None and called is not None and get_template(called).name != trained:
+        rank_zero_warn(f"the checkpoint was trained with template {trained}, but is used with {called}")

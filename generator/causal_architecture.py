@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -36,13 +37,17 @@ class Lora:
     target_modules: Sequence[str] | None = None
 
 
-def build_causal(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel:
+def build_causal(
+    model_name: str | Path | Mapping[str, Any], dtype: str | torch.dtype = torch.float32
+) -> PreTrainedModel:
     """Return a model to fine-tune or to train from scratch.
 
     Args:
         model_name: a hub id or a folder of `save_pretrained` (weights are loaded), or an architecture: a mapping or
             YAML file with the `model_type` of transformers ("gpt2", "llama", ...) and its configuration's keys, for
             the byte tokenizer if nothing else is said (weights are drawn from torch's global generator)
+        dtype: of loaded weights; trained ones are float32, since in bf16 small steps are lost in rounding. "auto" is
+            that of the file, for weights that stay as they are
 
     Raises:
         ConfigError: if there is no such model, it is not decoder-only, or an architecture's key is unknown
@@ -51,7 +56,7 @@ def build_causal(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel:
     if architecture is not None:
         return _from_architecture(architecture)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(model_name))
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         if "Unrecognized configuration class" in reason:

@@ -58,6 +58,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         length_penalty: float = 0.0,
         sampling: Sampling | None = None,
         engine: str = "native",
+        engine_options: dict[str, Any] | None = None,
         max_inp_seq_len: int = 2300,
         max_oup_seq_len: int = 512,
         gradient_checkpointing: bool = False,
@@ -81,6 +82,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             length_penalty: candidates rank by log-probability / length ** this; 0 is their probability
             sampling: draw candidates instead of searching for the best ones
             engine: what decodes: "native", "transformers", "ctranslate2"; see generator.engines
+            engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2"
             max_inp_seq_len: tokens of an input, EOS included
             max_oup_seq_len: tokens of a tactic, EOS included
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
@@ -124,7 +126,9 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         if gradient_checkpointing:
             enable = getattr(self.generator, "activation_checkpointing_enable", None)  # transformers 5.20 and later
             (enable or self.generator.gradient_checkpointing_enable)()
-        self.engine = make_engine(engine, self.generator, self.tokenizer, max_inp_seq_len=max_inp_seq_len)
+        self.engine = make_engine(
+            engine, self.generator, self.tokenizer, max_inp_seq_len=max_inp_seq_len, **(engine_options or {})
+        )
         self._compiled = [torch.compile(self.generator, dynamic=True)] if compile else []
 
     def architecture(self) -> dict[str, Any]:
@@ -169,10 +173,13 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
 
     def _format(self, contexts: Sequence[Context]) -> list[str]:
         """The premises retrieved for each state, if there is a retriever, and the state."""
-        return [
-            format_augmented_state(context.state, premises, self.max_inp_seq_len)
-            for context, premises in zip(contexts, self._retrieve(contexts), strict=True)
+        states = [context.state for context in contexts]
+        inputs = [
+            format_augmented_state(state, premises, self.max_inp_seq_len)
+            for state, premises in zip(states, self._retrieve(contexts), strict=True)
         ]
+        self._count_shortened(sum(not text.endswith(state) for text, state in zip(inputs, states, strict=True)))
+        return inputs
 
     def _retrieve(self, contexts: Sequence[Context]) -> list[list[Premise]]:
         """Premises for each context, best first; none without a retriever."""

@@ -72,9 +72,9 @@ def _prepared(model: Any) -> PreTrainedModel:
 def _from_pretrained(name: str) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(name)
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        model: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(name, config=config)
+        model: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(name, config=config, dtype=torch.float32)
         return model
-    model = AutoModel.from_pretrained(name, config=config)
+    model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
     encoder: PreTrainedModel = model.get_encoder() if config.is_encoder_decoder else model
     return encoder
 

@@ -1,5 +1,6 @@
 """CausalGenerator: the loss on completions, learning, candidates, adapters, templates."""
 
+import importlib.util
 import json
 
 import pytest
@@ -177,6 +178,7 @@ def test_a_goal_that_fits_no_prompt_has_no_tactics_and_the_others_have_theirs(ov
 def test_oldest_hypotheses_go_before_the_goal(overfit):
     model, _, _ = overfit
     (prompt,) = model._format([_context("".join(f"h{i} : p\n" for i in range(60)) + "⊢ goal")])
+    assert model.num_shortened >= 1, "counted"
     assert "⊢ goal" in prompt and "h59 : p" in prompt and "h0 : p" not in prompt
     assert len(prompt.encode()) <= 144
 
@@ -221,6 +223,15 @@ def test_a_completion_without_its_end_holds_no_tactic():
     model.engine.propose = lambda inputs, n, d: [[("simp\n[/TAC]", -1.0), ("rw [", -2.0), ("simp \n[/TAC]x", -3.0)]]
     assert model.generate("⊢ p", *PLACE, 3) == [("simp", -1.0)], "equal tactics: the best log-probability is kept"
     assert model._decoding().stop == get_template("ntp-st").stop
+
+
+def test_another_template_than_the_checkpoints_is_said(overfit, tmp_path):
+    path = save(overfit[0], tmp_path / "model.ckpt", tmp_path)
+    with pytest.warns(UserWarning, match="trained with template llmstep, but is used with bfs-prover"):
+        assert CausalGenerator.load(path, template="bfs-prover").template == "bfs-prover"
+    other = build(template="bfs-prover")
+    with pytest.warns(UserWarning, match="trained with template llmstep, but is used with bfs-prover"):
+        other.on_load_checkpoint(torch.load(path, weights_only=True))
 
 
 # --------------------------------------------------------------------------------------------- LoRA
@@ -344,6 +355,36 @@ def test_models_that_are_not_decoder_only_are_named(tmp_path):
 def test_architectures_that_cannot_be_built_are_named(architecture, message):
     with pytest.raises(ConfigError, match=message):
         build(architecture)
+
+
+def test_more_tokens_than_positions_are_refused():
+    with pytest.raises(ConfigError, match="max_seq_len is 512, but the model has 400 positions"):
+        build(max_seq_len=512)
+
+
+def test_weights_saved_in_bf16_are_trained_in_float32(pretrained, tmp_path):
+    AutoModelForCausalLM.from_pretrained(pretrained, dtype=torch.bfloat16).save_pretrained(tmp_path / "bf16")
+    build().tokenizer.save_pretrained(tmp_path / "bf16")
+    model = build(str(tmp_path / "bf16"), lr=1e-6)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    before = [p.detach().clone() for p in model.parameters()]
+    trainer(tmp_path, max_steps=2, limit_val_batches=0).fit(model, data(write_splits(tmp_path / "data")))
+    moved = [(p != old).float().mean().item() for p, old in zip(model.parameters(), before, strict=True)]
+    assert max(moved) > 0.5
+    if importlib.util.find_spec("peft"):
+        adapted = build(str(tmp_path / "bf16"), lora={"r": 2})
+        assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
+        assert {p.dtype for p in adapted.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_sharded_weights_are_validated_by_their_loss_and_never_decoded(eight_path, tmp_path, monkeypatch):
+    model = build()
+    monkeypatch.setattr(type(model), "_is_sharded", True)
+    model.engine.propose = None
+    metrics = trainer(tmp_path).validate(model, data(eight_path), verbose=False)[0]
+    assert set(metrics) == {"loss_val"}
+    with pytest.raises(ConfigError, match="predict needs whole weights"):
+        trainer(tmp_path).predict(model, data(eight_path))
 
 
 def test_options_out_of_range_are_named():

@@ -264,6 +264,27 @@ def test_fsdp_clips_by_the_norm_over_all_shards(tiny_architecture, monkeypatch):
     assert clipped == [1.0]
 
 
+def test_states_over_the_limit_are_counted_and_said_once(overfit):
+    model, long = overfit[0], "".join(f"h{i} : p\n" for i in range(60)) + "⊢ p"
+    before = model.num_shortened = 0
+    with pytest.warns(UserWarning, match="over the limit and was shortened"):
+        model.batch_generate([long, "⊢ p", long], ["A"] * 3, ["t"] * 3, [(1, 1)] * 3, 1)
+    assert model.num_shortened == before + 2
+
+
+def test_options_of_an_engine_reach_it_and_wrong_ones_are_named(tiny_architecture):
+    with pytest.raises(ConfigError, match="engine 'native' has no option 'compute_type'"):
+        build(tiny_architecture, engine_options={"compute_type": "int8"})
+
+
+def test_sampling_is_an_option_of_validation_too(overfit, tmp_path):
+    model, folder, _, _ = overfit
+    sampled = build({**TINY, "d_model": 64, "num_layers": 1, "num_decoder_layers": 1}, sampling={"temperature": 0.1})
+    sampled.load_state_dict(model.state_dict())
+    metrics = quiet_trainer(tmp_path).validate(sampled, data(folder), verbose=False)[0]
+    assert metrics["top1_acc_val"] == 1.0 and sampled._decoding().method == "sample"
+
+
 def test_it_is_a_tactic_generator_and_a_lightning_module(tiny_architecture):
     model = build(tiny_architecture)
     assert isinstance(model, TacticGenerator) and isinstance(model, pl.LightningModule)
