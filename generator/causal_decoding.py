@@ -14,7 +14,6 @@ from torch import Tensor
 from common import DataError
 from generator import beams, sampling
 from generator.causal_decoder import CausalDecoder, check_model, token_ids, unwrapped
-from generator.decoder import NaNLogitsError
 from generator.decoding import Decoded
 from generator.stopping import StopStrings
 
@@ -56,7 +55,7 @@ def beam_search(
         ConfigError: for an option out of range.
         DataError: for a prompt without tokens where the model has no BOS, or beyond the model's context.
         TypeError: for a model whose candidates cannot share a prompt.
-        FloatingPointError: when logits are NaN; names the state.
+        NaNLogitsError: when logits are NaN; names the state.
     """
     stop = StopStrings(stop_sequences, tokenizer) if stop_sequences else None
     settings = beams.BeamSettings(num_beams, num_return_sequences, max_new_tokens, length_penalty, stop)
@@ -109,7 +108,7 @@ def sample(
         ConfigError: for an option out of range.
         DataError: for a prompt without tokens where the model has no BOS, or beyond the model's context.
         TypeError: for a model whose candidates cannot share a prompt.
-        FloatingPointError: when logits are NaN; names the state.
+        NaNLogitsError: when logits are NaN; names the state.
     """
     stop = StopStrings(stop_sequences, tokenizer) if stop_sequences else None
     settings = sampling.SamplingSettings(num_samples, max_new_tokens, temperature, top_k, top_p, stop)
@@ -139,13 +138,7 @@ def _decode(
     _check_context(model, [len(prompt) for prompt in prompts], max_new_tokens)
     # no_grad and not inference_mode: a model may keep tensors of a call (rotary tables), which training then uses
     with torch.no_grad(), _evaluation_mode(model):
-        try:
-            return Decoded(*method(CausalDecoder(model, prompts, num_rows, max_new_tokens)))
-        except NaNLogitsError as error:
-            raise FloatingPointError(
-                f"logits are NaN at step {error.step} for state {error.state} of the batch: "
-                "check the weights (a diverged run?) or compute in float32 or bfloat16 instead of float16."
-            ) from None
+        return Decoded(*method(CausalDecoder(model, prompts, num_rows, max_new_tokens)))
 
 
 def _prompts(model: Any, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:

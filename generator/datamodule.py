@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,11 @@ from torch.utils.data import DataLoader
 from common import ConfigError, DataError, check_positive, load_tokenizer
 from generator.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample, check_probability
 from generator.download import download_leandojo_benchmark_4
-from generator.environments.propositional_benchmark import MIN_THEOREMS, build_propositional_benchmark
+from generator.environments.propositional_benchmark import (
+    DEFAULT_THEOREMS,
+    MIN_THEOREMS,
+    build_propositional_benchmark,
+)
 from retrieval.corpus import Corpus
 from retrieval.loading import SPLITS, Split, check_choice, check_splits, make_loader, missing_splits, rank_of
 from retrieval.predictions import Predictions
@@ -51,7 +56,7 @@ class GeneratorDataModule(LightningDataModule):
         corpus_path: str | None = None,
         preds_path: str | None = None,
         dataset: KnownDataset | None = None,
-        num_theorems: int = 4000,
+        num_theorems: int = DEFAULT_THEOREMS,
         predict_split: Split = "test",
         seed: int = 3407,
     ) -> None:
@@ -75,9 +80,10 @@ class GeneratorDataModule(LightningDataModule):
             preds_path: folder that `python -m retrieval.main predict` wrote
             dataset: what `prepare_data` gets where data_path has no splits: "propositional" is built on the
                 spot, "leandojo_benchmark_4" is downloaded; without it the data must be there
-            num_theorems: size of the propositional dataset
+            num_theorems: size of the propositional dataset; one that is there must have it
             predict_split: the split that `predict` reads
-            seed: of the order of examples, of premise dropout, and of the propositional dataset
+            seed: of the order of examples, of premise dropout, and of the propositional dataset; to vary it over one
+                dataset that is there, leave `dataset` out
 
         Raises:
             ConfigError: if an option has a value that cannot be used
@@ -123,9 +129,20 @@ class GeneratorDataModule(LightningDataModule):
     # Data
 
     def prepare_data(self) -> None:
-        """Get the dataset if a split is missing; one process of each machine does it."""
+        """Get the dataset if a split is missing; one process of each machine does it.
+
+        Raises:
+            ConfigError: if a propositional dataset is there, but not of this num_theorems and seed; or if data_path
+                is no place for a dataset
+            DataError: if the dataset cannot be had
+        """
         dataset = self.hparams["dataset"]
-        if dataset is None or not missing_splits(self.data_path, SPLITS):
+        if dataset is None:
+            return
+        if not missing_splits(self.data_path, SPLITS):
+            if dataset == "propositional":
+                wanted = {option: self.hparams[option] for option in ("num_theorems", "seed")}
+                _check_made_with(self.data_path.parent, wanted)
             return
         if self.data_path.name not in _BENCHMARK_SPLITS:
             raise ConfigError(
@@ -207,4 +224,23 @@ class GeneratorDataModule(LightningDataModule):
             batches_per_pool=self.hparams["batches_per_pool"],
             seed=self.hparams["seed"],
             num_workers=self.hparams["num_workers"],
+        )
+
+
+def _check_made_with(folder: Path, wanted: dict[str, int]) -> None:
+    """Refuse a dataset whose metadata.json has other numbers; what it does not tell is not judged."""
+    try:
+        made = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(made, dict):
+        return
+    other = {name: made[name] for name, value in wanted.items() if made.get(name, value) != value}
+    if other:
+        asked = " and ".join(f"{name} is {wanted[name]}" for name in other)
+        found = " and ".join(f"{name} {value}" for name, value in other.items())
+        give = " ".join(f"--data.{name} {value}" for name, value in other.items())
+        raise ConfigError(
+            f"{asked}, but the dataset in {folder} was made with {found}. Remove {folder} to have it made anew, "
+            f"or give {give}; --data.dataset null reads whatever is there"
         )

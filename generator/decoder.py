@@ -9,19 +9,29 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from common import ConfigError
+from common import ConfigError, NextstepError
 
 # (tokens (B, R, T), which rows still write (B, R)) -> which of these end with their last token (B, R)
 StopRule = Callable[[Tensor, Tensor], Tensor]
 
 
-class NaNLogitsError(ArithmeticError):
-    """A state whose logits are NaN: its number in the decoder's batch, and the step (from 1)."""
+class NaNLogitsError(NextstepError, FloatingPointError):
+    """A state whose logits are NaN.
 
-    def __init__(self, state: int, step: int) -> None:
-        super().__init__(f"NaN logits for state {state} at step {step}")
-        self.state = state
-        self.step = step
+    Attributes:
+        state: its number in the batch
+        step: the token whose logits they are, from 1
+        text: of the state, where it is known
+    """
+
+    def __init__(self, state: int, step: int, text: str | None = None) -> None:
+        super().__init__(state, step, text)  # what pickle makes another one from
+        self.state, self.step, self.text = state, step, text
+
+    def __str__(self) -> str:
+        found = f"logits are NaN at step {self.step}"
+        what = f"{found} for state {self.state} of the batch" if self.text is None else f"input {self.text!r}: {found}"
+        return f"{what}: check the weights (a diverged run?) or compute in float32 or bfloat16 instead of float16."
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def beam_search(
         ConfigError: for an option out of range.
         DataError: for a state without tokens, or padding that is not on the right.
         TypeError: for a model that is not a T5-family encoder-decoder.
-        FloatingPointError: when logits are NaN; names the state.
+        NaNLogitsError: when logits are NaN; names the state.
     """
     settings = beams.BeamSettings(num_beams, num_return_sequences, max_new_tokens, length_penalty)
     return _decode(model, input_ids, attention_mask, max_new_tokens, lambda decoder, _: beams.search(decoder, settings))
@@ -108,7 +108,7 @@ def sample(
         ConfigError: for an option out of range.
         DataError: for a state without tokens, or padding that is not on the right.
         TypeError: for a model that is not a T5-family encoder-decoder.
-        FloatingPointError: when logits are NaN; names the state.
+        NaNLogitsError: when logits are NaN; names the state.
     """
     settings = sampling.SamplingSettings(num_samples, max_new_tokens, temperature, top_k, top_p)
     seeds = sampling.draw_seeds(len(input_ids), generator)
@@ -135,10 +135,7 @@ def _decode(model: Any, input_ids: Tensor, attention_mask: Tensor, max_new_token
         try:
             sequences, log_probs = method(decoder, order)
         except NaNLogitsError as error:
-            raise FloatingPointError(
-                f"logits are NaN at step {error.step} for state {order[error.state]} of the batch: "
-                "check the weights (a diverged run?) or compute in float32 or bfloat16 instead of float16."
-            ) from None
+            raise NaNLogitsError(order[error.state], error.step) from None
     place = torch.tensor(order, device=log_probs.device).argsort()
     # indexing outside of inference mode gives ordinary tensors
     return Decoded(sequences[place], log_probs[place])

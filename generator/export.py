@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,12 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 from common import ConfigError, DataError, NextstepError, load_tokenizer
 from generator.architecture import build_seq2seq
 from generator.causal_architecture import Lora, add_lora, build_causal
+from generator.completion_encoding import CompletionEncoder
 from generator.engines.base import Decoding
 from generator.engines.ctranslate2 import (
     COMPUTE_TYPES,
@@ -33,7 +33,7 @@ from generator.engines.ctranslate2 import (
 )
 from generator.engines.native import NativeEngine
 from generator.model_card import model_card
-from retrieval.checkpoints import read_checkpoint
+from retrieval.checkpoints import read_checkpoint, read_settings, read_shards, write_settings
 from retrieval.cli import run
 from retrieval.loading import check_choice
 
@@ -64,18 +64,28 @@ class Source:
         model: in float32, on the CPU, in evaluation mode
         tokenizer: what `load_tokenizer` returns
         origin: what it was loaded from
-        options: the generator's decoding settings, as a checkpoint keeps them; none of a Hugging Face folder
+        options: the generator's settings of prompting and decoding, as a checkpoint keeps them; none of a Hugging Face
+            folder, unless `export` wrote it
+        class_name: of the generator that the options are for
     """
 
     model: Any
     tokenizer: Any
     origin: str
     options: dict[str, Any] = field(default_factory=dict)
+    class_name: str = ""
 
     @property
     def is_encoder_decoder(self) -> bool:
         """Which of transformers' Auto classes loads it."""
         return bool(self.model.config.is_encoder_decoder)
+
+    def begin(self) -> str:
+        """What a decoder-only model's tokenizer puts in front of a prompt, as text."""
+        if self.is_encoder_decoder or self.tokenizer.eos_token_id is None:
+            return ""
+        ids = CompletionEncoder(self.tokenizer).prompt_ids([""])[0]
+        return "".join(self.tokenizer.convert_ids_to_tokens(ids)) if ids else ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ def export(
 
     Raises:
         ConfigError: for an option that cannot be used, or a package that is not installed
-        DataError: if the checkpoint is missing or broken
+        DataError: if the checkpoint is missing or broken, or output_dir cannot be written
         NextstepError: if what was written does not compute what the original does
     """
     check_choice("format", format, get_args(Format))
@@ -127,44 +137,53 @@ def export(
     with _staging(Path(output_dir).resolve()) as folder:
         source = load_source(ckpt_path)
         num_parameters = sum(parameter.numel() for parameter in source.model.parameters())
-        source.tokenizer.save_pretrained(str(folder))
-        difference = agreement = None
-        if format == "ctranslate2":
-            check_convertible(source.model)
-            agreement = _write_ctranslate2(source, folder, quantization or dtype)
-        else:
-            difference = _write_hugging_face(source, folder, dtype)
-        card = model_card(
-            Path(output_dir).resolve().name,
-            source.model.config,
-            origin=Path(source.origin).name,
-            num_parameters=num_parameters,
-            weights=quantization or dtype,
-            library="transformers" if format == "hf" else "ctranslate2",
-            options=source.options,
-        )
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        with _writing(output_dir):
+            difference, agreement = _write(source, folder, format, dtype, quantization)
+            card = model_card(
+                Path(output_dir).resolve().name,
+                source.model.config,
+                origin=Path(source.origin).name,
+                num_parameters=num_parameters,
+                weights=quantization or dtype,
+                library="transformers" if format == "hf" else "ctranslate2",
+                options=source.options,
+                begin=source.begin(),
+            )
+            (folder / "README.md").write_text(card, encoding="utf-8")
     return Exported(Path(output_dir), num_parameters, difference, agreement)
 
 
 @contextlib.contextmanager
 def _staging(output_dir: Path) -> Iterator[Path]:
     """A folder beside the output that gets its name when all went well, and else is removed."""
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise ConfigError(f"output_dir {output_dir} exists and is not empty; give a new folder, or remove it")
     part = output_dir.with_name(output_dir.name + ".part")
-    try:
-        part.mkdir(parents=True)
-    except FileExistsError:
-        raise ConfigError(f"{part} is left from an export that was killed, or one is running; remove it") from None
+    with _writing(output_dir):
+        if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+            raise ConfigError(f"output_dir {output_dir} exists and is not empty; give a new folder, or remove it")
+        try:
+            part.mkdir(parents=True)
+        except FileExistsError:
+            raise ConfigError(f"{part} is left from an export that was killed, or one is running; remove it") from None
     try:
         yield part
-        if output_dir.is_dir():
-            output_dir.rmdir()
-        part.rename(output_dir)
+        with _writing(output_dir):
+            if output_dir.is_dir():
+                output_dir.rmdir()
+            part.rename(output_dir)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def _writing(output_dir: str | Path) -> Iterator[None]:
+    """Raise DataError naming the folder for what the system refuses."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"output_dir {output_dir} cannot be written: {error}; check the path, permissions, and room on the disk"
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------------
@@ -175,7 +194,7 @@ def load_source(ckpt_path: str | Path) -> Source:
     """Return the model of a checkpoint or folder, with its tokenizer; see `export`."""
     path = Path(ckpt_path)
     if path.is_dir() and not (path / "config.json").is_file():
-        return _from_shards(path)
+        return _from_checkpoint(*read_shards(path), path)
     if path.is_file() or path.suffix == ".ckpt":
         checkpoint = read_checkpoint(path)
         return _from_checkpoint(checkpoint, checkpoint["state_dict"], path)
@@ -199,55 +218,15 @@ def _from_checkpoint(checkpoint: Mapping[str, Any], state_dict: Mapping[str, Ten
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:400]
         raise DataError(f"checkpoint {path}: its weights do not fit the model that it describes: {reason}") from error
+    model = model.float()  # before adapters are added: a sum in the base model's bf16 would lose most of them
     model = model if lora is None else model.merge_and_unload()
-    return Source(model.float().eval(), load_tokenizer(architecture), str(path), options)
+    return Source(model.eval(), load_tokenizer(architecture), str(path), options, str(saved.get("class", "")))
 
 
 def _build(architecture: Mapping[str, Any]) -> Any:
     """A model of the described shape; its weights are to be loaded."""
     is_decoder_only = "transformers_version" in architecture and not architecture.get("is_encoder_decoder", False)
     return build_causal(architecture) if is_decoder_only else build_seq2seq(architecture)
-
-
-def _from_shards(folder: Path) -> Source:
-    """The model of a checkpoint that several processes have written together."""
-    if (folder / ".metadata").is_file():
-        raise ConfigError(
-            f"ckpt_path {folder}: is a sharded checkpoint of FSDP; make one file of it first with "
-            f"python -m pytorch_lightning.utilities.consolidate_checkpoint {folder}"
-        )
-    if not (folder / "latest").is_file():
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
-        raise DataError(
-            f"ckpt_path {folder}: is neither a Hugging Face folder (config.json) nor a checkpoint of DeepSpeed "
-            f"(latest); it holds {found}"
-        )
-    try:
-        deepspeed: Any = importlib.import_module("deepspeed.utils.zero_to_fp32")
-    except ImportError as error:
-        raise ConfigError(
-            f"ckpt_path {folder}: is a checkpoint of DeepSpeed, which needs the package deepspeed; "
-            "pip install 'nextstep[deepspeed]'"
-        ) from error
-    described = _read_model_states(folder)
-    state_dict = deepspeed.get_fp32_state_dict_from_zero_checkpoint(str(folder))
-    # the wrapper of Lightning before 2.1
-    weights = {key.removeprefix("_forward_module."): value for key, value in state_dict.items()}
-    return _from_checkpoint(described, weights, folder)
-
-
-def _read_model_states(folder: Path) -> dict[str, Any]:
-    """What the first process wrote beside the weights: the module's own entries."""
-    tag = (folder / "latest").read_text(encoding="utf-8").strip()
-    files = sorted((folder / tag).glob("*model_states.pt"))
-    if not files:
-        raise DataError(f"ckpt_path {folder}: there is no *model_states.pt in {folder / tag}; the checkpoint is broken")
-    try:
-        states: dict[str, Any] = torch.load(files[0], map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{files[0]}: cannot be read as a checkpoint of DeepSpeed ({reason})") from error
-    return states
 
 
 def _from_hugging_face(name: str) -> Source:
@@ -266,11 +245,25 @@ def _from_hugging_face(name: str) -> Source:
             f"ckpt_path {name!r} cannot be loaded: {str(error).strip().splitlines()[0]} Give a Lightning checkpoint, a "
             "DeepSpeed folder, or a Hugging Face folder or hub id"
         ) from error
-    return Source(model.float().eval(), load_tokenizer(name), name)
+    settings = read_settings(name) or {"options": {}, "class": ""}
+    return Source(model.float().eval(), load_tokenizer(name), name, settings["options"], settings["class"])
 
 
 # ------------------------------------------------------------------------------------------------
 # Writing, and reading again
+
+
+def _write(
+    source: Source, folder: Path, format: Format, dtype: Dtype, quantization: str | None
+) -> tuple[float | None, float | None]:
+    """Write all but the card; return the difference and the agreement of `Exported`."""
+    source.tokenizer.save_pretrained(str(folder))
+    if format == "ctranslate2":
+        check_convertible(source.model)
+        return None, _write_ctranslate2(source, folder, quantization or dtype)
+    if source.options:
+        write_settings(folder, source.class_name, source.options)
+    return _write_hugging_face(source, folder, dtype), None
 
 
 def _write_hugging_face(source: Source, folder: Path, dtype: Dtype) -> float:

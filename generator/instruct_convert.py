@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from common import DataError, NextstepError, format_state, format_tactic, remove_marks
+from common import DataError, format_state, format_tactic, remove_marks
 from generator.instruct import InstructRecords, find_split_files
 from generator.prompted_steps import InstructSteps, PromptedStep, TracedSteps, usable
 from generator.prompts import TEMPLATES, get_template
+from retrieval.cli import run
 from retrieval.json_list import JsonListReader
 from retrieval.loading import SPLITS, missing_splits
 from retrieval.traces import TracedTactic, TracedTactics
@@ -230,13 +230,19 @@ class _Output:
         self._file = self._part.open("w", encoding="utf-8")
         return self._file
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         assert self._file is not None
-        self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink()
+        try:
+            self._file.close()  # writes what is left
+            if kind is None:
+                self._part.replace(self._path)
+        except OSError as failed:
+            error = failed
+            raise
+        finally:
+            self._part.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(self._part)  # a full disk does not say where it is
 
 
 def _report(read: str, written: str, unusable: dict[str, list[str]]) -> str:
@@ -260,8 +266,10 @@ def main(args: list[str] | None = None) -> None:
     convert(options.data_path, options.output_dir, options.template, skip_invalid=options.skip_invalid)
 
 
+def cli() -> None:
+    """Run the command line."""
+    run(main)
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except NextstepError as error:
-        sys.exit(f"error: {error}")
+    cli()

@@ -54,7 +54,7 @@ class InstructDataModule(LightningDataModule):
         skip_invalid: bool = False,
         normalize_tactics: bool = True,
         dataset: KnownDataset | None = None,
-        num_theorems: int = 4000,
+        num_theorems: int = 8000,
     ) -> None:
         """Check and keep the options; nothing is read before `prepare_data` and `setup`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,9 +15,10 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from common import ConfigError, DataError
 from generator.filtering import without_placeholders
+from generator.prompts import TEMPLATES
 from generator.tactic_generator import TacticGenerator
 from generator.wrappers import CachingGenerator
-from retrieval.checkpoints import read_checkpoint
+from retrieval.checkpoints import read_checkpoint, read_settings
 from retrieval.loading import check_choice
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -25,6 +27,7 @@ _ENCODER_DECODER = "generator.model.RetrievalAugmentedGenerator"
 _DECODER_ONLY = "generator.causal.CausalGenerator"
 _KNOWN = (_ENCODER_DECODER, _DECODER_ONLY)  # a checkpoint names its class, and no other is imported for it
 _KINDS = "a Lightning checkpoint (.ckpt), a Hugging Face folder (with config.json) or a hub id"
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # of transformers
 _SHARDED = ("latest", "zero_to_fp32.py", ".metadata")  # of DeepSpeed, DeepSpeed and FSDP
 
 
@@ -45,7 +48,8 @@ def load_generator(
 
     Args:
         path: a Lightning checkpoint, a Hugging Face folder, or a hub id such as
-            kaiyuy/leandojo-lean4-tacgen-byt5-small; a checkpoint or a configuration says of which kind it is
+            kaiyuy/leandojo-lean4-tacgen-byt5-small; a checkpoint or a configuration says of which kind it is.
+            Checkpoints, and folders of `generator.export`, bring their own template and lengths
         device: "auto" takes a GPU if there is one
         dtype: of the weights
         engine: what decodes, see `generator.engines`
@@ -55,7 +59,8 @@ def load_generator(
         cache_size: requests whose answers are remembered, see `CachingGenerator`; 0 remembers none
         allow_sorry: False leaves out tactics with sorry or admit, see `without_placeholders`. Here models are shown
             as they are; search filters unless it is told otherwise
-        overrides: other arguments of the generator's constructor, such as length_penalty
+        overrides: other arguments of the generator's constructor, such as length_penalty, or the template of a
+            decoder-only model
 
     Raises:
         DataError: if a checkpoint or folder is missing, broken, or of no known class
@@ -66,7 +71,14 @@ def load_generator(
         raise ConfigError(f"cache_size is {cache_size}; it must be at least 0")
     place = _device(device)
     path = _existing(path)
-    loaded = _import(_class_name(path))
+    class_name = _class_name(path)
+    if class_name == _DECODER_ONLY and "template" not in overrides and _is_bare(path):
+        warnings.warn(
+            f"{path}: does not say how it is prompted, so each state is taken as a whole prompt; give the template "
+            f"that it was trained with (template=None keeps whole prompts): {', '.join(TEMPLATES)}",
+            stacklevel=2,
+        )
+    loaded = _import(class_name)
     retrieval = {"ret_ckpt_path": ret_ckpt_path, "corpus_path": corpus_path, "index_path": index_path}
     options = {name: str(value) for name, value in retrieval.items() if value is not None}
     options = _accepted(loaded, {**options, "engine": engine, **overrides})
@@ -103,6 +115,11 @@ def _class_name(path: str) -> str:
     if encoders:
         raise ConfigError(f"{path}: is an encoder ({encoders[0]}), which writes nothing; give it as ret_ckpt_path")
     return _ENCODER_DECODER if config.is_encoder_decoder else _DECODER_ONLY
+
+
+def _is_bare(path: str) -> bool:
+    """Whether it is a model of transformers that this project has not exported."""
+    return not Path(path).is_file() and read_settings(path) is None
 
 
 def _class_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> str:
@@ -171,6 +188,13 @@ def _existing(path: str | Path) -> str:
 
 
 def _check_folder(folder: Path) -> None:
+    # before config.json, which CTranslate2 writes too
+    if (folder / "model.bin").is_file() and not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+        raise ConfigError(
+            f"{folder}: is a CTranslate2 folder, which holds no model for transformers; give the checkpoint or the "
+            'Hugging Face folder that it was made from, with engine="ctranslate2", or use '
+            "generator.engines.ctranslate2.CTranslate2Engine.from_folder"
+        )
     if (folder / "config.json").is_file():
         return
     if any((folder / name).exists() for name in _SHARDED):

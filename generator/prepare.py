@@ -6,14 +6,14 @@ l3lab/ntp-mathlib-instruct-st: states and tactics of Mathlib cf8e23a6 (Lean 4.4.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from common import DataError, NextstepError
+from common import DataError
 from generator.download import download
 from generator.instruct import foreign_content, parse_line
+from retrieval.cli import run
 
 # /resolve/ gives the file; /blob/, which the tutorial's script has, an HTML page that shows it
 BASE_URL = "https://huggingface.co/datasets/l3lab/ntp-mathlib-instruct-st/resolve/main/state_tactic_mathlib_only/"
@@ -93,8 +93,10 @@ def main(args: list[str] | None = None) -> None:
         print(path)
 
 
+def cli() -> None:
+    """Run the command line."""
+    run(main)
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except NextstepError as error:
-        sys.exit(f"error: {error}")
+    cli()

@@ -26,6 +26,7 @@ def suggest(
     device: str = "auto",
     dtype: Dtype = "float32",
     engine: str = "native",
+    template: str | None = None,
     ret_ckpt_path: str | None = None,
     corpus_path: str | None = None,
     index_path: str | None = None,
@@ -47,6 +48,8 @@ def suggest(
         device: auto, cpu, or cuda
         dtype: of the weights
         engine: what decodes
+        template: how a decoder-only model is prompted, see generator.prompts, where neither its checkpoint nor its
+            folder says
         ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
         corpus_path: corpus.jsonl that it retrieves from
         index_path: embeddings of the corpus, from python -m retrieval.index
@@ -58,6 +61,8 @@ def suggest(
         "theorem_full_name": theorem_full_name,
         "theorem_pos": list(Pos.of(theorem_pos)),
     }
+    # encoder-decoders have no such option
+    only_given: dict[str, Any] = {} if template is None else {"template": template}
     generator = load_generator(
         ckpt_path,
         device=device,
@@ -67,6 +72,7 @@ def suggest(
         corpus_path=corpus_path,
         index_path=index_path,
         allow_sorry=allow_sorry,
+        **only_given,
     )
     if state is not None or format == "text":
         records: Iterable[dict[str, Any]] = [{"state": _read(sys.stdin) if state is None else state.strip("\n")}]

@@ -1,7 +1,10 @@
-"""Lightning checkpoints that rebuild their module, read without running what is in them."""
+"""Checkpoints, and folders made of them, that rebuild their module, read without running what is in them."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +12,14 @@ from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
-from common import DataError
+from common import ConfigError, DataError
+from retrieval.monitoring import write_json
+
+# Beside the weights and configuration of an exported model: how it is prompted and decoded.
+SETTINGS_FILE = "nextstep.json"
+_SETTINGS_VERSION = 1
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -30,6 +39,80 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"checkpoint {path}: holds no state_dict, so it is no Lightning checkpoint")
     return checkpoint
+
+
+def read_shards(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a checkpoint folder of DeepSpeed says beside its weights, and the weights, joined.
+
+    Raises:
+        DataError: if it is none, or broken
+        ConfigError: if it is one of FSDP, or deepspeed is not installed
+    """
+    if (folder / ".metadata").is_file():
+        raise ConfigError(
+            f"ckpt_path {folder}: is a sharded checkpoint of FSDP; make one file of it first with "
+            f"python -m pytorch_lightning.utilities.consolidate_checkpoint {folder}"
+        )
+    if not (folder / "latest").is_file():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
+        raise DataError(
+            f"ckpt_path {folder}: is neither a Hugging Face folder (config.json) nor a checkpoint of DeepSpeed "
+            f"(latest); it holds {found}"
+        )
+    try:
+        deepspeed: Any = importlib.import_module("deepspeed.utils.zero_to_fp32")
+    except ImportError as error:
+        raise ConfigError(
+            f"ckpt_path {folder}: is a checkpoint of DeepSpeed, which needs the package deepspeed; "
+            "pip install 'nextstep[deepspeed]'"
+        ) from error
+    described = _read_model_states(folder)
+    state_dict = deepspeed.get_fp32_state_dict_from_zero_checkpoint(str(folder))
+    # the wrapper of Lightning before 2.1
+    return described, {key.removeprefix("_forward_module."): value for key, value in state_dict.items()}
+
+
+def _read_model_states(folder: Path) -> dict[str, Any]:
+    """What the first process wrote beside the weights: the module's own entries."""
+    tag = (folder / "latest").read_text(encoding="utf-8").strip()
+    files = sorted((folder / tag).glob("*model_states.pt"))
+    if not files:
+        raise DataError(f"ckpt_path {folder}: there is no *model_states.pt in {folder / tag}; the checkpoint is broken")
+    try:
+        states: dict[str, Any] = torch.load(files[0], map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{files[0]}: cannot be read as a checkpoint of DeepSpeed ({reason})") from error
+    return states
+
+
+def write_settings(folder: Path, class_name: str, options: Mapping[str, Any]) -> None:
+    """Write into an exported folder what its configuration has no place for; see `read_settings`."""
+    settings = {"format_version": _SETTINGS_VERSION, "class": class_name, "options": dict(options)}
+    write_json(folder / SETTINGS_FILE, settings)
+
+
+def read_settings(folder: str | Path) -> dict[str, Any] | None:
+    """Return the `class` and the `options` that a folder was exported with; None if it does not say, or is a hub id.
+
+    Raises:
+        DataError: if its nextstep.json is broken, or of an unknown version
+    """
+    path = Path(folder) / SETTINGS_FILE
+    if not path.is_file():
+        return None
+    hint = "export the model again, or remove the file and give its options yourself"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); {hint}") from error
+    version = settings.get("format_version") if isinstance(settings, dict) else None
+    if version is not None and version != _SETTINGS_VERSION:
+        raise DataError(f"{path}: format_version is {version!r}, but this version reads {_SETTINGS_VERSION}; {hint}")
+    is_whole = version is not None and isinstance(settings.get("class"), str)
+    if not is_whole or not isinstance(settings.get("options"), dict):
+        raise DataError(f"{path}: needs an object with format_version, class, and options as an object; {hint}")
+    return dict(settings)
 
 
 def check_class(checkpoint: Mapping[str, Any], expected: type, path: str | Path, key: str) -> None:
@@ -76,13 +159,14 @@ class Restorable(pl.LightningModule):
         """Return a trained model, ready to use.
 
         Args:
-            path: a Lightning checkpoint of this class (nothing is fetched for it); or a Hugging Face folder or hub id
+            path: a Lightning checkpoint of this class (nothing is fetched for it); or a Hugging Face folder or hub
+                id. A folder of `generator.export` brings the options of the checkpoint that it was made from
             device: where to put it
             freeze: evaluation mode, no gradients
             overrides: constructor arguments to change
 
         Raises:
-            DataError: if the checkpoint is missing, broken, or of another class
+            DataError: if the checkpoint is missing, broken, or of another class, or a folder's options are broken
             ConfigError: if there is no such folder or hub id
         """
         if Path(path).is_file() or Path(path).suffix == ".ckpt":
@@ -93,11 +177,19 @@ class Restorable(pl.LightningModule):
             model = cls(**{**options, "model_name": saved["architecture"]})
             model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
         else:
-            model = cls(**{**overrides, "model_name": str(path)})
+            model = cls(**{**cls._exported_options(path), **overrides, "model_name": str(path)})
         model.name = str(path)
         if freeze:
             model.eval().requires_grad_(False)
         return model.to(device)
+
+    @classmethod
+    def _exported_options(cls, path: str | Path) -> dict[str, Any]:
+        """What a folder says of its options, as far as this class has them; nothing of a hub id."""
+        settings = read_settings(path)
+        options = {} if settings is None else settings["options"]
+        known = inspect.signature(cls).parameters
+        return {name: value for name, value in options.items() if name in known}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what `load` needs."""

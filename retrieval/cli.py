@@ -22,10 +22,11 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info
 
-from common import NextstepError, constant_with_warmup
+from common import NextstepError
 from retrieval.checkpoints import Restorable, check_class, read_checkpoint
 from retrieval.config_errors import explain
 from retrieval.monitoring import LAST, GradientNorm, RunSummary, ThroughputMonitor, as_code, log_text
+from retrieval.optimization import with_schedule
 
 _CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
 
@@ -71,9 +72,10 @@ class BaseCLI(LightningCLI):
 
     @staticmethod
     def configure_optimizers(lightning_module: Any, optimizer: Any, lr_scheduler: Any = None) -> Any:
-        """With `--optimizer` and no `--lr_scheduler`, keep the model's warm-up."""
+        """With `--optimizer` and no `--lr_scheduler`, keep the model's warm-up and decay."""
         if lr_scheduler is None and hasattr(lightning_module, "warmup_steps"):
-            return constant_with_warmup(optimizer, lightning_module.warmup_steps)
+            lr_decay = getattr(lightning_module, "lr_decay", 0.0)
+            return with_schedule(lightning_module, optimizer, lightning_module.warmup_steps, lr_decay)
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
     def _parse_ckpt_path(self) -> None:
@@ -167,8 +169,18 @@ def _hush() -> None:
 
 
 def run(command: Callable[[], Any]) -> None:
-    """Run a command, with a user's error as one line instead of a traceback."""
+    """Run a command, with a user's error, or the file system's, as one line instead of a traceback."""
     try:
         command()
     except NextstepError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {_in_one_line(error)}")
+
+
+def _in_one_line(error: OSError) -> str:
+    """The path and what is wrong with it, as far as the error tells."""
+    paths = " -> ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
+    if paths and error.strerror:
+        return f"{paths}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

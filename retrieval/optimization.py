@@ -143,8 +143,19 @@ def configure(
         trained = MuonAdamW(*split_matrices(module), lr=lr)
     else:
         trained = adamw_with_warmup(module.parameters(), lr, warmup_steps)["optimizer"]
+    return with_schedule(module, trained, warmup_steps, lr_decay)
+
+
+def with_schedule(
+    module: pl.LightningModule, optimizer: Optimizer, warmup_steps: int, lr_decay: float
+) -> dict[str, Any]:
+    """Return Lightning's description of an optimizer and of its learning rate's way; see `configure`.
+
+    Raises:
+        ConfigError: if the trainer has no end to decay towards
+    """
     if not lr_decay:
-        return constant_with_warmup(trained, warmup_steps)
+        return constant_with_warmup(optimizer, warmup_steps)
     if module.trainer.max_steps == -1 and module.trainer.max_epochs == -1:
         raise ConfigError(
             f"lr_decay is {lr_decay}, so the last step must be known; set trainer.max_steps or max_epochs"
@@ -155,7 +166,7 @@ def configure(
         num_steps = module.trainer.estimated_stepping_batches if step else math.inf
         return trapezoid(step, warmup_steps=warmup_steps, num_steps=num_steps, decay=lr_decay)
 
-    return {"optimizer": trained, "lr_scheduler": {"scheduler": LambdaLR(trained, factor), "interval": "step"}}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
 
 def trapezoid(step: int, *, warmup_steps: int, num_steps: float, decay: float) -> float:

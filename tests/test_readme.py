@@ -112,7 +112,7 @@ def test_the_five_commands_of_retrieval_run_one_after_the_other(tmp_path, monkey
     from generator.environments.propositional_benchmark import build_propositional_benchmark
 
     monkeypatch.chdir(tmp_path)
-    build_propositional_benchmark(tmp_path / "data" / "propositional", 60, 0)
+    build_propositional_benchmark(tmp_path / "data" / "propositional", 60)
     commands = commands_after("Retrieved premises, in five commands")
     assert [words[:2] for words in commands] == [
         ["retrieval.main", "fit"],
@@ -121,7 +121,8 @@ def test_the_five_commands_of_retrieval_run_one_after_the_other(tmp_path, monkey
         ["generator.main", "test"],
         ["generator.suggest", "--ckpt_path"],
     ]
-    short = [SHORT, {}, SHORT, {"trainer__limit_test_batches": "1"}, {}]
+    small = {"data__num_theorems": "60"}
+    short = [SHORT, {}, SHORT | small, small | {"trainer__limit_test_batches": "1"}, {}]
     for words, extra in zip(commands, short, strict=True):
         file = next((path.name for path in (tmp_path / "data/propositional/lean").rglob("Part*.lean")), "")
         run_here([word.replace("Part001.lean", file) for word in words], **extra)

@@ -11,6 +11,7 @@ import generator.causal_decoding as causal_decoding
 import generator.decoding as t5_decoding
 from common import ConfigError
 from generator.causal_decoder import check_model as check_causal
+from generator.decoder import NaNLogitsError
 from generator.decoding import Decoded
 from generator.engines.base import Decoding, Input, TokenEngine, best_first, cut_at_stop, input_seed, pad
 from generator.t5_decoder import check_model as check_t5
@@ -58,7 +59,7 @@ class NativeEngine(TokenEngine):
         ids, mask = pad([one.ids for one in inputs], 0 if pad_id is None else pad_id)
         try:
             found = self._decode(ids, mask, inputs[0].text, num_candidates, decoding)
-        except FloatingPointError as error:
+        except NaNLogitsError as error:
             raise self._named(error, inputs, num_candidates, decoding) from None
         candidates = [
             self._candidates(rows, log_probs, decoding)
@@ -94,14 +95,14 @@ class NativeEngine(TokenEngine):
         return [(text, log_prob) for text, (_, log_prob) in zip(texts, pairs, strict=True)]
 
     def _named(
-        self, error: FloatingPointError, inputs: list[Input], num_candidates: int, decoding: Decoding
-    ) -> FloatingPointError:
+        self, error: NaNLogitsError, inputs: list[Input], num_candidates: int, decoding: Decoding
+    ) -> NaNLogitsError:
         """The same error with the input's text; of several, the first that fails alone is the one."""
         if len(inputs) > 1:
             try:
                 for one in inputs:
                     self._answer([one], num_candidates, decoding)
-            except FloatingPointError as named:
+            except NaNLogitsError as named:
                 return named
             return error
-        return FloatingPointError(f"input {inputs[0].text[:200]!r}: {error}")
+        return NaNLogitsError(error.state, error.step, inputs[0].text[:200])

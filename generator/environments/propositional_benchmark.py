@@ -34,6 +34,7 @@ FORMAT_VERSION = 1
 MAX_STEPS = 8
 MAX_STATE_BYTES = 200
 MIN_THEOREMS = 10
+DEFAULT_THEOREMS = 8000  # as configs/quickstart.yaml has it, so that one folder serves every quickstart
 
 _URL = "https://example.org/nextstep/propositional"
 _THEOREMS_PER_FILE = 50
@@ -57,7 +58,7 @@ class Problem:
 
 
 def build_propositional_benchmark(
-    output_dir: Path, num_theorems: int = 4000, seed: int = 3407, progress: bool = True
+    output_dir: Path, num_theorems: int = DEFAULT_THEOREMS, seed: int = 3407, progress: bool = True
 ) -> None:
     """Write the dataset to a new folder, all of it or nothing.
 
@@ -271,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Build the dataset from the command line."""
     parser = argparse.ArgumentParser(description="Write the built-in propositional dataset.")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to make")
-    parser.add_argument("--num_theorems", type=int, default=4000)
+    parser.add_argument("--num_theorems", type=int, default=DEFAULT_THEOREMS)
     parser.add_argument("--seed", type=int, default=3407)
     options = parser.parse_args(arguments)
     try:

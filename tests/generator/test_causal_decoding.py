@@ -19,6 +19,7 @@ from generator import causal_decoder
 from generator.causal_cache import TreeCache, similar_lengths
 from generator.causal_decoder import CausalDecoder
 from generator.causal_decoding import beam_search, sample
+from generator.decoder import NaNLogitsError
 from tests.generator.causal_fakes import (
     BEAMS,
     EOS,
@@ -336,7 +337,7 @@ def test_nan_logits_name_the_state(model, batch, decode):
     input_ids[3, 2] = 5
     with torch.no_grad():
         model.transformer.wte.weight[5] = torch.nan
-    with pytest.raises(FloatingPointError, match="NaN at step 1 for state 3 of the batch"):
+    with pytest.raises(NaNLogitsError, match="NaN at step 1 for state 3 of the batch: check the weights"):
         decode(model, input_ids, batch[1], **settings)
 
 

@@ -1,5 +1,6 @@
 """Batches: every example once an epoch, the same for any number of workers, ranks and resumes."""
 
+import inspect
 import json
 import multiprocessing
 import os
@@ -9,12 +10,15 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import ConfigError, DataError
 from generator.datamodule import GeneratorDataModule
 from generator.dataset import GeneratorBatch
+from generator.environments import propositional_benchmark
+from generator.instruct_datamodule import InstructDataModule
 
 
 def write_splits(folder: Path, num_steps: int = 37) -> Path:
@@ -262,6 +266,39 @@ def test_the_built_in_dataset_is_built_where_it_is_missing(tmp_path: Path) -> No
     written = (data_path / "train.json").stat().st_mtime_ns
     module.prepare_data()
     assert (data_path / "train.json").stat().st_mtime_ns == written
+
+
+def test_a_built_in_dataset_of_another_size_or_seed_is_refused(tmp_path: Path) -> None:
+    data_path = str(tmp_path / "propositional" / "random")
+    make(data_path, dataset="propositional", num_theorems=20, seed=1).prepare_data()
+    with pytest.raises(
+        ConfigError, match=r"num_theorems is 30, but .*/propositional was made with num_theorems 20\. "
+    ) as e:
+        make(data_path, dataset="propositional", num_theorems=30, seed=1).prepare_data()
+    assert "Remove" in str(e.value) and "give --data.num_theorems 20;" in str(e.value)
+    with pytest.raises(ConfigError, match=r"and seed is 2, but .* with num_theorems 20 and seed 1\."):
+        make(data_path, dataset="propositional", num_theorems=30, seed=2).prepare_data()
+    make(data_path, num_theorems=30, seed=2).prepare_data()  # without `dataset`, whatever is there
+
+
+@pytest.mark.parametrize("metadata", [None, "{", "[]", '{"from_repo": {}}'])
+def test_data_that_does_not_tell_how_it_was_made_is_taken(data_path: str, metadata: str | None) -> None:
+    if metadata is not None:
+        Path(data_path).with_name("metadata.json").write_text(metadata)
+    make(data_path, dataset="propositional", num_theorems=30).prepare_data()
+
+
+def test_every_way_to_the_built_in_dataset_makes_the_quickstarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+    expected = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["num_theorems"]
+    for kind in (GeneratorDataModule, InstructDataModule):
+        assert inspect.signature(kind).parameters["num_theorems"].default == expected
+    asked: list[Any] = []
+    monkeypatch.setattr(propositional_benchmark, "build_propositional_benchmark", lambda *args: asked.extend(args))
+    propositional_benchmark.main(["--output_dir", str(tmp_path)])
+    assert asked == [tmp_path, expected, inspect.signature(GeneratorDataModule).parameters["seed"].default]
 
 
 def test_a_dataset_is_not_built_among_other_files(tmp_path: Path) -> None:

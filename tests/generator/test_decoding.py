@@ -1,11 +1,14 @@
 """Decoding on the live model: what holds whatever the batch, the mode or the type; sampling; what is refused."""
 
+import pickle
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5EncoderModel, T5ForConditionalGeneration
 
-from common import ConfigError, DataError
+from common import ConfigError, DataError, NextstepError
 from generator import t5_cache, t5_encoder
+from generator.decoder import NaNLogitsError
 from generator.decoding import beam_search, sample
 from generator.sampling import MAX_WRITING_SHARE, SamplingSettings, filtered, pick
 from generator.t5_decoder import T5Decoder
@@ -324,8 +327,14 @@ def test_nan_logits_name_the_state(model, batch, decode):
         model.shared.weight[5] = torch.nan
         model.decoder.embed_tokens = torch.nn.Embedding(VOCABULARY, 32)
         model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, 32))
-    with pytest.raises(FloatingPointError, match="NaN at step 1 for state 3 of the batch"):
+    with pytest.raises(NaNLogitsError, match="NaN at step 1 for state 3 of the batch: check the weights"):
         decode(model, input_ids, batch[1], **settings)
+
+
+def test_nan_logits_are_a_users_error_and_a_floating_point_error():
+    error = pickle.loads(pickle.dumps(NaNLogitsError(3, 1, "⊢ p")))  # as from another process
+    assert isinstance(error, NextstepError) and isinstance(error, FloatingPointError)
+    assert str(error).startswith("input '⊢ p': logits are NaN at step 1: check the weights") and error.state == 3
 
 
 def test_bad_masks(model, batch):

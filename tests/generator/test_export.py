@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import pytorch_lightning as pl
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -23,8 +24,9 @@ from transformers import (
 from common import ByteTokenizer, ConfigError, DataError, NextstepError
 from generator import export as module
 from generator.architecture import build_seq2seq
+from generator.causal import CausalGenerator
 from generator.engines import Decoding, make_engine
-from generator.export import export, main
+from generator.export import export, load_source, main
 from generator.model import RetrievalAugmentedGenerator
 from tests.fakes import TINY
 
@@ -42,6 +44,16 @@ def generator(**overrides) -> RetrievalAugmentedGenerator:
                 parameter.normal_(std=1.0 if "relative" in name else 0.35)
         model.generator.lm_head.weight[1] *= 1.5
     return model.eval()
+
+
+GPT2 = {"model_type": "gpt2", "n_embd": 24, "n_layer": 1, "n_head": 2, "n_positions": 400}
+GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+
+
+def causal(model_name=GPT2, **options) -> CausalGenerator:
+    torch.manual_seed(0)
+    sizes = {"num_beams": 3, "max_seq_len": 352, "max_completion_len": 40}
+    return CausalGenerator(model_name, **{"template": "llmstep", **sizes, **options}).eval()
 
 
 @pytest.fixture
@@ -117,6 +129,39 @@ def test_the_model_card_runs(ckpt_path, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], {})
     assert len(capsys.readouterr().out.splitlines()) >= 4
+
+
+def test_a_hugging_face_folder_keeps_how_its_model_is_prompted(tmp_path):
+    model = causal()
+    done = export(save(model, tmp_path / "model.ckpt"), tmp_path / "one")
+    written = (tmp_path / "one" / "nextstep.json").read_text(encoding="utf-8")
+    name = "generator.causal.CausalGenerator"
+    assert json.loads(written) == {"format_version": 1, "class": name, "options": model.decoding}
+    export(done.output_dir, tmp_path / "two")
+    assert (tmp_path / "two" / "nextstep.json").read_text(encoding="utf-8") == written
+    model.generator.save_pretrained(tmp_path / "plain")
+    model.tokenizer.save_pretrained(tmp_path / "plain")
+    export(tmp_path / "plain", tmp_path / "three")
+    assert not (tmp_path / "three" / "nextstep.json").exists(), "nothing is known of it"
+
+
+def test_adapters_are_added_to_a_bf16_model_in_float32(tmp_path):
+    pytest.importorskip("peft")
+    causal().generator.to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    ByteTokenizer().save_pretrained(tmp_path / "base")
+    model = causal(str(tmp_path / "base"), lora={"r": 2, "dropout": 0.0})
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1e-3)
+    source = load_source(save(model, tmp_path / "lora.ckpt"))
+    assert "lora" not in source.options
+    adapted = {name: layer for name, layer in model.generator.named_modules() if hasattr(layer, "get_delta_weight")}
+    assert adapted
+    for name, layer in adapted.items():
+        weight, change = layer.base_layer.weight, layer.get_delta_weight("default").float()
+        assert weight.dtype == torch.bfloat16 and change.abs().max() > 0
+        merged = source.model.get_submodule(name.removeprefix("base_model.model.")).weight
+        torch.testing.assert_close(merged, weight.float() + change, atol=1e-7, rtol=1e-6)
 
 
 def test_untied_and_scaled_models_stay_what_they_are(tmp_path):
@@ -282,6 +327,25 @@ def test_a_folder_with_something_in_it_is_refused_and_an_empty_one_is_filled(ckp
     with pytest.raises(ConfigError, match="new.part is left from an export"):
         export(ckpt_path, tmp_path / "new")
     assert (tmp_path / "new.part").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_nothing_stays(ckpt_path, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="output_dir .*file/out cannot be written: .*Not a directory"):
+        export(ckpt_path, tmp_path / "file" / "out")
+    for error in (OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device")):
+
+        def refuse(*args, error=error):
+            raise error
+
+        monkeypatch.setattr(module, "_write_hugging_face", refuse)
+        with pytest.raises(DataError, match="output_dir .*out cannot be written: .*No space left on device"):
+            export(ckpt_path, tmp_path / "out")
+        assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "rename", lambda *args: refuse())
+    with pytest.raises(DataError, match="output_dir .*out cannot be written"):
+        export(ckpt_path, tmp_path / "out")
 
 
 def test_options_that_do_not_go_together_are_refused(ckpt_path, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """LeanDojo Benchmark files and instruct data: there and back, nothing is lost but what is counted."""
 
+import errno
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from common import DataError
 from generator.environments.propositional_benchmark import build_propositional_benchmark
-from generator.instruct_convert import main, to_instruct, to_leandojo
+from generator.instruct_convert import cli, main, to_instruct, to_leandojo
 from generator.prompts import TEMPLATES, get_template
 from retrieval.traces import TracedTactics
 from tests.fakes import theorem
@@ -147,6 +149,30 @@ def test_a_file_that_fails_while_it_is_written_is_removed(tmp_path: Path, monkey
     path = write_theorems(tmp_path / "train.json", theorem(0, [("⊢ p", "simp")]))
     monkeypatch.setattr("generator.instruct_convert._record", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
+        to_instruct(path, tmp_path / "out" / "train.jsonl", "ntp-st", progress=False)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "file" / "out"
+    out.parent.touch()
+    arguments = ["--data_path", str(benchmark), "--template", "ntp-st", "--output_dir", str(out)]
+    monkeypatch.setattr(sys, "argv", ["instruct_convert", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli()
+    assert stopped.value.code == f"error: {out}: Not a directory"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_theorems(tmp_path / "train.json", theorem(0, [("⊢ p", "simp")]))
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("generator.instruct_convert._record", fail)
+    with pytest.raises(OSError, match=r"No space left on device: .*train\.jsonl\.part"):
         to_instruct(path, tmp_path / "out" / "train.jsonl", "ntp-st", progress=False)
     assert list((tmp_path / "out").iterdir()) == []
 

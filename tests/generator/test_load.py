@@ -1,7 +1,9 @@
 """load_generator: what it loads, as what, and what it refuses."""
 
+import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +13,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, T5EncoderModel
 
 import generator.load
 from common import ConfigError, DataError
+from generator.causal import CausalGenerator
+from generator.export import export
 from generator.load import load_generator
 from generator.model import RetrievalAugmentedGenerator
+from generator.prompts import TEMPLATES, get_template
 from generator.tactic_generator import TacticGenerator
 from generator.wrappers import CachingGenerator
 from retrieval.architecture import t5_config
@@ -41,6 +46,23 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def causal():
+    torch.manual_seed(0)
+    architecture = {"model_type": "gpt2", "n_embd": 24, "n_layer": 1, "n_head": 2, "n_positions": 400}
+    options = {"num_beams": 3, "length_penalty": 0.5, "max_seq_len": 352, "max_completion_len": 8}
+    return CausalGenerator(architecture, template="llmstep", **options).eval()
+
+
+@pytest.fixture(scope="module")
+def bare(causal, tmp_path_factory):
+    """A decoder-only model as other programs save it."""
+    path = tmp_path_factory.mktemp("hub") / "gpt2"
+    causal.generator.save_pretrained(path)
+    causal.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def ckpt_path(model, tmp_path_factory):
     return write_checkpoint(model, tmp_path_factory.mktemp("run") / "last.ckpt")
 
@@ -65,6 +87,56 @@ def test_a_checkpoint_and_a_folder_give_the_model_that_was_saved(model, ckpt_pat
         found = loaded.generate(**REQUEST)
         assert [tactic for tactic, _ in found] == [tactic for tactic, _ in expected]
         assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["model", "causal"])
+def test_an_exported_folder_answers_as_its_checkpoint_does(name, request, tmp_path):
+    model = request.getfixturevalue(name)
+    export(write_checkpoint(model, tmp_path / "m.ckpt"), tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*whole prompt")
+        loaded = load_generator(tmp_path / "out", device="cpu")
+    assert type(loaded) is type(model) and loaded.decoding == model.decoding
+    expected, found = model.generate(**REQUEST), loaded.generate(**REQUEST)
+    assert expected and [tactic for tactic, _ in found] == [tactic for tactic, _ in expected]
+    assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
+    assert load_generator(tmp_path / "out", device="cpu", num_beams=2).decoding == {**model.decoding, "num_beams": 2}
+
+
+def test_an_exported_folder_prompts_and_parses_with_the_checkpoints_template(causal, tmp_path):
+    checkpoint = torch.load(write_checkpoint(causal, tmp_path / "m.ckpt"), weights_only=True)
+    checkpoint["generator"]["options"]["template"] = "ntp-st"
+    torch.save(checkpoint, tmp_path / "m.ckpt")
+    export(tmp_path / "m.ckpt", tmp_path / "out")
+    loaded, asked = load_generator(tmp_path / "out", device="cpu"), []
+    loaded.engine.propose = lambda inputs, n, how: asked.append((inputs, how.stop)) or [[("exact h\n[/TAC] x", -1.0)]]
+    assert loaded.generate(**REQUEST) == [("exact h", -1.0)]
+    assert asked == [([get_template("ntp-st").format(REQUEST["state"])], ("[/TAC]",))]
+    loaded = load_generator(tmp_path / "out", device="cpu", template="bfs-prover")
+    assert loaded.template == "bfs-prover", "what is given counts more than what the folder says"
+
+
+def test_options_of_a_folder_that_the_class_lacks_are_left_out(folder, tmp_path):
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    for path in folder.iterdir():
+        (copied / path.name).symlink_to(path)
+    settings = {"format_version": 1, "class": "another.Class", "options": {"max_oup_seq_len": 9, "template": "llmstep"}}
+    (copied / "nextstep.json").write_text(json.dumps(settings))
+    loaded = load_generator(copied, device="cpu")
+    assert loaded.max_oup_seq_len == 9 and not hasattr(loaded, "template")
+
+
+def test_whole_prompts_are_announced_where_nothing_says_how_a_model_is_prompted(causal, bare, tmp_path):
+    with pytest.warns(UserWarning, match="gpt2: does not say how it is prompted.*whole prompt") as caught:
+        load_generator(bare, device="cpu", max_seq_len=352)
+    (said,) = [str(one.message) for one in caught if "whole prompt" in str(one.message)]
+    assert all(name in said for name in TEMPLATES)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*whole prompt")
+        for template in ("llmstep", None):
+            assert load_generator(bare, device="cpu", max_seq_len=352, template=template).template == template
+        load_generator(write_checkpoint(causal, tmp_path / "m.ckpt"), device="cpu")
 
 
 def test_a_hub_id_is_loaded_by_its_configuration(model, folder, monkeypatch):
@@ -185,6 +257,34 @@ def test_a_name_that_the_hub_does_not_know_is_named(monkeypatch):
     monkeypatch.setattr(generator.load.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(ConfigError, match="'someone/nothing' is no file or folder.*no such repository Give a Light"):
         load_generator("someone/nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "needs an object with format_version, class, and options"),
+        ('{"class": "x", "options": {}}', "needs an object with format_version"),
+        ('{"format_version": 1, "options": {}}', "needs an object with format_version, class"),
+        ('{"format_version": 1, "class": "x", "options": [1]}', ".*options as an object"),
+        ('{"format_version": 2}', "format_version is 2, but this version reads 1"),
+    ],
+)
+def test_broken_settings_of_a_folder_are_named(tmp_path, text, message):
+    (tmp_path / "nextstep.json").write_text(text)
+    for load in (RetrievalAugmentedGenerator.load, CausalGenerator.load):
+        with pytest.raises(DataError, match=rf"nextstep\.json: {message}.*export the model again"):
+            load(tmp_path)
+
+
+def test_a_ctranslate2_folder_is_told_from_one_for_transformers(folder, tmp_path):
+    for name in ("model.bin", "config.json", "shared_vocabulary.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match=r'is a CTranslate2 folder.*engine="ctranslate2".*CTranslate2Engine\.from_f'):
+        load_generator(tmp_path)
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert load_generator(tmp_path, device="cpu"), "both in one folder"
 
 
 def test_a_folder_without_a_model_says_what_is_in_it(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from common import DataError, NextstepError
 from generator.main import main
 from generator.model import RetrievalAugmentedGenerator
 from generator.prediction_writer import read_predictions
+from retrieval.cli import run as run_command
 from retrieval.monitoring import ThroughputMonitor
 from tests.fakes import TINY
 
@@ -193,13 +195,15 @@ def test_every_logger_and_none_will_do(eight_path, tmp_path, trainer, monkeypatc
         assert json.loads((tmp_path / "root" / "metrics.json").read_text())["status"] == "finished"
 
 
-def test_the_optimizer_can_be_replaced_and_keeps_the_warm_up(eight_path, tmp_path):
+@pytest.mark.parametrize(("lr_decay", "lrs"), [(0.0, [0, 0.25, 0.5, 0.5]), (0.5, [0, 0.25, 0.5, 0.25])])
+def test_the_optimizer_can_be_replaced_and_keeps_the_schedule(eight_path, tmp_path, lr_decay, lrs):
     values = config(eight_path, tmp_path, max_epochs=1)
+    values["model"]["lr_decay"] = lr_decay
     values["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5}}
     cli = run("fit", tmp_path, values)
     assert isinstance(cli.trainer.optimizers[0], torch.optim.SGD)
     events = EventAccumulator(cli.trainer.log_dir).Reload()
-    assert [e.value for e in events.Scalars("lr-SGD")] == [0, 0.25, 0.5, 0.5]
+    assert [e.value for e in events.Scalars("lr-SGD")] == lrs
 
 
 def test_a_callback_of_the_configuration_replaces_the_default_of_its_kind(eight_path, tmp_path):
@@ -321,6 +325,45 @@ def test_a_users_error_is_one_line_without_traceback(tmp_path):
     assert not list(tmp_path.rglob("metrics.json")), "there was no run"
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: data_path ") and "nowhere" in done.stderr
+
+
+def test_nan_logits_are_one_line_that_names_the_input(fitted, tmp_path):
+    folder, _, values = fitted
+    checkpoint = torch.load(best(fitted), weights_only=True)
+    for name, weight in checkpoint["state_dict"].items():
+        if name.endswith("decoder.final_layer_norm.weight"):
+            weight.fill_(float("nan"))
+    torch.save(checkpoint, tmp_path / "diverged.ckpt")
+    with pytest.raises(SystemExit) as stopped:
+        run_command(lambda: run("validate", folder, values, "--ckpt_path", str(tmp_path / "diverged.ckpt")))
+    message = str(stopped.value)
+    assert re.match(r"error: input '.*': logits are NaN at step 1: check the weights", message), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "runs/x"), "error: runs/x: Permission denied"),
+        (FileNotFoundError(2, "No such file or directory", "a", None, "b"), "error: a -> b: No such file or directory"),
+        (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device"),
+        (OSError("no model\nis there"), "error: no model is there"),
+        (OSError(), "error: OSError"),
+    ],
+    ids=["permission", "rename", "full", "text", "bare"],
+)
+def test_what_the_file_system_refuses_is_one_line_with_its_path(error, line):
+    def command():
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        run_command(command)
+    assert stopped.value.code == line
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(KeyError):
+        run_command(lambda: {}["missing"])
 
 
 def test_a_negative_size_names_its_option(eight_path, tmp_path):

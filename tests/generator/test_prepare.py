@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from common import DataError
 from generator.instruct import find_split_files
-from generator.prepare import BASE_URL, NUM_LINES, main, prepare
+from generator.prepare import BASE_URL, NUM_LINES, cli, main, prepare
 
 LINE = json.dumps({"prompt": "p", "prompt_name": "x", "completion": "c"}).encode() + b"\n"
 NAMES = {"state_train.jsonl": 20, "state_dev.jsonl": 2}
@@ -165,3 +166,11 @@ def test_the_command_line_names_the_files(
     monkeypatch.setattr("generator.prepare.prepare", lambda output_dir: [output_dir / "a.jsonl"])
     main(["--output_dir", str(tmp_path)])
     assert capsys.readouterr().out == f"{tmp_path}/a.jsonl\n"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["prepare", "--output_dir", str(tmp_path / "file" / "ntp")])
+    with pytest.raises(SystemExit) as stopped:
+        cli()
+    assert stopped.value.code == f"error: {tmp_path / 'file' / 'ntp'}: Not a directory"

@@ -71,6 +71,14 @@ def test_the_theorem_is_passed_on(noting):
     assert noting.requests == [(["⊢ p"], ["A.lean"], ["A.b"], [[12, 3]])]
 
 
+def test_a_template_is_passed_on_only_when_given(monkeypatch):
+    asked = []
+    monkeypatch.setattr(suggest, "load_generator", lambda path, **options: asked.append(options) or Noting())
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt"])
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", "--template", "ntp-st"])
+    assert "template" not in asked[0] and asked[1] == {**asked[0], "template": "ntp-st"}
+
+
 def test_json_lines_are_answered_by_json_lines_with_all_that_they_held(noting, capsys, monkeypatch):
     lines = [{"state": "⊢ p", "id": 7}, {"state": "⊢ p q", "file_path": "B.lean", "theorem_pos": [2, 2]}]
     give(monkeypatch, "\n\n".join(map(json.dumps, lines)))

@@ -19,6 +19,7 @@ from retrieval.optimization import (
     orthogonalized,
     split_matrices,
     trapezoid,
+    with_schedule,
 )
 from tests.fakes import TINY
 
@@ -133,6 +134,17 @@ def test_the_decay_needs_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert configured["lr_scheduler"]["scheduler"].lr_lambdas[0](6) == pytest.approx(0.8)
     with pytest.raises(ConfigError, match=r"lr_decay is 0\.5, so the last step must be known; set trainer\.max_steps"):
         configure(module_of(float("inf")), "adamw", 1.0, 2, 0.5)
+
+
+def test_any_optimizer_takes_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pl.LightningModule, "trainer", property(lambda self: self._trainer))
+    module = module_of()
+    for lr_decay, expected in ((0.5, [0, 0.5, 1, 0.8, 0.2]), (0.0, [0, 0.5, 1, 1, 1])):
+        sgd = torch.optim.SGD(module.parameters(), lr=1.0)
+        configured = with_schedule(module, sgd, 2, lr_decay)
+        factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
+        assert configured["optimizer"] is sgd and configured["lr_scheduler"]["interval"] == "step"
+        assert [factor(step) for step in (0, 1, 2, 6, 9)] == pytest.approx(expected)
 
 
 def test_muon_refuses_sharded_matrices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,38 @@
+"""The script that a change must pass: it judges the run that it made, on data that is its own."""
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_newest_run_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.search(r"<<'PY'\n(.*?)\nPY\n", SCRIPT, re.DOTALL)
+    assert found
+    for version, status, time in ((9, "crashed", 1000), (10, "finished", 3000), (11, "crashed", 2000)):
+        path = tmp_path / "runs" / "quickstart" / f"version_{version}" / "metrics.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"status": status}))
+        os.utime(path, (time, time))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(found[1], ".ci/run", "exec"), {})
+    os.utime(path, (4000, 4000))
+    with pytest.raises(AssertionError, match="crashed"):
+        exec(compile(found[1], ".ci/run", "exec"), {})
+
+
+def test_its_data_is_not_taken_for_the_quickstarts() -> None:
+    found = re.search(r"make fit ARGS='(.*?)'", SCRIPT)
+    assert found
+    words = shlex.split(found[1])
+    data = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8"))["data"]
+    assert words[words.index("--data.num_theorems") + 1] != str(data["num_theorems"])
+    data_path = Path(words[words.index("--data.data_path") + 1])
+    assert data_path.name == "random" and data_path.parent != Path(data["data_path"]).parent
