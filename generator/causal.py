@@ -167,8 +167,8 @@ class CausalGenerator(NextStepGenerator):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def merged(self) -> Any:
-        """Return the model as transformers loads it, with any adapters added into its weights."""
-        return self.generator.merge_and_unload() if self.lora is not None else self.generator
+        """Return the model as transformers loads it, with any adapters added into its weights, in float32."""
+        return self.generator.float().merge_and_unload() if self.lora is not None else self.generator
 
     # ------------------------------------------------------------------------------------- training
 
