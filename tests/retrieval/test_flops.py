@@ -82,7 +82,8 @@ def llama() -> Llama:
 def test_a_decoder_only_model_costs_what_the_counter_counts(build: Callable[[], nn.Module]) -> None:
     model = build()
     expected = counted(model, input_ids=ones(B, S), labels=ones(B, S))
-    assert by_formula(model, attention_mask=ones(B, S)) == expected
+    # some releases of transformers multiply small matrices for the rotary angles
+    assert by_formula(model, attention_mask=ones(B, S)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_frozen_body_saves_the_gradients_of_its_weights() -> None:
