@@ -55,6 +55,9 @@ def main() -> None:
         return
     torch.set_num_threads(args.threads)
     model = random_byt5_small().to(args.device, getattr(torch, args.dtype))
+    if args.profile:
+        print_profile(model, args)
+        return
     rate = matmul_rate(args)
     translators = ct2_translators(model, args) if "ct2" in args.sides else {}
     rows = [run_case(case, model, rate, translators, args) for case in args.cases]
@@ -72,6 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory (one process a side)")
+    parser.add_argument("--profile", action="store_true", help="only say what share of a step are products of matrices")
     parser.add_argument("--peak-memory", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -98,6 +102,22 @@ def random_byt5_small() -> T5ForConditionalGeneration:
         model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.normal_(std=2.0)
         make_end_unlikely(model)
     return model
+
+
+def print_profile(model: T5ForConditionalGeneration, args: argparse.Namespace) -> None:
+    """Print the share of a native step that compiling could not make faster: products of matrices, and attention."""
+    for case in args.cases:
+        lengths, num_beams = CASES[case]
+        batch = ragged_batch(lengths, args.device)
+        native(model, batch, num_beams, 2)
+        spent: list[dict[str, float]] = []
+        for steps in (1, 17):  # the difference leaves out the encoder
+            with torch.profiler.profile() as profiler:
+                native(model, batch, num_beams, steps)
+            spent.append({event.key: event.self_cpu_time_total for event in profiler.key_averages()})
+        step = {key: value - spent[0].get(key, 0.0) for key, value in spent[1].items()}
+        products = sum(value for key, value in step.items() if "mm" in key or "attention" in key)
+        print(f"{case}: {products / sum(step.values()):.1%} of a step are products of matrices and attention")
 
 
 def make_end_unlikely(model: T5ForConditionalGeneration) -> None:
