@@ -484,9 +484,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
 
     Each epoch deals the examples into random pools, parts large pools where targets are long, sorts by source
     length, and cuts batches, which it permutes. The better batches are sorted, the less they pad and the less
-    each step teaches: on the built-in data a generator had 13% top-1 after 500 steps of batches sorted by both
-    lengths, and 27% after 500 of batches from pools of twenty. Everything follows from (seed, epoch). Ranks
-    see batches of similar cost at the same step.
+    each step teaches (tests/benchmarks/learning.py compares sizes of pools). Everything follows from (seed, epoch).
+    Ranks see batches of similar cost at the same step.
 
     It yields lists of (epoch, index) keys. It derives from DistributedSampler so that Lightning passes
     it the epoch and does not shard it a second time.

@@ -114,8 +114,8 @@ def spread_position_biases(model: PreTrainedModel) -> None:
     """Let the heads of a new T5 look at different distances from the start.
 
     As transformers draws these biases, attention starts as an average over all positions, and learning to
-    read a place takes a small model thousands of steps. With a spread of 2 each head prefers some distances:
-    on the built-in data top-1 after 500 steps was 18% instead of 15%.
+    read a place takes a small model thousands of steps. With a spread of 2 each head prefers some distances
+    (tests/benchmarks/learning.py --variants pool20 plain_bias compares).
     """
     for name, parameter in model.named_parameters():
         if name.endswith("relative_attention_bias.weight"):
