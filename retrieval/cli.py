@@ -25,7 +25,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from common import NextstepError
 from retrieval.checkpoints import Restorable, check_class, read_checkpoint
 from retrieval.config_errors import explain
-from retrieval.monitoring import LAST, GradientNorm, RunSummary, ThroughputMonitor, as_code, log_text
+from retrieval.monitoring import LAST, GradientNorm, LastCheckpoint, RunSummary, ThroughputMonitor, as_code, log_text
 from retrieval.optimization import with_schedule
 
 _CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
@@ -131,8 +131,7 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType) -> _CL
         GradientNorm(),
         RunSummary(),
         *callbacks,
-        # last.ckpt, the point to resume from after a crash or Ctrl-C: at each validation, and every ten minutes
-        ModelCheckpoint(filename=LAST, enable_version_counter=False),
+        LastCheckpoint(),  # for a crash or Ctrl-C also every ten minutes
         ModelCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),
     ]
     try:

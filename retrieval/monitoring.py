@@ -114,6 +114,20 @@ class ThroughputMonitor(pl.Callback):
         self._restart()
 
 
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps last.ckpt, the point to resume from: at each validation, and where training ends between two."""
+
+    def __init__(self) -> None:
+        super().__init__(filename=LAST, enable_version_counter=False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save once more if steps were taken since the last time."""
+        super().on_train_end(trainer, pl_module)
+        if self.dirpath and self._last_global_step_saved != trainer.global_step:
+            self.best_model_path = str(Path(self.dirpath) / f"{LAST}.ckpt")
+            trainer.save_checkpoint(self.best_model_path)
+
+
 class GradientNorm(pl.Callback):
     """Logs the gradient's norm before clipping. Sharded strategies log the norm of a rank's share."""
 

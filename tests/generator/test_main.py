@@ -195,6 +195,15 @@ def test_every_logger_and_none_will_do(eight_path, tmp_path, trainer, monkeypatc
         assert json.loads((tmp_path / "root" / "metrics.json").read_text())["status"] == "finished"
 
 
+def test_steps_that_end_between_validations_leave_a_checkpoint_too(eight_path, tmp_path):
+    values = config(eight_path, tmp_path, max_epochs=-1, max_steps=3)
+    values["trainer"] |= {"val_check_interval": 2, "check_val_every_n_epoch": None}
+    cli = run("fit", tmp_path, values)
+    last = Path(cli.trainer.log_dir) / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 3
+    assert json.loads((last.parents[1] / "metrics.json").read_text())["last_checkpoint"] == str(last)
+
+
 @pytest.mark.parametrize(("lr_decay", "lrs"), [(0.0, [0, 0.25, 0.5, 0.5]), (0.5, [0, 0.25, 0.5, 0.25])])
 def test_the_optimizer_can_be_replaced_and_keeps_the_schedule(eight_path, tmp_path, lr_decay, lrs):
     values = config(eight_path, tmp_path, max_epochs=1)
