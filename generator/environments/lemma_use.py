@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from generator.environments.declarations import Declaration
 from generator.environments.elaboration import Elaborator
 from generator.environments.formulas import Formula, Iff, Implies, Meta, unfold_not
-from generator.environments.library import Library
+from generator.environments.lemma_files import Library
 from generator.environments.unification import has_meta
 
 # The lemmas that close goals, in the order in which they are tried. Of several names for one statement only one is

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from generator.environments.base import Theorem
 from generator.environments.declarations import Declaration, SourceTheorem
+from generator.environments.lemma_files import Library, SourceFile, lemma_library
 from generator.environments.lemma_use import LemmaIndex
-from generator.environments.library import Library, SourceFile, lemma_library
 from generator.environments.propositional import NO_GOALS, PropositionalEnvironment
 from generator.environments.random_theorems import Statement, StatementSampler
 from generator.environments.scripts import Step, replay, write_script

@@ -22,8 +22,8 @@ from generator.environments.formulas import (
     substitute,
 )
 from generator.environments.intuitionistic import is_provable
+from generator.environments.lemma_files import Library
 from generator.environments.lemma_use import CLOSING_LEMMAS
-from generator.environments.library import Library
 
 ATOM_NAMES = "pqrstuvw"
 """Names of the propositional variables, given in the order of their first occurrence."""

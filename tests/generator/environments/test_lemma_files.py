@@ -14,7 +14,7 @@ from generator.environments import (
 )
 from generator.environments.declarations import SourceTheorem, parse_signature, parse_theorems
 from generator.environments.intuitionistic import is_provable
-from generator.environments.library import Library, SourceFile, lemma_library
+from generator.environments.lemma_files import Library, SourceFile, lemma_library
 from generator.environments.syntax import SyntaxProblem
 
 LEMMAS = [(file.path, theorem) for file in lemma_library().files for theorem in file.theorems if theorem.proof]
