@@ -257,17 +257,6 @@ class NextStepGenerator(TacticGenerator, Restorable):
             )
         self.num_shortened += num_shortened
 
-    def generate(
-        self,
-        state: str,
-        file_path: FilePath,
-        theorem_full_name: str,
-        theorem_pos: Any,
-        num_samples: int,
-    ) -> list[Candidate]:
-        """Return at most num_samples tactics for one state, with log-probabilities, best first."""
-        return self.batch_generate([state], [file_path], [theorem_full_name], [theorem_pos], num_samples)[0]
-
     @torch.no_grad()
     def batch_generate(
         self,

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 from glob import has_magic
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_info
-from torch.utils.data import DataLoader
-
-from common import ConfigError, DataError, check_positive, load_tokenizer
-from generator.datamodule import GeneratorDataModule, KnownDataset
+from common import ConfigError, DataError
+from generator.environments.propositional_benchmark import DEFAULT_THEOREMS
 from generator.instruct import DataPath, InstructRecords, find_split_files
 from generator.instruct_batch import InstructBatch, InstructExample
 from generator.instruct_dataset import InstructDataset, check_limits
+from generator.known_datasets import KnownDataset
 from generator.packing import PackedDataset
 from generator.prompted_steps import InstructSteps, PromptedSteps, TracedSteps
 from generator.prompts import TEMPLATES, get_template
-from retrieval.loading import SPLITS, Split, check_choice, check_splits, make_loader, missing_splits, rank_of
+from generator.step_datamodule import StepDataModule
+from retrieval.loading import SPLITS, Split, check_splits, missing_splits, rank_of
 from retrieval.traces import TracedTactics
 
 __all__ = ["InstructBatch", "InstructDataModule", "InstructDataset", "InstructExample"]
 
-_ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-    None: SPLITS,
-}
-_DEFAULT_BATCH_SIZE = 8
 
-
-class InstructDataModule(LightningDataModule):
+class InstructDataModule(StepDataModule):
     """Batches of similar length, or of packed rows, from prompts and completions."""
 
     def __init__(
@@ -54,7 +43,7 @@ class InstructDataModule(LightningDataModule):
         skip_invalid: bool = False,
         normalize_tactics: bool = True,
         dataset: KnownDataset | None = None,
-        num_theorems: int = 8000,
+        num_theorems: int = DEFAULT_THEOREMS,
     ) -> None:
         """Check and keep the options; nothing is read before `prepare_data` and `setup`.
 
@@ -90,32 +79,13 @@ class InstructDataModule(LightningDataModule):
         model_name = model_name if isinstance(model_name, dict) else str(model_name)
         # saved with checkpoints, which load with weights_only=True: plain values only
         self.save_hyperparameters(logger=False)
-        check_positive(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            max_tokens_per_batch=max_tokens_per_batch,
-            batches_per_pool=batches_per_pool,
-        )
+        self._check_batches()
+        self._check_source()
         check_limits(max_seq_len, max_completion_len)
-        check_choice("predict_split", predict_split, SPLITS)
-        check_choice("dataset", dataset, (None, *get_args(KnownDataset)))
-        if num_workers < 0:
-            raise ConfigError(f"num_workers is {num_workers}; it must be at least 0")
         if dataset is not None and not isinstance(data_path, str):
             raise ConfigError(f"dataset={dataset} is made in one folder, but data_path is {data_path}; name a folder")
         self.template = None if template is None else get_template(template)
         self.data_path: DataPath = data_path
-        self.eval_batch_size = eval_batch_size
-        self.batch_size = batch_size or (None if max_tokens_per_batch else _DEFAULT_BATCH_SIZE)
-        self.datasets: dict[str, InstructDataset | PackedDataset] = {}  # train, val, test, predict
-        self._tokenizer: Any = None
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer of model_name, loaded when first used."""
-        if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self.hparams["model_name"])
-        return self._tokenizer
 
     @property
     def found_template(self) -> str | None:
@@ -129,19 +99,9 @@ class InstructDataModule(LightningDataModule):
     # Data
 
     def prepare_data(self) -> None:
-        """Get the dataset if a split is missing; one process of each machine does it."""
-        dataset = self.hparams["dataset"]
-        if dataset is not None and not any(_instruct_files(self.data_path, split) for split in SPLITS):
-            options = {name: self.hparams[name] for name in ("dataset", "num_theorems", "seed")}
-            GeneratorDataModule(str(self.data_path), self.hparams["model_name"], **options).prepare_data()
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read what a stage needs: "fit", "validate", "test" or "predict"; None needs all."""
-        for role in _ROLES[stage]:
-            if role not in self.datasets:
-                split = self.hparams["predict_split"] if role == "predict" else role
-                self.datasets[role] = self._read(split, is_train=role == "train")
-                rank_zero_info(self.datasets[role].summary())
+        """Get the dataset if there is no instruct data and a split is missing; see `get_dataset`."""
+        if not any(_instruct_files(self.data_path, split) for split in SPLITS):
+            super().prepare_data()
 
     def _read(self, split: str, *, is_train: bool) -> InstructDataset | PackedDataset:
         examples = InstructDataset(
@@ -183,37 +143,6 @@ class InstructDataModule(LightningDataModule):
             )
         records = InstructRecords.load(files, skip_invalid=self.hparams["skip_invalid"], progress=progress)
         return InstructSteps(records, self.template)
-
-    # ----------------------------------------------------------------------------------------------
-    # Loaders
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches in a new order each epoch; rows that were packed together stay together."""
-        return self._loader("train", self.batch_size, self.hparams["max_tokens_per_batch"])
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The same batches each time, in one mixed order."""
-        return self._loader("val", self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """The same batches each time, in one mixed order."""
-        return self._loader("test", self.eval_batch_size)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of predict_split; `index` in a batch tells which examples it holds."""
-        return self._loader("predict", self.eval_batch_size)
-
-    def _loader(self, role: str, batch_size: int | None, max_tokens: int | None = None) -> DataLoader[Any]:
-        return make_loader(
-            self.datasets[role],
-            self.trainer,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            shuffle=role == "train",
-            batches_per_pool=self.hparams["batches_per_pool"],
-            seed=self.hparams["seed"],
-            num_workers=self.hparams["num_workers"],
-        )
 
 
 def _plain(data_path: Any) -> DataPath:

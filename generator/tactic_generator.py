@@ -30,7 +30,6 @@ class TacticGenerator(ABC):
     def initialize(self) -> None:  # noqa: B027 - a hook: provers call it before the first state
         """Load what was put off until now; does nothing by default."""
 
-    @abstractmethod
     def generate(
         self,
         state: str,
@@ -40,6 +39,7 @@ class TacticGenerator(ABC):
         num_samples: int,
     ) -> list[Candidate]:
         """Return at most num_samples tactics for one state, with log-probabilities, best first."""
+        return self.batch_generate([state], [file_path], [theorem_full_name], [theorem_pos], num_samples)[0]
 
     @abstractmethod
     def batch_generate(

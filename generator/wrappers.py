@@ -21,22 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class _BatchedGenerator(TacticGenerator):
-    """Takes one state as a batch of one."""
-
-    def generate(
-        self,
-        state: str,
-        file_path: FilePath,
-        theorem_full_name: str,
-        theorem_pos: Any,
-        num_samples: int,
-    ) -> list[Candidate]:
-        """See `TacticGenerator.generate`."""
-        return self.batch_generate([state], [file_path], [theorem_full_name], [theorem_pos], num_samples)[0]
-
-
-class GeneratorWrapper(_BatchedGenerator):
+class GeneratorWrapper(TacticGenerator):
     """Passes requests on to another generator."""
 
     def __init__(self, generator: TacticGenerator) -> None:
@@ -236,7 +221,7 @@ class RetryingGenerator(GeneratorWrapper):
         return call()
 
 
-class FixedTacticGenerator(_BatchedGenerator):
+class FixedTacticGenerator(TacticGenerator):
     """Proposes the same tactics whatever a model would say: a baseline, and a stand-in in tests."""
 
     reads_theorem = False

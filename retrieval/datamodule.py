@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from common import ConfigError, DataError, check_positive, load_tokenizer
+from common import ConfigError, DataError, check_positive
 from retrieval.corpus import Corpus
 from retrieval.dataset import RetrievalBatch, RetrievalDataset, RetrievalExample, check_negatives
-from retrieval.loading import SPLITS, Split, check_choice, check_splits, make_loader, rank_of
+from retrieval.loading import SPLITS, Split, SplitDataModule, check_choice, check_splits, rank_of
 from retrieval.positives import positive_premises
 from retrieval.traces import TracedTactics
 
@@ -22,7 +21,7 @@ __all__ = ["RetrievalBatch", "RetrievalDataModule", "RetrievalDataset", "Retriev
 _BUILD = "or make the built-in data: python -m generator.environments.propositional_benchmark --output_dir "
 
 
-class RetrievalDataModule(LightningDataModule):
+class RetrievalDataModule(SplitDataModule):
     """Batches of contexts of similar length from `<data_path>/{train,val,test}.json` and a corpus.
 
     Attributes:
@@ -71,9 +70,8 @@ class RetrievalDataModule(LightningDataModule):
         predict_splits = list(predict_splits)
         # saved with checkpoints, which load with weights_only=True: plain values only
         self.save_hyperparameters(logger=False)
-        check_positive(batch_size=batch_size, eval_batch_size=eval_batch_size, max_seq_len=max_seq_len)
-        if num_workers < 0:
-            raise ConfigError(f"num_workers is {num_workers}; it must be at least 0")
+        self._check_batches()
+        check_positive(max_seq_len=max_seq_len)
         check_negatives(num_negatives, num_in_file_negatives)
         if not predict_splits:
             raise ConfigError(f"predict_splits is empty; name some of {', '.join(SPLITS)}")
@@ -81,17 +79,7 @@ class RetrievalDataModule(LightningDataModule):
             check_choice("predict_splits", split, SPLITS)
         self.data_path = Path(data_path)
         self.corpus_path = Path(corpus_path) if corpus_path else self.data_path.parent / "corpus.jsonl"
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.predict_splits = predict_splits
-        self.datasets: dict[str, RetrievalDataset] = {}
-        self._tokenizer: Any = None
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer of model_name, loaded when first used."""
-        if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self.hparams["model_name"])
-        return self._tokenizer
 
     # ----------------------------------------------------------------------------------------------
     # Data
@@ -152,31 +140,6 @@ class RetrievalDataModule(LightningDataModule):
         num_citing = sum(map(bool, positives))
         rank_zero_info(f"{traces.summary()}; {num_citing:,} steps cite {sum(map(len, positives)):,} premises")
 
-    # ----------------------------------------------------------------------------------------------
-    # Loaders
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches in a new order, with new negatives, each epoch."""
-        return self._loader("train", self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The same batches each time, in one mixed order."""
-        return self._loader("val", self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """The same batches each time, in one mixed order."""
-        return self._loader("test", self.eval_batch_size)
-
     def predict_dataloader(self) -> list[DataLoader[Any]]:
         """All contexts of each of predict_splits, in their order, citing or not."""
-        return [self._loader(f"predict-{split}", self.eval_batch_size) for split in self.predict_splits]
-
-    def _loader(self, role: str, batch_size: int) -> DataLoader[Any]:
-        return make_loader(
-            self.datasets[role],
-            self.trainer,
-            batch_size=batch_size,
-            shuffle=role == "train",
-            seed=self.hparams["seed"],
-            num_workers=self.hparams["num_workers"],
-        )
+        return [self._loader(f"predict-{split}") for split in self.predict_splits]

@@ -1,19 +1,28 @@
-"""What data modules of retrievers and generators share: their splits, and how batches are prepared."""
+"""What data modules share: their splits, their options of batches, and how batches are prepared."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from common import ConfigError, DataError, LengthGroupedBatchSampler, ResumableDataLoader
+from common import (
+    ConfigError,
+    DataError,
+    LengthGroupedBatchSampler,
+    ResumableDataLoader,
+    check_positive,
+    load_tokenizer,
+)
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+_DEFAULT_BATCH_SIZE = 8
 
 
 def check_choice(name: str, value: object, accepted: Sequence[object]) -> None:
@@ -66,7 +75,7 @@ def make_loader(
     if getattr(trainer, "overfit_batches", 0):
         # Lightning replaces every sampler but this one by a sampler of single examples
         plain: Dataset[Any] = dataset
-        return DataLoader(plain, batch_size=batch_size or 8, collate_fn=dataset.collate, **options)
+        return DataLoader(plain, batch_size=batch_size or _DEFAULT_BATCH_SIZE, collate_fn=dataset.collate, **options)
     sampler = LengthGroupedBatchSampler(
         dataset.source_lengths,
         getattr(dataset, "target_lengths", None),
@@ -86,3 +95,59 @@ def _worker_options(num_workers: int, trainer: pl.Trainer | None) -> dict[str, A
     if num_workers and sys.platform == "linux":
         options["multiprocessing_context"] = "fork"
     return options
+
+
+class SplitDataModule(pl.LightningDataModule):
+    """Batches of similar length from datasets of several splits, each read when it is first needed.
+
+    A subclass has the options `model_name`, `eval_batch_size`, `seed`, `num_workers`, and perhaps `batch_size`,
+    `max_tokens_per_batch` and `batches_per_pool`, saves them as hyper-parameters, and fills `datasets` in `setup`.
+
+    Attributes:
+        datasets: by what they serve, such as train, val, test
+        batch_size: examples in a training batch, at most; None where only tokens are counted
+    """
+
+    datasets: dict[str, Any]
+
+    def _check_batches(self) -> None:
+        """Check the options of batches."""
+        names = ("batch_size", "eval_batch_size", "max_tokens_per_batch", "batches_per_pool")
+        check_positive(**{name: self.hparams[name] for name in names if name in self.hparams})
+        if (num_workers := self.hparams["num_workers"]) < 0:
+            raise ConfigError(f"num_workers is {num_workers}; it must be at least 0")
+        self.batch_size: int | None = self.hparams["batch_size"]
+        if self.batch_size is None and self.hparams.get("max_tokens_per_batch") is None:
+            self.batch_size = _DEFAULT_BATCH_SIZE
+        self.datasets = {}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of model_name, loaded when first used."""
+        return load_tokenizer(self.hparams["model_name"])
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in a new order each epoch."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The same batches each time, in one mixed order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The same batches each time, in one mixed order."""
+        return self._loader("test")
+
+    def _loader(self, role: str) -> DataLoader[Any]:
+        is_train = role == "train"
+        sampling = {"batches_per_pool": self.hparams["batches_per_pool"]} if "batches_per_pool" in self.hparams else {}
+        return make_loader(
+            self.datasets[role],
+            self.trainer,
+            batch_size=self.batch_size if is_train else self.hparams["eval_batch_size"],
+            max_tokens=self.hparams.get("max_tokens_per_batch") if is_train else None,
+            shuffle=is_train,
+            seed=self.hparams["seed"],
+            num_workers=self.hparams["num_workers"],
+            **sampling,
+        )

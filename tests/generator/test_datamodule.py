@@ -311,7 +311,7 @@ def test_a_dataset_is_not_built_among_other_files(tmp_path: Path) -> None:
 
 def test_the_benchmark_is_downloaded_beside_its_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("generator.datamodule.download_leandojo_benchmark_4", asked.append)
+    monkeypatch.setattr("generator.known_datasets.download_leandojo_benchmark_4", asked.append)
     make(str(tmp_path / "lean" / "novel_premises"), dataset="leandojo_benchmark_4").prepare_data()
     assert asked == [tmp_path / "lean"]
 
