@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ MARK_START = "<a>"
 MARK_END = "</a>"
 NO_GOALS = "no goals"
 IGNORE_INDEX = -100  # what torch's cross entropy leaves out
+
+_T = TypeVar("_T")
 
 # ------------------------------------------------------------------------------------------------
 # Errors: what a user can cause. Each message says where, what was found, what is accepted, what next.
@@ -51,6 +53,13 @@ def check_positive(**options: float | None) -> None:
     for name, value in options.items():
         if value is not None and not value > 0:
             raise ConfigError(f"{name} is {value}; it must be greater than 0")
+
+
+def check_probability(**options: float) -> None:
+    """Raise ConfigError for the first option outside 0 to 1."""
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name} is {value}; it must be a probability from 0 to 1")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -217,6 +226,15 @@ def fit_state(state: str, max_bytes: int) -> str:
     return first[max(0, len(first) - max_bytes) :].decode(errors="ignore")
 
 
+def drop_premises(premises: Sequence[_T], p_drop: float, rng: random.Random | None) -> Sequence[_T]:
+    """Leave out each premise with probability p_drop, which draws from rng."""
+    if p_drop == 0:
+        return premises
+    if rng is None:
+        raise ValueError("p_drop > 0 needs an rng, so that the same example is drawn again")
+    return [premise for premise in premises if rng.random() >= p_drop]
+
+
 def format_augmented_state(
     state: str,
     premises: Sequence[Premise],
@@ -242,12 +260,7 @@ def format_augmented_state(
     text = fit_state(state, max_len - 1)
     parts = [text]
     room = max_len - 1 - len(text.encode())
-    for premise in premises:
-        if p_drop > 0:
-            if rng is None:
-                raise ValueError("p_drop > 0 needs an rng, so that the same example is drawn again")
-            if rng.random() < p_drop:
-                continue
+    for premise in drop_premises(premises, p_drop, rng):
         serialized = premise.serialize()
         num_bytes = len(serialized.encode()) + 2
         if num_bytes <= room:

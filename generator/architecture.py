@@ -10,8 +10,9 @@ import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 from transformers import T5ForConditionalGeneration as T5
 
-from common import ConfigError, read_architecture
-from retrieval.architecture import fuse_activations, is_plain, spread_position_biases, t5_config
+from common import read_architecture
+from retrieval.architecture import describe as describe_config
+from retrieval.architecture import fuse_activations, hub_errors, spread_position_biases, t5_config
 
 _OWN_KEYS = ("tokenizer", "untied")
 
@@ -30,26 +31,17 @@ def build_seq2seq(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
     architecture = read_architecture(model_name)
     if architecture is not None:
         return fuse_activations(_from_architecture(architecture))
-    try:
+    with hub_errors(model_name, "encoder-decoder model"):
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
             str(model_name),
             dtype=torch.float32,  # weights in bf16 would not move under a small learning rate
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        if "Unrecognized configuration class" in reason:
-            reason = "it is no encoder-decoder model."
-        raise ConfigError(
-            f"model_name {str(model_name)!r} cannot be loaded: {reason} Give a hub id such as "
-            "google/byt5-small, a folder of save_pretrained, or an architecture to train from scratch"
-        ) from error
     return fuse_activations(model)
 
 
 def describe(model: PreTrainedModel) -> dict[str, Any]:
     """Return plain values from which `build_seq2seq` makes a model that the state dict fits."""
-    config = {k: v for k, v in model.config.to_dict().items() if is_plain(v)}
-    return {**config, "untied": not _is_tied(model)}
+    return {**describe_config(model), "untied": not _is_tied(model)}
 
 
 def _from_architecture(architecture: dict[str, Any]) -> PreTrainedModel:

@@ -16,10 +16,12 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from common import ConfigError, Context, check_positive, format_state
+from common import ConfigError, Context, Premise, check_positive, format_state
 from generator.engines import Decoding, Engine
 from generator.metrics import TopkAccuracy
 from generator.monitoring import beam_table
+from generator.premise_source import PremiseSource
+from generator.sampling import check_sampling
 from generator.tactic_generator import Candidate, FilePath, TacticGenerator, check_request, merge_candidates
 from retrieval.checkpoints import Restorable
 from retrieval.monitoring import as_code, log_text
@@ -42,6 +44,9 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_sampling(self.temperature, self.top_k, self.top_p)
+
 
 class NextStepGenerator(TacticGenerator, Restorable):
     """A model that writes tactics, as a Lightning module.
@@ -51,6 +56,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     Attributes:
         engine: finds candidates in validation, test, prediction and `generate` alike
+        premise_source: where `generate` gets premises from, if it does; data brings its own
         num_shortened: states over the limit that `generate` has met; a prefix, premises or waiting goals were left out
     """
 
@@ -58,6 +64,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
     # no hyper-parameters: evaluation may choose others than training did
     decoding_options: ClassVar[tuple[str, ...]]
     engine: Engine
+    premise_source: PremiseSource | None
 
     def _set_up(
         self,
@@ -247,6 +254,17 @@ class NextStepGenerator(TacticGenerator, Restorable):
                 log_text(self, f"preds_{split}{suffix}", beam_table(candidates[i], batch["tactic"][i]))
 
     # ------------------------------------------------------------------------------------ inference
+
+    def initialize(self) -> None:
+        """Load the retriever, if there is one, and its index; else the first `generate` does."""
+        if self.premise_source is not None:
+            self.premise_source.load(self.device)
+
+    def _retrieve(self, contexts: Sequence[Context]) -> list[list[Premise]]:
+        """Premises for each context, best first; none without a retriever."""
+        if self.premise_source is None:
+            return [[] for _ in contexts]
+        return self.premise_source.retrieve(contexts, self.device)
 
     def _count_shortened(self, num_shortened: int) -> None:
         """Count inputs that lost something to the limit; say so at the first."""

@@ -24,7 +24,9 @@ from generator.engines import Decoding, make_engine
 from generator.instruct_batch import InstructBatch
 from generator.instruct_dataset import check_limits
 from generator.packing import block_diagonal_mask
+from generator.premise_source import premise_source
 from generator.prompts import PromptFields, PromptTooLongError, get_template
+from generator.source_files import SourceFiles
 from retrieval.checkpoints import read_checkpoint
 from retrieval.optimization import OptimizerName
 
@@ -63,6 +65,11 @@ class CausalGenerator(NextStepGenerator):
         gradient_checkpointing: bool = False,
         compile: bool = False,
         log_text_every_n_steps: int = 500,
+        ret_ckpt_path: str | None = None,
+        corpus_path: str | None = None,
+        index_path: str | None = None,
+        eval_num_retrieved: int = 100,
+        sources_path: str | None = None,
     ) -> None:
         """Build the model.
 
@@ -86,6 +93,13 @@ class CausalGenerator(NextStepGenerator):
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
             compile: compile the training step with torch.compile
             log_text_every_n_steps: how often a prompt and its tactic are logged as text in training
+            ret_ckpt_path: retriever that `generate` asks for premises: a checkpoint, or an encoder's folder or
+                hub id; training and evaluation read predictions instead (see InstructDataModule)
+            corpus_path: corpus.jsonl that it retrieves from
+            index_path: folder of its embeddings, from `python -m retrieval.index`; without it they are made first
+            eval_num_retrieved: premises for each state, of which the prompt holds as many as fit
+            sources_path: folder in which the file paths of requests begin; the prompt tells what stands in the file
+                before the theorem, as far as it fits
         """
         super().__init__()
         self._set_up(
@@ -100,11 +114,10 @@ class CausalGenerator(NextStepGenerator):
             log_text_every_n_steps,
         )
         check_limits(max_seq_len, max_completion_len)
-        self.template = None if template is None else get_template(template).name
-        if template is not None and (never := get_template(template).fields & {"context", "proof"}):
-            rank_zero_info(f"template {template}: provers do not tell {' or '.join(sorted(never))}; it stays empty")
         self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
-        self.reads_theorem = False
+        self.premise_source = premise_source(ret_ckpt_path, corpus_path, index_path, eval_num_retrieved)
+        self.sources = None if sources_path is None else SourceFiles(sources_path)
+        self._take_template(template)
         self.save_hyperparameters(
             "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
         )
@@ -126,6 +139,23 @@ class CausalGenerator(NextStepGenerator):
         self.engine = make_engine(
             engine, self.generator, self.tokenizer, max_inp_seq_len=self._max_prompt_len, **(engine_options or {})
         )
+
+    def _take_template(self, name: str | None) -> None:
+        """Use a template, which must have places for what prompts are to tell; say which of its own stay empty."""
+        template = None if name is None else get_template(name)
+        self.template = None if template is None else template.name
+        self.reads_theorem = self.premise_source is not None or self.sources is not None
+        if template is None:
+            return
+        self.reads_theorem |= "full_name" in template.fields
+        if self.premise_source is not None:
+            template.check_place_for("premises", "ret_ckpt_path")
+        if self.sources is not None:
+            template.check_place_for("context", "sources_path")
+        elif "context" in template.fields:
+            rank_zero_info(f"template {self.template} tells file context, but there is no sources_path; it stays empty")
+        if "proof" in template.fields:
+            rank_zero_info(f"template {self.template}: provers do not tell the proof so far; it stays empty")
 
     # ---------------------------------------------------------------------------------- checkpoints
 
@@ -179,8 +209,8 @@ class CausalGenerator(NextStepGenerator):
         if found is None:
             return
         if self.template is None:
-            self.template = found
             rank_zero_info(f"template is that of the data: {found}")
+            self._take_template(found)
         elif found != self.template:
             rank_zero_warn(f"the model was made for template {self.template}, but the data is written in {found}")
 
@@ -235,10 +265,14 @@ class CausalGenerator(NextStepGenerator):
     def _format(self, contexts: Sequence[Context]) -> list[str | None]:
         """The prompt of each state; None where not even the goal fits."""
         if self.template is None:
+            if self.premise_source is not None or self.sources is not None:
+                raise ConfigError("ret_ckpt_path and sources_path need a template, which has places for what they add")
             return [context.state for context in contexts]
         template, prompts = get_template(self.template), list[str | None]()
-        for context in contexts:
-            fields = PromptFields(context.state, full_name=context.theorem_full_name)
+        for context, premises in zip(contexts, self._retrieve(contexts), strict=True):
+            place = (context.path, context.theorem_pos, self._max_prompt_len)
+            before = "" if self.sources is None else self.sources.before(*place)
+            fields = PromptFields(context.state, premises, before, context.theorem_full_name)
             try:
                 fitted = template.fit(fields, self._max_prompt_len, self._encoder.count)
                 self._count_shortened(int(fitted.num_cut_bytes > 0))

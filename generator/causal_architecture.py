@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common import ConfigError, read_architecture
+from retrieval.architecture import hub_errors
+from retrieval.extras import import_extra
 
 _BYTES = {"vocab_size": 384, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}  # of the byte tokenizer
 _OWN_KEYS = ("tokenizer", "untied")
@@ -55,16 +56,8 @@ def build_causal(
     architecture = read_architecture(model_name)
     if architecture is not None:
         return _from_architecture(architecture)
-    try:
+    with hub_errors(model_name, "decoder-only model", example="deepseek-ai/deepseek-coder-1.3b-base"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        if "Unrecognized configuration class" in reason:
-            reason = "it is no decoder-only model."
-        raise ConfigError(
-            f"model_name {str(model_name)!r} cannot be loaded: {reason} Give a hub id such as "
-            "deepseek-ai/deepseek-coder-1.3b-base, a folder of save_pretrained, or an architecture to train"
-        ) from error
     return model
 
 
@@ -96,7 +89,7 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
     Raises:
         ConfigError: if peft is not installed, or does not know which layers to adapt
     """
-    peft = _import_peft()
+    peft = import_extra("peft", "lora", "lora")
     options: dict[str, Any] = {"r": lora.r, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
     if lora.target_modules is not None:
         options["target_modules"] = list(lora.target_modules)
@@ -110,10 +103,3 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
 def adapter_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the adapters' part of a state dict."""
     return {name: weight for name, weight in state.items() if "lora_" in name}
-
-
-def _import_peft() -> Any:
-    try:
-        return importlib.import_module("peft")
-    except ImportError as error:
-        raise ConfigError("lora needs peft; install it with pip install 'nextstep[lora]'") from error

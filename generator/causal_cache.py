@@ -134,5 +134,9 @@ def similar_lengths(lengths: Sequence[int], max_tokens: int, min_share: float) -
 
 
 def padded(prompts: Sequence[Tensor]) -> Tensor:
-    """Prompts (S,) as one batch, padded on the right with a token that every vocabulary has."""
-    return torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True, padding_value=0)
+    """Prompts (S,) as one batch, padded on the right with their own last tokens.
+
+    Nothing looks at these, and there is no mask for them; of pad tokens without a mask transformers warns.
+    """
+    longest = max(map(len, prompts))
+    return torch.stack([torch.cat([prompt, prompt[-1:].expand(longest - len(prompt))]) for prompt in prompts])

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import ConfigError, DataError, check_positive
-from generator.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample, check_probability
+from common import DataError, check_positive
+from generator.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample
 from generator.environments.propositional_benchmark import DEFAULT_THEOREMS
 from generator.known_datasets import KnownDataset
-from generator.step_datamodule import StepDataModule
-from retrieval.corpus import Corpus
+from generator.step_datamodule import StepDataModule, text_or_none
 from retrieval.loading import Split, check_splits, rank_of
-from retrieval.predictions import Predictions
 
 __all__ = ["GeneratorBatch", "GeneratorDataModule", "GeneratorDataset", "GeneratorExample"]
 
@@ -72,27 +70,18 @@ class GeneratorDataModule(StepDataModule):
         """
         super().__init__()
         data_path = str(data_path)
-        corpus_path = None if corpus_path is None else str(corpus_path)
-        preds_path = None if preds_path is None else str(preds_path)
+        corpus_path, preds_path = text_or_none(corpus_path), text_or_none(preds_path)
         model_name = model_name if isinstance(model_name, dict) else str(model_name)
         # saved with checkpoints, which load with weights_only=True: plain values only
         self.save_hyperparameters(logger=False)
         self._check_batches()
         self._check_source()
         check_positive(max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len)
-        check_probability(p_drop=p_drop)
-        if (corpus_path is None) != (preds_path is None):
-            raise ConfigError("corpus_path and preds_path belong together; give both or neither")
         self.data_path = Path(data_path)
-        self._retrieved: dict[str, Any] = {}  # the corpus and the predictions, where they are asked for
 
     def _before_reading(self, splits: Sequence[str]) -> None:
         advice = "or let dataset=propositional or dataset=leandojo_benchmark_4 make one"
         check_splits(self.data_path, splits, advice)
-        corpus_path, preds_path = self.hparams["corpus_path"], self.hparams["preds_path"]
-        if corpus_path is not None and not self._retrieved:
-            corpus = Corpus(corpus_path)
-            self._retrieved = {"corpus": corpus, "predictions": Predictions.load(preds_path, corpus)}
 
     def _read(self, split: str, *, is_train: bool) -> GeneratorDataset:
         options = ("max_inp_seq_len", "max_oup_seq_len", "keep_marks", "normalize_tactics", "p_drop", "seed")

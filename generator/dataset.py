@@ -21,17 +21,17 @@ from common import (
     IGNORE_INDEX,
     ByteTokenizer,
     ConfigError,
-    DataError,
     ExampleKey,
     Pos,
-    Premise,
     check_positive,
+    check_probability,
     fit_state,
     format_augmented_state,
     remove_marks,
 )
 from retrieval.corpus import Corpus
 from retrieval.predictions import Predictions
+from retrieval.retrieved import RetrievedPremises
 from retrieval.traces import TracedTactics
 
 _TOKENIZED_AT_ONCE = 1024  # texts
@@ -140,8 +140,9 @@ class GeneratorDataset(Dataset[GeneratorExample]):
         self._steps = np.flatnonzero(~is_long) if is_train else np.arange(len(targets))
         self.target_lengths = targets[self._steps]
         self.num_long_states = 0
-        self._corpus, self._predictions = corpus, predictions
-        self._rows = None if predictions is None else self._find_rows(predictions)
+        self._retrieved = None
+        if corpus is not None and predictions is not None:
+            self._retrieved = RetrievedPremises(corpus, predictions, self.traces, self._steps, progress=progress)
         self.source_lengths = self._count_source_tokens()
 
     def __len__(self) -> int:
@@ -161,7 +162,7 @@ class GeneratorDataset(Dataset[GeneratorExample]):
         step = self.traces[int(self._steps[index])]
         state = format_augmented_state(
             step.state,
-            self._premises(index),
+            [] if self._retrieved is None else self._retrieved[index],
             self.max_inp_seq_len,
             self.p_drop,
             random.Random(f"{self.seed} {epoch} {index}") if self.p_drop else None,
@@ -177,12 +178,6 @@ class GeneratorDataset(Dataset[GeneratorExample]):
             tactic_idx=step.tactic_idx,
             index=index,
         )
-
-    def _premises(self, index: int) -> list[Premise]:
-        if self._rows is None or self._predictions is None or self._corpus is None:
-            return []
-        numbers = self._predictions.premise_numbers[self._rows[index]].tolist()
-        return [self._corpus[number] for number in numbers if number >= 0]
 
     def collate(self, examples: Sequence[GeneratorExample]) -> GeneratorBatch:
         """Pad examples to one batch; no target is cut."""
@@ -233,7 +228,8 @@ class GeneratorDataset(Dataset[GeneratorExample]):
     def _count_source_tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of the inputs of all examples, EOS included."""
         num_bytes = self._fitted_lengths()
-        premise_bytes = self._count_premise_bytes(self.max_inp_seq_len - 1 - num_bytes)
+        room = self.max_inp_seq_len - 1 - num_bytes
+        premise_bytes = 0 if self._retrieved is None else self._retrieved.num_bytes(room)
         if isinstance(self.tokenizer, ByteTokenizer):
             return num_bytes + premise_bytes + 1
         states = (self.traces[int(step)].state for step in self._steps)
@@ -266,45 +262,3 @@ class GeneratorDataset(Dataset[GeneratorExample]):
                     bar.update(len(waiting))
                     waiting = []
         return np.array(lengths, dtype=np.int64)
-
-    def _count_premise_bytes(self, room: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Bytes that retrieved premises take of the room (bytes) left in each input, at most."""
-        taken = np.zeros_like(room)
-        if self._rows is None or self._predictions is None or self._corpus is None:
-            return taken
-        num_bytes = np.zeros(len(self._corpus), dtype=np.int64)  # 0: not known yet
-        numbers = self._predictions.premise_numbers
-        for rank in tqdm(range(numbers.shape[1]), desc="measure premises", delay=1, disable=not self._progress):
-            column = numbers[self._rows, rank]
-            rows = np.flatnonzero((taken < room) & (column >= 0))  # most inputs are full after a few premises
-            for number in np.unique(column[rows]).tolist():
-                if not num_bytes[number]:
-                    num_bytes[number] = len(self._corpus[number].serialize().encode()) + len("\n\n")
-            taken[rows] += num_bytes[column[rows]]
-        return np.minimum(taken, room)
-
-    def _find_rows(self, predictions: Predictions) -> npt.NDArray[np.int64]:
-        """Rows of the predictions for all examples."""
-        rows = np.full(len(self), -1, dtype=np.int64)
-        missing = None
-        for index in tqdm(range(len(self)), desc="match predictions", delay=1, disable=not self._progress):
-            step = self.traces[int(self._steps[index])]
-            row = predictions.find(step.file_path, step.full_name, step.start, step.tactic_idx)
-            if row is not None:
-                rows[index] = row
-            elif missing is None:
-                missing = step
-        if missing is not None:
-            raise DataError(
-                f"{self.traces.path}: {int((rows < 0).sum()):,} of {len(self):,} steps have no predictions, first "
-                f"{missing.full_name} ({missing.file_path}:{missing.start}) tactic {missing.tactic_idx}; predict "
-                "premises for this split, or leave out preds_path"
-            )
-        return rows
-
-
-def check_probability(**options: float) -> None:
-    """Raise ConfigError for the first option outside 0 to 1."""
-    for name, value in options.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name} is {value}; it must be a probability from 0 to 1")

@@ -6,6 +6,8 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common import ConfigError, DataError
 from generator.environments.propositional_benchmark import DEFAULT_THEOREMS
 from generator.instruct import DataPath, InstructRecords, find_split_files
@@ -13,10 +15,12 @@ from generator.instruct_batch import InstructBatch, InstructExample
 from generator.instruct_dataset import InstructDataset, check_limits
 from generator.known_datasets import KnownDataset
 from generator.packing import PackedDataset
-from generator.prompted_steps import InstructSteps, PromptedSteps, TracedSteps
+from generator.prompted_steps import Background, InstructSteps, PromptedSteps, TracedSteps
 from generator.prompts import TEMPLATES, get_template
-from generator.step_datamodule import StepDataModule
+from generator.source_files import SourceFiles
+from generator.step_datamodule import StepDataModule, text_or_none
 from retrieval.loading import SPLITS, Split, check_splits, missing_splits, rank_of
+from retrieval.retrieved import RetrievedPremises
 from retrieval.traces import TracedTactics
 
 __all__ = ["InstructBatch", "InstructDataModule", "InstructDataset", "InstructExample"]
@@ -44,6 +48,10 @@ class InstructDataModule(StepDataModule):
         normalize_tactics: bool = True,
         dataset: KnownDataset | None = None,
         num_theorems: int = DEFAULT_THEOREMS,
+        corpus_path: str | None = None,
+        preds_path: str | None = None,
+        p_drop: float = 0.5,
+        sources_path: str | None = None,
     ) -> None:
         """Check and keep the options; nothing is read before `prepare_data` and `setup`.
 
@@ -70,12 +78,18 @@ class InstructDataModule(StepDataModule):
             dataset: what `prepare_data` gets where data_path has no splits: "propositional" is built on the
                 spot, "leandojo_benchmark_4" is downloaded; without it the data must be there
             num_theorems: size of the propositional dataset
+            corpus_path: corpus.jsonl of the premises that prompts of LeanDojo data are to tell; see the template
+            preds_path: folder that `python -m retrieval.main predict` wrote
+            p_drop: probability of leaving out each retrieved premise, in training
+            sources_path: folder in which the file paths of LeanDojo data begin, such as a checkout of Mathlib: prompts
+                tell what stands in the file before the theorem, as far as it fits; see the template
 
         Raises:
             ConfigError: if an option has a value that cannot be used
         """
         super().__init__()
-        data_path = _plain(data_path)
+        data_path, sources_path = _plain(data_path), text_or_none(sources_path)
+        corpus_path, preds_path = text_or_none(corpus_path), text_or_none(preds_path)
         model_name = model_name if isinstance(model_name, dict) else str(model_name)
         # saved with checkpoints, which load with weights_only=True: plain values only
         self.save_hyperparameters(logger=False)
@@ -85,7 +99,22 @@ class InstructDataModule(StepDataModule):
         if dataset is not None and not isinstance(data_path, str):
             raise ConfigError(f"dataset={dataset} is made in one folder, but data_path is {data_path}; name a folder")
         self.template = None if template is None else get_template(template)
+        if self._has_background:
+            self._check_background()
         self.data_path: DataPath = data_path
+
+    def _check_background(self) -> None:
+        """Raise ConfigError unless prompts have places for what they are to tell."""
+        if self.template is None:
+            raise ConfigError("corpus_path and sources_path need a template, which has places for what they add")
+        if self.hparams["packing"]:
+            raise ConfigError(
+                "packing joins short prompts, but those with premises or file context fill their rows alone; leave out "
+                "packing, or corpus_path and sources_path"
+            )
+        for option, field in (("corpus_path", "premises"), ("sources_path", "context")):
+            if self.hparams[option] is not None:
+                self.template.check_place_for(field, option)
 
     @property
     def found_template(self) -> str | None:
@@ -110,6 +139,8 @@ class InstructDataModule(StepDataModule):
             max_seq_len=self.hparams["max_seq_len"],
             max_completion_len=self.hparams["max_completion_len"],
             is_train=is_train,
+            p_drop=self.hparams["p_drop"],
+            seed=self.hparams["seed"],
             progress=rank_of(self.trainer) == 0,
         )
         if not len(examples):
@@ -133,7 +164,7 @@ class InstructDataModule(StepDataModule):
             traces = TracedTactics.load(
                 folder / f"{split}.json", normalize_tactics=self.hparams["normalize_tactics"], progress=progress
             )
-            return TracedSteps(traces, self.template)
+            return TracedSteps(traces, self.template, self._background(traces))
         if not files and folder is not None:
             check_splits(folder, [split], f"or to .jsonl files with {split} in their names")
         if not files:
@@ -141,8 +172,28 @@ class InstructDataModule(StepDataModule):
                 f"data_path {self.data_path}: none of its files is of split {split}; their names have the word "
                 "train, val, dev or test, or data_path maps splits to files"
             )
+        if self._has_background:
+            raise ConfigError(
+                f"{files[0]}: instruct data has its prompts whole; leave out corpus_path and sources_path, or read "
+                "LeanDojo Benchmark files"
+            )
         records = InstructRecords.load(files, skip_invalid=self.hparams["skip_invalid"], progress=progress)
         return InstructSteps(records, self.template)
+
+    @property
+    def _has_background(self) -> bool:
+        """Whether prompts are to tell premises or file context."""
+        return self.hparams["corpus_path"] is not None or self.hparams["sources_path"] is not None
+
+    def _background(self, traces: TracedTactics) -> Background | None:
+        """Premises and file context of the steps of a split, where they are asked for."""
+        if not self._has_background:
+            return None
+        premises, sources_path = None, self.hparams["sources_path"]
+        if self._retrieved:
+            numbers, progress = np.arange(len(traces)), rank_of(self.trainer) == 0
+            premises = RetrievedPremises(traces=traces, steps=numbers, progress=progress, **self._retrieved)
+        return Background(traces, premises, None if sources_path is None else SourceFiles(sources_path))
 
 
 def _plain(data_path: Any) -> DataPath:

@@ -6,8 +6,10 @@ Shape legend: N examples.
 from __future__ import annotations
 
 import operator
+import random
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -15,10 +17,10 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from common import ByteTokenizer, ConfigError, ExampleKey, check_positive
+from common import ByteTokenizer, ConfigError, ExampleKey, check_positive, check_probability, drop_premises
 from generator.completion_encoding import CompletionEncoder, EncodedExample
 from generator.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
-from generator.prompted_steps import PromptedStep, PromptedSteps, usable
+from generator.prompted_steps import Background, PromptedStep, PromptedSteps, usable
 from generator.prompts import PromptTooLongError
 
 _ENCODED_AT_ONCE = 512  # examples
@@ -31,10 +33,14 @@ class InstructDataset(Dataset[InstructExample]):
     """The steps of one split as examples.
 
     A prompt takes at most max_seq_len - max_completion_len tokens, whatever its completion takes: inference, which
-    does not know the completion, shortens it to the same text. An example depends on nothing but its index.
+    does not know the completion, shortens it to the same text.
+
+    `dataset[index]` is an example as it is in epoch 0, `dataset[epoch, index]` in another one. They differ only where
+    premises are dropped; an example depends on nothing but (seed, epoch, index).
 
     Attributes:
-        source_lengths: tokens of each example, int64 (N,)
+        source_lengths: tokens of each example, int64 (N,); with premises or file context, what it takes at most for a
+            byte tokenizer, and an estimate for others
         left_out: how many examples were left out, by reason
     """
 
@@ -46,9 +52,11 @@ class InstructDataset(Dataset[InstructExample]):
         max_seq_len: int,
         max_completion_len: int,
         is_train: bool,
+        p_drop: float = 0.0,
+        seed: int = 3407,
         progress: bool = True,
     ) -> None:
-        """Tokenise a split.
+        """Tokenise a split; what has premises or file context, which take much room, again whenever it is read.
 
         Args:
             steps: its prompts and completions
@@ -57,12 +65,16 @@ class InstructDataset(Dataset[InstructExample]):
             max_completion_len: tokens of a completion, EOS included. Longer ones are left out of training; in
                 evaluation, where the model can only fail on them, they stay without labels. None is ever cut.
             is_train: leave out what is too long to learn, and give no prompts apart
+            p_drop: probability of leaving out each retrieved premise, in training
+            seed: where premise dropout draws from
             progress: show a progress bar where it takes more than a second
 
         Raises:
-            ConfigError: if the limits leave no room, or the tokenizer has no EOS
+            ConfigError: if the limits leave no room, p_drop is no probability, or the tokenizer has no EOS
         """
         check_limits(max_seq_len, max_completion_len)
+        check_probability(p_drop=p_drop)
+        self.p_drop, self.seed = p_drop if is_train else 0.0, seed
         self.steps, self.is_train = steps, is_train
         self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
         self.encoder = CompletionEncoder(tokenizer)
@@ -78,6 +90,8 @@ class InstructDataset(Dataset[InstructExample]):
                 bar.update(len(numbers))
         bounds: npt.NDArray[np.int64] = np.frombuffer(self._bounds, dtype=np.int64)
         self.source_lengths: npt.NDArray[np.int64] = bounds[1:] - bounds[:-1]
+        if steps.background is not None and len(self):
+            self.source_lengths = self.source_lengths + self._count_background_tokens(steps.background)
         self.left_out = {reason: len(what) for reason, what in self._unusable.items()}
         self._first_left_out = {reason: what[0] for reason, what in self._unusable.items()}
         del self._unusable
@@ -106,7 +120,7 @@ class InstructDataset(Dataset[InstructExample]):
             self._leave_out(_LONG_COMPLETIONS, repr(step.completion[:80]))
             if self.is_train:
                 return None
-            example = EncodedExample(example.input_ids[: example.num_prompt_tokens], example.num_prompt_tokens)
+            example = _without_completion(example)
         if prompt is not None:
             self._shortened[number] = prompt
         return example
@@ -147,16 +161,20 @@ class InstructDataset(Dataset[InstructExample]):
     ) -> InstructExample | list[InstructExample]:
         if isinstance(key, list):
             return [self[k] for k in key]
-        index = range(len(self))[operator.index(key[1] if isinstance(key, tuple) else key)]
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index = range(len(self))[operator.index(index)]
         number = self._numbers[index]
         step = self.steps[number]
         origin = step.provenance
+        prompt, example = self._shortened.get(number, step.prompt), self._encoded(index)
+        if self.steps.background is not None:
+            prompt, example = self._with_background(step, example, self.steps.background, epoch, index)
         return InstructExample(
-            state=self._shortened.get(number, step.prompt),
+            state=prompt,
             tactic=step.tactic,
             proof_state="" if step.fields is None else step.fields.state,
-            input_ids=self._ids[self._bounds[index] : self._bounds[index + 1]].tolist(),
-            num_prompt_tokens=self._num_prompt_tokens[index],
+            input_ids=example.input_ids,
+            num_prompt_tokens=example.num_prompt_tokens,
             url=origin.url,
             commit=origin.commit,
             file_path=origin.file_path,
@@ -165,6 +183,38 @@ class InstructDataset(Dataset[InstructExample]):
             tactic_idx=origin.tactic_idx,
             index=index,
         )
+
+    def _encoded(self, index: int) -> EncodedExample:
+        """An example without background."""
+        ids = self._ids[self._bounds[index] : self._bounds[index + 1]]
+        return EncodedExample(ids.tolist(), self._num_prompt_tokens[index])
+
+    def _with_background(
+        self, step: PromptedStep, bare: EncodedExample, background: Background, epoch: int, index: int
+    ) -> tuple[str, EncodedExample]:
+        """Write a step again, with as much of its background as fits; see `bare` for what it is without."""
+        assert step.template is not None and step.fields is not None, "only a template has places for a background"
+        fields = background.add(step.fields, self._numbers[index], self.max_prompt_len)
+        if self.p_drop:
+            rng = random.Random(f"{self.seed} {epoch} {index}")
+            fields = replace(fields, premises=drop_premises(fields.premises, self.p_drop, rng))
+        prompt = step.template.fit(fields, self.max_prompt_len, self.encoder.count).text
+        example = self.encoder.encode([prompt], [step.completion])[0]
+        is_labelled = len(bare.input_ids) > bare.num_prompt_tokens
+        return prompt, example if is_labelled else _without_completion(example)
+
+    def _count_background_tokens(self, background: Background) -> npt.NDArray[np.int64]:
+        """Tokens that the background adds to each example: exact bounds for bytes, else in proportion to them."""
+        numbers = np.frombuffer(self._numbers, dtype=np.int32)
+        num_prompt_tokens = np.frombuffer(self._num_prompt_tokens, dtype=np.int32).astype(np.int64)
+        sample = np.linspace(0, len(self) - 1, min(len(self), _ENCODED_AT_ONCE)).astype(np.int64).tolist()
+        prompts = [self._shortened.get(numbers[i], self.steps[int(numbers[i])].prompt) for i in sample]
+        tokens_per_byte = num_prompt_tokens[sample].sum() / sum(len(prompt.encode()) for prompt in prompts)
+        room = np.zeros(len(self.steps), dtype=np.int64)
+        room[numbers] = np.ceil((self.max_prompt_len - num_prompt_tokens) / tokens_per_byte)
+        taken = np.ceil(background.num_bytes(room, self.max_prompt_len)[numbers] * tokens_per_byte).astype(np.int64)
+        num_tokens: npt.NDArray[np.int64] = np.minimum(taken, self.max_prompt_len - num_prompt_tokens)
+        return num_tokens
 
     def collate(self, examples: Sequence[InstructExample]) -> InstructBatch:
         """Pad examples to one batch, a row each; in evaluation with their prompts apart."""
@@ -184,6 +234,10 @@ class InstructDataset(Dataset[InstructExample]):
         if self.num_shortened:
             notes.append(f"{self.num_shortened:,} prompts shortened to {self.max_prompt_len:,} tokens")
         return "; ".join(notes)
+
+
+def _without_completion(example: EncodedExample) -> EncodedExample:
+    return EncodedExample(example.input_ids[: example.num_prompt_tokens], example.num_prompt_tokens)
 
 
 def _largest_id(tokenizer: Any) -> int:

@@ -40,6 +40,7 @@ def load_generator(
     ret_ckpt_path: str | Path | None = None,
     corpus_path: str | Path | None = None,
     index_path: str | Path | None = None,
+    sources_path: str | Path | None = None,
     cache_size: int = 0,
     allow_sorry: bool = True,
     **overrides: Any,
@@ -56,6 +57,8 @@ def load_generator(
         ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
         corpus_path: corpus.jsonl that it retrieves from
         index_path: embeddings of the corpus, from `python -m retrieval.index`; else the first call makes them
+        sources_path: folder in which the file paths of requests begin, such as a checkout of Mathlib: what stands
+            before the theorem is told in prompts that have a place for it, as those of template ntp-ctx have
         cache_size: requests whose answers are remembered, see `CachingGenerator`; 0 remembers none
         allow_sorry: False leaves out tactics with sorry or admit, see `without_placeholders`. Here models are shown
             as they are; search filters unless it is told otherwise
@@ -79,8 +82,13 @@ def load_generator(
             stacklevel=2,
         )
     loaded = _import(class_name)
-    retrieval = {"ret_ckpt_path": ret_ckpt_path, "corpus_path": corpus_path, "index_path": index_path}
-    options = {name: str(value) for name, value in retrieval.items() if value is not None}
+    paths = {
+        "ret_ckpt_path": ret_ckpt_path,
+        "corpus_path": corpus_path,
+        "index_path": index_path,
+        "sources_path": sources_path,
+    }
+    options = {name: str(value) for name, value in paths.items() if value is not None}
     options = _accepted(loaded, {**options, "engine": engine, **overrides})
     model: Any = loaded.load(path, device=place, **options)
     generator: TacticGenerator = model.to(getattr(torch, dtype))

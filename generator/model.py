@@ -11,24 +11,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from common import (
-    ConfigError,
-    Context,
-    Premise,
-    check_positive,
-    format_augmented_state,
-    load_tokenizer,
-)
+from common import Context, check_positive, format_augmented_state, load_tokenizer
 from generator.architecture import build_seq2seq, describe
 from generator.base import NextStepGenerator, Sampling
 from generator.datamodule import GeneratorBatch
 from generator.engines import make_engine
 from generator.metrics import TopkAccuracy
-from generator.tactic_generator import (
-    AsyncTacticGenerator,
-    TacticGenerator,
-)
-from retrieval.model import PremiseRetriever
+from generator.premise_source import premise_source
+from generator.tactic_generator import AsyncTacticGenerator, TacticGenerator
 from retrieval.optimization import OptimizerName
 
 __all__ = ["AsyncTacticGenerator", "RetrievalAugmentedGenerator", "TacticGenerator", "TopkAccuracy"]
@@ -106,20 +96,14 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             sampling,
             log_text_every_n_steps,
         )
-        check_positive(
-            max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len, eval_num_retrieved=eval_num_retrieved
-        )
-        if (ret_ckpt_path is None) != (corpus_path is None) or (index_path and not ret_ckpt_path):
-            raise ConfigError("ret_ckpt_path and corpus_path belong together, and index_path to both; give the others")
+        check_positive(max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len)
+        self.premise_source = premise_source(ret_ckpt_path, corpus_path, index_path, eval_num_retrieved)
+        self.reads_theorem = self.premise_source is not None
         # decoding settings are no hyper-parameters: evaluation may choose others than training did
         self.save_hyperparameters(
             "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
         )
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
-        self.ret_ckpt_path, self.corpus_path, self.index_path = ret_ckpt_path, corpus_path, index_path
-        self.eval_num_retrieved = eval_num_retrieved
-        self.reads_theorem = ret_ckpt_path is not None
-        self._retriever: list[PremiseRetriever] = []  # in a list: its weights are not this module's
 
         self.tokenizer = load_tokenizer(model_name)
         self.generator = build_seq2seq(model_name)
@@ -156,17 +140,6 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
 
     # ------------------------------------------------------------------------------------ inference
 
-    def initialize(self) -> None:
-        """Load the retriever, if there is one, and its index; else the first `generate` does."""
-        if self.ret_ckpt_path is None or self.corpus_path is None:
-            return
-        if not self._retriever:
-            retriever = PremiseRetriever.load(self.ret_ckpt_path, self.device)
-            retriever.load_corpus(self.corpus_path, self.index_path)
-            if retriever.index is None:
-                retriever.reindex_corpus()
-            self._retriever.append(retriever)
-
     @property
     def _max_new_tokens(self) -> int:
         return self.max_oup_seq_len
@@ -180,18 +153,3 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         ]
         self._count_shortened(sum(not text.endswith(state) for text, state in zip(inputs, states, strict=True)))
         return inputs
-
-    def _retrieve(self, contexts: Sequence[Context]) -> list[list[Premise]]:
-        """Premises for each context, best first; none without a retriever."""
-        self.initialize()
-        if not self._retriever:
-            return [[] for _ in contexts]
-        retriever = self._retriever[0].to(self.device)
-        premises, _ = retriever.batch_retrieve(
-            states=[context.state for context in contexts],
-            file_paths=[context.path for context in contexts],
-            theorem_full_names=[context.theorem_full_name for context in contexts],
-            theorem_positions=[context.theorem_pos for context in contexts],
-            k=self.eval_num_retrieved,
-        )
-        return premises

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from common import ConfigError, DataError, Pos, remove_marks
 from generator.instruct import InstructRecord, InstructRecords
 from generator.prompts import PromptFields, PromptTemplate, find_template
+from generator.source_files import SourceFiles
+from retrieval.retrieved import RetrievedPremises
 from retrieval.traces import TracedTactic, TracedTactics
 
 _UNKNOWN_POS = Pos(1, 1)  # instruct data of other projects does not say where a theorem starts
@@ -80,15 +85,59 @@ class PromptedSteps(Protocol):
     def templates(self) -> set[PromptTemplate | None]:
         """Of the prompts that were read so far; None stands for those of no template known here."""
 
+    @property
+    def background(self) -> Background | None:
+        """What prompts tell beside what `PromptedStep.fields` has, if there is anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What a prompt tells beside its state: long texts, read when an example is.
+
+    Attributes:
+        traces: the steps
+        premises: retrieved for each step
+        sources: files of which a prompt tells what stands before the theorem
+    """
+
+    traces: TracedTactics
+    premises: RetrievedPremises | None = None
+    sources: SourceFiles | None = None
+
+    def add(self, fields: PromptFields, number: int, max_tokens: int) -> PromptFields:
+        """Return the fields of a step with all that belongs to it.
+
+        Args:
+            fields: without background
+            number: of the step
+            max_tokens: that the prompt may take
+        """
+        premises = () if self.premises is None else self.premises[number]
+        return replace(fields, premises=premises, context=self._context(number, max_tokens))
+
+    def num_bytes(self, room: npt.NDArray[np.int64], max_tokens: int) -> npt.NDArray[np.int64]:
+        """Return the bytes that the background of each step takes of its room, at most, (number of steps,)."""
+        taken = np.zeros_like(room) if self.premises is None else self.premises.num_bytes(room)
+        if self.sources is not None:
+            taken += [len(self._context(number, max_tokens).encode()) for number in range(len(self.traces))]
+        return np.minimum(taken, room)
+
+    def _context(self, number: int, max_tokens: int) -> str:
+        if self.sources is None:
+            return ""
+        step = self.traces[number]
+        return self.sources.before(step.file_path, step.start, max_tokens)
+
 
 class TracedSteps:
     """The steps of a LeanDojo Benchmark file, written with a template.
 
-    A template that tells the proof so far is given none: `TacticGenerator.generate` is not told it either.
+    A template that tells the proof so far is given none: `TacticGenerator.generate` is not told it either. File
+    context ends before the theorem for the same reason.
     """
 
-    def __init__(self, traces: TracedTactics, template: PromptTemplate) -> None:
-        self.traces, self.template = traces, template
+    def __init__(self, traces: TracedTactics, template: PromptTemplate, background: Background | None = None) -> None:
+        self.traces, self.template, self.background = traces, template, background
 
     @property
     def templates(self) -> set[PromptTemplate | None]:
@@ -143,6 +192,10 @@ class InstructSteps:
     def templates(self) -> set[PromptTemplate | None]:
         """See `PromptedSteps`."""
         return {self.template} if self.template is not None else set(self._templates.values())
+
+    @property
+    def background(self) -> None:
+        """See `PromptedSteps`: instruct data has all of it in its prompts."""
 
     def __len__(self) -> int:
         return len(self.records)

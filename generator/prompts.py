@@ -60,6 +60,14 @@ class PromptTemplate:
         """Names of the fields of PromptFields that it has a place for."""
         return frozenset(_FIELD.findall(self.pattern)) | ({"premises"} if self.takes_premises else set())
 
+    def check_place_for(self, field: str, option: str) -> None:
+        """Raise ConfigError, naming the option that asks for it, if prompts have no place for a field."""
+        if field not in self.fields:
+            others = ", ".join(name for name, template in TEMPLATES.items() if field in template.fields)
+            raise ConfigError(
+                f"{option}: prompts of template {self.name} have no place for {field}; those of {others} have"
+            )
+
     @cached_property
     def _parts(self) -> list[str]:
         """Text and names of fields by turns."""

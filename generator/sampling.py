@@ -33,15 +33,20 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         check_positive(num_samples=self.num_samples, max_new_tokens=self.max_new_tokens)
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(
-                f"temperature is {self.temperature}: it must be positive and finite. For the likeliest candidate "
-                "use beam_search with num_beams=1."
-            )
-        if self.top_k < 0:
-            raise ConfigError(f"top_k is {self.top_k}: it must be 0 (no limit) or a number of tokens.")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p}: it must be above 0 and at most 1 (no limit).")
+        check_sampling(self.temperature, self.top_k, self.top_p)
+
+
+def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
+    """Raises ConfigError for an option of sampling that is out of range."""
+    if not 0 < temperature < float("inf"):
+        raise ConfigError(
+            f"temperature is {temperature}; it must be positive and finite. For the likeliest candidate use beam "
+            "search with one beam"
+        )
+    if top_k < 0:
+        raise ConfigError(f"top_k is {top_k}; it must be 0 (no limit) or a number of tokens")
+    if not 0 < top_p <= 1:
+        raise ConfigError(f"top_p is {top_p}; it must be above 0 and at most 1 (no limit)")
 
 
 def draw_seeds(num_states: int, generator: torch.Generator | None) -> list[int]:

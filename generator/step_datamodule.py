@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from common import ConfigError
+from common import ConfigError, check_probability
 from generator.environments.propositional_benchmark import MIN_THEOREMS
 from generator.known_datasets import KnownDataset, get_dataset
+from retrieval.corpus import Corpus
 from retrieval.loading import SPLITS, SplitDataModule, check_choice
+from retrieval.predictions import Predictions
 
 _ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
     "fit": ("train", "val"),
@@ -26,7 +29,8 @@ _ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
 class StepDataModule(SplitDataModule):
     """Splits of steps of proofs; `datasets` has the keys train, val, test and predict.
 
-    A subclass has the options `dataset`, `num_theorems`, `seed` and `predict_split`, and reads a split in `_read`.
+    A subclass has the options `dataset`, `num_theorems`, `seed`, `predict_split`, `corpus_path`, `preds_path` and
+    `p_drop`, and reads a split in `_read`.
     """
 
     def _check_source(self) -> None:
@@ -35,6 +39,9 @@ class StepDataModule(SplitDataModule):
         check_choice("dataset", self.hparams["dataset"], (None, *get_args(KnownDataset)))
         if (num_theorems := self.hparams["num_theorems"]) < MIN_THEOREMS:
             raise ConfigError(f"num_theorems is {num_theorems}; it must be at least {MIN_THEOREMS}")
+        check_probability(p_drop=self.hparams["p_drop"])
+        if (self.hparams["corpus_path"] is None) != (self.hparams["preds_path"] is None):
+            raise ConfigError("corpus_path and preds_path belong together; give both or neither")
 
     def prepare_data(self) -> None:
         """Get the dataset if a split is missing; one process of each machine does it. See `get_dataset`."""
@@ -52,8 +59,16 @@ class StepDataModule(SplitDataModule):
             self.datasets[role] = self._read(split, is_train=role == "train")
             rank_zero_info(self.datasets[role].summary())
 
+    @cached_property
+    def _retrieved(self) -> dict[str, Any]:
+        """The corpus and the predictions, where they are asked for."""
+        if self.hparams["corpus_path"] is None:
+            return {}
+        corpus = Corpus(self.hparams["corpus_path"])
+        return {"corpus": corpus, "predictions": Predictions.load(self.hparams["preds_path"], corpus)}
+
     def _before_reading(self, splits: Sequence[str]) -> None:
-        """Check, and load, what all of the splits need."""
+        """Check what all of the splits need."""
 
     def _read(self, split: str, *, is_train: bool) -> Any:
         """Return the dataset of a split."""
@@ -62,3 +77,8 @@ class StepDataModule(SplitDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of predict_split; `index` in a batch tells which examples it holds."""
         return self._loader("predict")
+
+
+def text_or_none(path: object) -> str | None:
+    """Return the text of a path: what is saved with checkpoints is plain."""
+    return None if path is None else str(path)

@@ -30,6 +30,7 @@ def suggest(
     ret_ckpt_path: str | None = None,
     corpus_path: str | None = None,
     index_path: str | None = None,
+    sources_path: str | None = None,
     allow_sorry: bool = True,
 ) -> None:
     """Print the tactics that a generator suggests for a state, with log-probabilities, best first.
@@ -41,7 +42,8 @@ def suggest(
         format: text: one state, read to the end of the input. jsonl: each line of the input is an object with
             `state`, and perhaps file_path, theorem_full_name and theorem_pos, and is answered by itself with
             `candidates` added
-        file_path: file of the theorem; like its name and position, it matters where premises are retrieved
+        file_path: file of the theorem; like its name and position, it matters where premises are
+            retrieved or prompts tell of it
         theorem_full_name: name of the theorem
         theorem_pos: line and column of the theorem, both from 1
         batch_size: lines that are answered together; 1 answers each at once, more is faster on a file
@@ -53,6 +55,7 @@ def suggest(
         ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
         corpus_path: corpus.jsonl that it retrieves from
         index_path: embeddings of the corpus, from python -m retrieval.index
+        sources_path: folder in which file_path lies, for prompts that tell what stands before the theorem
         allow_sorry: whether tactics with sorry or admit are shown
     """
     check_positive(num_samples=num_samples, batch_size=batch_size)
@@ -71,6 +74,7 @@ def suggest(
         ret_ckpt_path=ret_ckpt_path,
         corpus_path=corpus_path,
         index_path=index_path,
+        sources_path=sources_path,
         allow_sorry=allow_sorry,
         **only_given,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,35 @@ def build_encoder(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
     architecture = read_architecture(model_name)
     if architecture is not None:
         return _prepared(_from_architecture(architecture))
-    try:
+    with hub_errors(model_name, "encoder"):
         model = _from_pretrained(str(model_name))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"model_name {str(model_name)!r} cannot be loaded: {str(error).strip().splitlines()[0]} Give a hub "
-            "id such as google/byt5-small, a folder of save_pretrained, or an architecture to train from scratch"
-        ) from error
     return _prepared(model)
+
+
+@contextmanager
+def hub_errors(
+    model_name: str | Path | Mapping[str, Any], kind: str, example: str = "google/byt5-small"
+) -> Iterator[None]:
+    """Turn what transformers raises for a name that it cannot load into one line.
+
+    Args:
+        model_name: what is loaded
+        kind: of model that is wanted
+        example: a hub id of one
+
+    Raises:
+        ConfigError: in place of an OSError or ValueError
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if "Unrecognized configuration class" in reason:
+            reason = f"it is no {kind}."
+        raise ConfigError(
+            f"model_name {str(model_name)!r} cannot be loaded: {reason} Give a hub id such as {example}, a folder of "
+            "save_pretrained, or an architecture to train from scratch"
+        ) from error
 
 
 def _prepared(model: Any) -> PreTrainedModel:

@@ -8,7 +8,6 @@ Shape legend: B states, N premises, k premises per state.
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from common import ConfigError, NextstepError, Premise, check_positive, split_name
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
+from retrieval.extras import import_extra
 from retrieval.predictions import PredictionWriter, RetrievalContext, hash_state
 from retrieval.traces import TracedTactic, TracedTactics
 
@@ -61,7 +61,7 @@ class BM25Retriever:
         if k1 < 0 or not 0 <= b <= 1:
             raise ConfigError(f"k1 is {k1} and b is {b}; k1 must be at least 0, and b between 0 and 1")
         self.corpus = corpus
-        self._bm25: Any = _import_bm25s().BM25(k1=k1, b=b)
+        self._bm25: Any = import_extra("bm25s", "bm25", "BM25").BM25(k1=k1, b=b)
         documents = [_document(premise) for premise in corpus]
         self._is_empty = not any(documents)  # which bm25s cannot index
         if not self._is_empty:
@@ -95,13 +95,6 @@ class BM25Retriever:
 def _document(premise: Premise) -> list[str]:
     parts = split_name(premise.full_name)
     return tokenize(f"{parts[-1] if parts else ''} {premise.code}")
-
-
-def _import_bm25s() -> Any:
-    try:
-        return importlib.import_module("bm25s")
-    except ImportError as error:
-        raise ConfigError("BM25 needs the package bm25s; pip install 'nextstep[bm25]'") from error
 
 
 def predict(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import pickle
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from common import ConfigError, DataError
+from retrieval.extras import import_extra
 from retrieval.monitoring import write_json
 
 # Beside the weights and configuration of an exported model: how it is prompted and decoded.
@@ -31,14 +31,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"checkpoint {path}: there is no such file; a run keeps its own under checkpoints/")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"checkpoint {path}: cannot be read as a Lightning checkpoint ({reason})") from error
+    checkpoint = _load(path, "a Lightning checkpoint")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"checkpoint {path}: holds no state_dict, so it is no Lightning checkpoint")
     return checkpoint
+
+
+def _load(path: Path, kind: str) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"checkpoint {path}: cannot be read as {kind} ({reason})") from error
 
 
 def read_shards(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -59,13 +63,8 @@ def read_shards(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"ckpt_path {folder}: is neither a Hugging Face folder (config.json) nor a checkpoint of DeepSpeed "
             f"(latest); it holds {found}"
         )
-    try:
-        deepspeed: Any = importlib.import_module("deepspeed.utils.zero_to_fp32")
-    except ImportError as error:
-        raise ConfigError(
-            f"ckpt_path {folder}: is a checkpoint of DeepSpeed, which needs the package deepspeed; "
-            "pip install 'nextstep[deepspeed]'"
-        ) from error
+    what = f"ckpt_path {folder}: is a checkpoint of DeepSpeed, which"
+    deepspeed = import_extra("deepspeed.utils.zero_to_fp32", "deepspeed", what)
     described = _read_model_states(folder)
     state_dict = deepspeed.get_fp32_state_dict_from_zero_checkpoint(str(folder))
     # the wrapper of Lightning before 2.1
@@ -78,11 +77,7 @@ def _read_model_states(folder: Path) -> dict[str, Any]:
     files = sorted((folder / tag).glob("*model_states.pt"))
     if not files:
         raise DataError(f"ckpt_path {folder}: there is no *model_states.pt in {folder / tag}; the checkpoint is broken")
-    try:
-        states: dict[str, Any] = torch.load(files[0], map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{files[0]}: cannot be read as a checkpoint of DeepSpeed ({reason})") from error
+    states: dict[str, Any] = _load(files[0], "one of DeepSpeed")
     return states
 
 
@@ -115,6 +110,11 @@ def read_settings(folder: str | Path) -> dict[str, Any] | None:
     return dict(settings)
 
 
+def class_path(kind: type) -> str:
+    """Return the dotted name of a class, as checkpoints and configurations write it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def check_class(checkpoint: Mapping[str, Any], expected: type, path: str | Path, key: str) -> None:
     """Raise DataError unless the checkpoint was written by the expected class.
 
@@ -124,7 +124,7 @@ def check_class(checkpoint: Mapping[str, Any], expected: type, path: str | Path,
         path: names it in the message
         key: where classes of this kind describe themselves: "generator" or "retriever"
     """
-    name = f"{expected.__module__}.{expected.__qualname__}"
+    name = class_path(expected)
     saved = checkpoint.get(key, {}).get("class")
     if saved != name:
         what = f"of {saved}" if saved else "of another kind of module"
@@ -199,7 +199,7 @@ class Restorable(pl.LightningModule):
         elif tokenizer.endswith((".yaml", ".yml")) or hasattr(self.tokenizer, "extra_ids"):
             tokenizer = "bytes"
         checkpoint[self.checkpoint_key] = {
-            "class": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class": class_path(type(self)),
             "architecture": {**self.architecture(), "tokenizer": tokenizer},
             "options": self.kept_options(),
         }

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import (
@@ -23,7 +23,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities import rank_zero_info
 
 from common import NextstepError
-from retrieval.checkpoints import Restorable, check_class, read_checkpoint
+from retrieval.checkpoints import Restorable, check_class, class_path, read_checkpoint
 from retrieval.config_errors import explain
 from retrieval.monitoring import LAST, GradientNorm, LastCheckpoint, RunSummary, ThroughputMonitor, as_code, log_text
 from retrieval.optimization import with_schedule
@@ -52,7 +52,40 @@ class SaveConfig(SaveConfigCallback):
 
 
 class BaseCLI(LightningCLI):
-    """Model and data of any class; evaluation takes nothing but the architecture from a checkpoint."""
+    """Model and data of any class; evaluation takes nothing but the architecture from a checkpoint.
+
+    Attributes:
+        default_model: the model, if none is chosen
+        default_data: the data, if none are chosen
+        linked: options of the data that the model takes over
+        monitor: metric of the best checkpoint; higher is better
+        run_name: of the folder in runs/
+    """
+
+    default_model: ClassVar[type[pl.LightningModule]]
+    default_data: ClassVar[type[pl.LightningDataModule]]
+    linked: ClassVar[tuple[str, ...]]
+    monitor: ClassVar[str]
+    run_name: ClassVar[str]
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what model and data must agree on, and set the defaults of every run."""
+        parser.set_defaults({"model": class_path(self.default_model), "data": class_path(self.default_data)})
+        parser.link_arguments("model.init_args.model_name", "data.init_args.model_name")
+        for name in self.linked:
+            parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": self.monitor,
+                "checkpoint.mode": "max",
+                "checkpoint.filename": f"{{step}}-{{{self.monitor}:.4f}}",
+                "trainer.logger": {
+                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": "runs", "name": self.run_name, "default_hp_metric": False},
+                },
+            }
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Leave out the callbacks that the chosen trainer refuses, or that the configuration has with other options."""
@@ -111,13 +144,14 @@ def _class_of(config: Any) -> type[Restorable]:
 _CLI = TypeVar("_CLI", bound=BaseCLI)
 
 
-def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType) -> _CLI:
+def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: bool = True) -> _CLI:
     """Run a command line.
 
     Args:
         cli: which
         callbacks: of every run, beside those that all command lines have
         args: replaces the command line in tests and notebooks
+        run: False only makes trainer, model and data; args are then without a subcommand
 
     Raises:
         NextstepError: for what is wrong with the data or an option
@@ -148,6 +182,7 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType) -> _CL
             # checkpoints hold plain hyper-parameters, so that they load without this command line
             load_from_checkpoint_support=False,
             args=args,
+            run=run,
         )
     except ValueError as error:
         # jsonargparse wraps what a constructor raises into a list of types that did not fit

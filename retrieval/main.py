@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -14,36 +13,25 @@ from retrieval.model import PremiseRetriever
 from retrieval.monitoring import best_checkpoint, evaluation_metrics, run_folder
 from retrieval.premise_writer import PremiseWriter
 
-_MODEL = f"{PremiseRetriever.__module__}.{PremiseRetriever.__qualname__}"
-_DATA = f"{RetrievalDataModule.__module__}.{RetrievalDataModule.__qualname__}"
-
 
 class RetrievalCLI(BaseCLI):
     """Model and data of any class, with PremiseRetriever on LeanDojo data as the defaults."""
 
+    default_model = PremiseRetriever
+    default_data = RetrievalDataModule
+    linked = ("max_seq_len",)
+    monitor = "Recall@10_val"
+    run_name = "retriever"
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link what model and data must agree on, and set the defaults of every run."""
-        parser.set_defaults({"model": _MODEL, "data": _DATA})
-        parser.link_arguments("model.init_args.model_name", "data.init_args.model_name")
-        parser.link_arguments("data.init_args.max_seq_len", "model.init_args.max_seq_len")
+        """Add where predictions go."""
         parser.add_argument(
             "--output_dir",
             type=str | None,
             default=None,
             help="folder that `predict` writes retrieved premises to; predictions/ of the run folder if not given",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.monitor": "Recall@10_val",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "{step}-{Recall@10_val:.4f}",
-                "trainer.logger": {
-                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
-                    "init_args": {"save_dir": "runs", "name": "retriever", "default_hp_metric": False},
-                },
-            }
-        )
+        super().add_arguments_to_parser(parser)
 
     def before_predict(self) -> None:
         """Tell the writer where to write."""
@@ -70,12 +58,7 @@ def _report(cli: RetrievalCLI, folder: Path) -> None:
 
 
 def main(args: ArgsType = None) -> RetrievalCLI:
-    """Run the command line; `args` replaces it in tests and notebooks.
-
-    Raises:
-        NextstepError: for what is wrong with the data or an option
-        SystemExit: for a command line or YAML that does not parse
-    """
+    """Run the command line; see `retrieval.cli.start`."""
     return start(RetrievalCLI, [PremiseWriter()], args)
 
 

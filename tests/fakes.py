@@ -1,8 +1,15 @@
-"""Hand-made data and tiny architectures that tests share."""
+"""Hand-made data, tiny architectures, and what is done with models, for tests of several modules."""
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 TINY = {
     "d_model": 32,
@@ -55,4 +62,37 @@ def write_splits(folder: Path, steps: list[tuple[str, str]] = EIGHT) -> Path:
     theorems = [theorem(i, [step]) for i, step in enumerate(steps)]
     for split in ("train", "val", "test"):
         (folder / f"{split}.json").write_text(json.dumps(theorems), encoding="utf-8")
+    return folder
+
+
+def quiet_trainer(path: Path | str, **options: Any) -> pl.Trainer:
+    """A trainer on the CPU that shows, logs and saves only what it is asked to."""
+    import pytorch_lightning as pl  # takes two seconds, and most tests train nothing
+
+    torch.set_num_threads(1)  # fixtures of whole modules come before the one that does so for tests
+    quiet = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "default_root_dir": str(path),
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    return pl.Trainer(**{**quiet, **options})
+
+
+def save_checkpoint(model: pl.LightningModule, path: Path) -> Path:
+    """Write the checkpoint of a model that was not trained."""
+    trainer = quiet_trainer(path.parent)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(path)
+    return path
+
+
+def save_pretrained(model: Any, folder: Path) -> Path:
+    """Write a generator's model and tokenizer as other programs do."""
+    model.generator.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
     return folder

@@ -6,6 +6,9 @@ import pytest
 import yaml
 
 from generator.causal import CausalGenerator
+from generator.main import GeneratorCLI, main
+from retrieval.cli import start
+from tests.fakes import TINY
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -19,28 +22,6 @@ def options(values: dict, part: str) -> dict:
     return values[part].get("init_args", values[part])
 
 
-def cli(*paths: Path, args: tuple[str, ...] = ()):
-    """Parse and instantiate as the command line does, without running anything."""
-    import pytorch_lightning as pl
-
-    from generator.main import GeneratorCLI
-    from retrieval.cli import Parser
-
-    options = [f"--config={path}" for path in paths]
-    return GeneratorCLI(
-        pl.LightningModule,
-        pl.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_class=Parser,
-        save_config_callback=None,
-        trainer_defaults={"callbacks": []},
-        load_from_checkpoint_support=False,
-        args=[*options, *args],
-        run=False,
-    )
-
-
 def test_there_are_configurations():
     assert len(GENERATOR) >= 3 and len(STRATEGIES) >= 3
 
@@ -48,8 +29,6 @@ def test_there_are_configurations():
 @pytest.mark.parametrize("path", GENERATOR, ids=lambda p: p.stem)
 def test_configuration_instantiates(path, tmp_path, monkeypatch):
     """Pretrained weights are replaced by a tiny architecture: there is no network here."""
-    from tests.fakes import TINY
-
     monkeypatch.chdir(tmp_path)
     values = yaml.safe_load(path.read_text())
     is_causal = "causal" in values["model"].get("class_path", "")
@@ -57,7 +36,7 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     options(values, "model")["model_name"] = TINY_GPT2 if is_causal else TINY
     values["trainer"].update(accelerator="cpu", precision="32-true")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    made = cli(tmp_path / "config.yaml")
+    made = start(GeneratorCLI, [], [f"--config={tmp_path / 'config.yaml'}"], run=False)
     limit = "max_seq_len" if is_causal else "max_inp_seq_len"
     assert getattr(made.model, limit) == made.datamodule.hparams[limit] == options(values, "data")[limit]
     assert isinstance(made.model, CausalGenerator) == is_causal
@@ -66,8 +45,6 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
 
 
 def test_the_lora_overlay_changes_what_it_names(capsys):
-    from generator.main import main
-
     paths = [CONFIGS / "generator" / "next_step.yaml", CONFIGS / "overlay" / "lora.yaml"]
     with pytest.raises(SystemExit) as stopped:
         main(["fit", *(f"--config={path}" for path in paths), "--print_config"])
@@ -87,8 +64,6 @@ def test_the_quickstarts_own_architecture_builds():
 
 @pytest.mark.parametrize("overlay", STRATEGIES, ids=lambda p: p.stem)
 def test_overlays_parse_on_top_of_a_configuration(overlay, capsys):
-    from generator.main import main
-
     base = CONFIGS / "generator" / ("next_step.yaml" if "llama" in overlay.name else "leandojo_random.yaml")
     with pytest.raises(SystemExit) as stopped:
         main(["fit", f"--config={base}", f"--config={overlay}", "--print_config"])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from common import ConfigError, check_positive
+from generator.sampling import check_sampling
 from generator.tactic_generator import Candidate
 from retrieval.loading import check_choice
 
@@ -50,15 +51,7 @@ class Decoding:
     def __post_init__(self) -> None:
         check_choice("method", self.method, get_args(Method))
         check_positive(max_new_tokens=self.max_new_tokens, num_beams=self.num_beams)
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(
-                f"temperature is {self.temperature}; it must be positive and finite. For the likeliest candidate use "
-                "beam search with one beam"
-            )
-        if self.top_k < 0:
-            raise ConfigError(f"top_k is {self.top_k}; it must be 0 (no limit) or a number of tokens")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (no limit)")
+        check_sampling(self.temperature, self.top_k, self.top_p)
         stop: Any = self.stop
         if isinstance(stop, str) or not all(isinstance(string, str) and string for string in stop):
             raise ConfigError(f"stop is {stop!r}; it must be a list of strings, none of them empty")

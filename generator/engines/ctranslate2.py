@@ -7,7 +7,6 @@ tokenizer's own tokens, so that other programs can use it.
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from generator.engines.base import (
 )
 from generator.t5_decoder import check_model, output_scale
 from generator.tactic_generator import Candidate
+from retrieval.extras import import_extra
 from retrieval.loading import check_choice
 
 COMPUTE_TYPES = (
@@ -256,7 +256,7 @@ def convert(model: Any, tokenizer: Any, folder: Path, quantization: str = "float
     special = SpecialTokens.of(model)
     if len(special.eos) != 1:
         raise ConfigError(f"eos_token_id is {list(special.eos)}: CTranslate2 converts models with one EOS token")
-    loaders = importlib.import_module("ctranslate2.converters.transformers")
+    loaders = import_ctranslate2("ctranslate2.converters.transformers")
     loader = getattr(loaders, _LOADERS[model.config.model_type])()
     source = copy.deepcopy(model).float().cpu()  # int8 conversion rounds the weights in place
     source.config.__dict__["tie_word_embeddings"] = False  # scales the output there, which is set below instead
@@ -283,7 +283,7 @@ def check_convertible(model: Any) -> None:
         check_model(model)
     except TypeError as error:
         raise ConfigError(f"CTranslate2 cannot run this model here: {error}") from None
-    loaders = importlib.import_module("ctranslate2.converters.transformers")
+    loaders = import_ctranslate2("ctranslate2.converters.transformers")
     if not hasattr(loaders, _LOADERS[model.config.model_type]):
         raise ConfigError(
             f"the installed ctranslate2 does not convert {model.config.model_type} models; upgrade it, or choose "
@@ -312,15 +312,6 @@ def _read_vocabulary(folder: Path) -> list[str]:
     return tokens
 
 
-def import_ctranslate2() -> Any:
-    """Return the library.
-
-    Raises:
-        ConfigError: if it is not installed
-    """
-    try:
-        return importlib.import_module("ctranslate2")
-    except ImportError as error:
-        raise ConfigError(
-            "engine 'ctranslate2' needs the package ctranslate2; pip install 'nextstep[ctranslate2]'"
-        ) from error
+def import_ctranslate2(module: str = "ctranslate2") -> Any:
+    """Return the library or one of its modules; raise ConfigError if it is not installed."""
+    return import_extra(module, "ctranslate2", "engine 'ctranslate2'")

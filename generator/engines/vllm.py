@@ -5,7 +5,6 @@ Needs the extra `vllm` and, in practice, a GPU. Written for vLLM's interface as 
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 from common import ConfigError, check_positive
 from generator.engines.base import Decoding, Engine, best_first, cut_at_stop, encode, input_seed, weights_version
 from generator.tactic_generator import Candidate
+from retrieval.extras import import_extra
 
 
 class VLLMEngine(Engine):
@@ -89,7 +89,7 @@ class VLLMEngine(Engine):
 
     def _search(self, rows: list[list[int]], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         """Beam search, which knows no stop strings there: candidates are cut at them afterwards."""
-        settings = importlib.import_module("vllm.sampling_params").BeamSearchParams(
+        settings = import_vllm("vllm.sampling_params").BeamSearchParams(
             beam_width=decoding.beams_for(num_candidates),
             max_tokens=decoding.max_new_tokens,
             length_penalty=decoding.length_penalty,
@@ -136,13 +136,6 @@ def _prompts(rows: Sequence[list[int]]) -> list[dict[str, list[int]]]:
     return [{"prompt_token_ids": ids} for ids in rows]
 
 
-def import_vllm() -> Any:
-    """Return the library.
-
-    Raises:
-        ConfigError: if it is not installed
-    """
-    try:
-        return importlib.import_module("vllm")
-    except ImportError as error:
-        raise ConfigError("engine 'vllm' needs the package vllm; pip install 'nextstep[vllm]'") from error
+def import_vllm(module: str = "vllm") -> Any:
+    """Return the library or one of its modules; raise ConfigError if it is not installed."""
+    return import_extra(module, "vllm", "engine 'vllm'")

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from safetensors import SafetensorError
 from transformers import (
@@ -28,7 +27,8 @@ from generator.causal import CausalGenerator
 from generator.engines import Decoding, make_engine
 from generator.export import export, load_source, main
 from generator.model import RetrievalAugmentedGenerator
-from tests.fakes import TINY
+from tests.fakes import TINY, save_checkpoint, save_pretrained
+from tests.generator.decoding_fakes import randomize
 
 STATE = "p q : Prop\nh : p ∧ q\n⊢ q ∧ p"
 
@@ -38,11 +38,7 @@ def generator(**overrides) -> RetrievalAugmentedGenerator:
     model = RetrievalAugmentedGenerator(
         {**TINY, "dropout_rate": 0.1, **overrides}, num_beams=4, max_inp_seq_len=200, max_oup_seq_len=40
     )
-    with torch.no_grad():
-        for name, parameter in model.generator.named_parameters():
-            if "norm" not in name:
-                parameter.normal_(std=1.0 if "relative" in name else 0.35)
-        model.generator.lm_head.weight[1] *= 1.5
+    randomize(model.generator, eos_factor=1.5)
     return model.eval()
 
 
@@ -61,16 +57,9 @@ def model() -> RetrievalAugmentedGenerator:
     return generator()
 
 
-def save(model, path: Path) -> Path:
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=False)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(path, weights_only=False)
-    return path
-
-
 @pytest.fixture
 def ckpt_path(model, tmp_path) -> Path:
-    return save(model, tmp_path / "model.ckpt")
+    return save_checkpoint(model, tmp_path / "model.ckpt")
 
 
 def logits(model, **inputs):
@@ -117,7 +106,7 @@ def test_generate_finds_the_generators_candidates_with_the_exported_settings(mod
 def test_one_beam_writes_settings_that_transformers_accepts(tmp_path):
     model = generator()
     model.num_beams = 1
-    export(save(model, tmp_path / "model.ckpt"), tmp_path / "out")
+    export(save_checkpoint(model, tmp_path / "model.ckpt"), tmp_path / "out")
     assert "length_penalty" not in json.loads((tmp_path / "out" / "generation_config.json").read_text())
 
 
@@ -133,14 +122,13 @@ def test_the_model_card_runs(ckpt_path, tmp_path, monkeypatch, capsys):
 
 def test_a_hugging_face_folder_keeps_how_its_model_is_prompted(tmp_path):
     model = causal()
-    done = export(save(model, tmp_path / "model.ckpt"), tmp_path / "one")
+    done = export(save_checkpoint(model, tmp_path / "model.ckpt"), tmp_path / "one")
     written = (tmp_path / "one" / "nextstep.json").read_text(encoding="utf-8")
     name = "generator.causal.CausalGenerator"
     assert json.loads(written) == {"format_version": 1, "class": name, "options": model.decoding}
     export(done.output_dir, tmp_path / "two")
     assert (tmp_path / "two" / "nextstep.json").read_text(encoding="utf-8") == written
-    model.generator.save_pretrained(tmp_path / "plain")
-    model.tokenizer.save_pretrained(tmp_path / "plain")
+    save_pretrained(model, tmp_path / "plain")
     export(tmp_path / "plain", tmp_path / "three")
     assert not (tmp_path / "three" / "nextstep.json").exists(), "nothing is known of it"
 
@@ -153,7 +141,7 @@ def test_adapters_are_added_to_a_bf16_model_in_float32(tmp_path):
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=1e-3)
-    source = load_source(save(model, tmp_path / "lora.ckpt"))
+    source = load_source(save_checkpoint(model, tmp_path / "lora.ckpt"))
     assert "lora" not in source.options
     adapted = {name: layer for name, layer in model.generator.named_modules() if hasattr(layer, "get_delta_weight")}
     assert adapted
@@ -170,7 +158,7 @@ def test_untied_and_scaled_models_stay_what_they_are(tmp_path):
         if "untied" in options:
             weight = torch.randn_like(model.generator.lm_head.weight)
             model.generator.lm_head.weight = torch.nn.Parameter(weight)
-        done = export(save(model, tmp_path / f"{number}.ckpt"), tmp_path / f"out{number}")
+        done = export(save_checkpoint(model, tmp_path / f"{number}.ckpt"), tmp_path / f"out{number}")
         assert done.max_difference < 1e-4
 
 
@@ -244,7 +232,7 @@ def test_a_deepspeed_folder_is_read_with_its_own_tool(model, deepspeed_path, tmp
 
 def test_a_deepspeed_folder_without_deepspeed_names_the_extra(deepspeed_path, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "deepspeed", None)
-    with pytest.raises(ConfigError, match=r"pip install 'nextstep\[deepspeed\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[deepspeed\]'"):
         export(deepspeed_path, tmp_path / "out")
 
 
@@ -311,7 +299,7 @@ def test_logits_that_differ_are_refused_and_nothing_stays(ckpt_path, tmp_path, m
 def test_logits_that_are_not_finite_are_refused(model, tmp_path):
     with torch.no_grad():
         model.generator.decoder.block[-1].layer[-1].DenseReluDense.wo.weight *= 1e6
-    path = save(model, tmp_path / "model.ckpt")
+    path = save_checkpoint(model, tmp_path / "model.ckpt")
     with pytest.raises(NextstepError, match="logits in float16 are not finite"):
         export(path, tmp_path / "out", dtype="float16")
     export(path, tmp_path / "out", dtype="bfloat16")
@@ -356,7 +344,7 @@ def test_options_that_do_not_go_together_are_refused(ckpt_path, tmp_path, monkey
     with pytest.raises(ConfigError, match="dtype is 'int8'"):
         export(ckpt_path, tmp_path / "out", dtype="int8")
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
-    with pytest.raises(ConfigError, match=r"pip install 'nextstep\[ctranslate2\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[ctranslate2\]'"):
         export(ckpt_path, tmp_path / "out", format="ctranslate2")
 
 

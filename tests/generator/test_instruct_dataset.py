@@ -19,6 +19,8 @@ NUM_TEMPLATE_BYTES = len("[GOAL][PROOFSTEP]")
 class Steps:
     """Steps from (state, tactic) pairs; without a template they are plain prompts and completions."""
 
+    background = None
+
     def __init__(self, pairs: list[tuple[str, str]], template: PromptTemplate | None = LLMSTEP) -> None:
         self.pairs, self.template = pairs, template
 

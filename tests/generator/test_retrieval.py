@@ -4,46 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
-import torch
 
 from common import ConfigError, DataError
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
-from retrieval.datamodule import RetrievalDataModule
-from retrieval.model import PremiseRetriever
-from retrieval.premise_writer import PremiseWriter
 from tests.fakes import TINY
-from tests.retrieval.fakes import ENCODER, write_library
+from tests.generator.retrieval_fakes import write_retrieved
 
 
 @pytest.fixture(scope="module")
 def retrieved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The data folder, and a folder with a retriever's checkpoint, its predictions and its index."""
     folder = tmp_path_factory.mktemp("retrieved")
-    data = write_library(folder / "library")
-    torch.manual_seed(0)
-    model = PremiseRetriever(model_name=ENCODER, num_retrieved=4, max_seq_len=128)
-    writer = PremiseWriter()
-    writer.output_dir = folder / "predictions"
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        callbacks=[writer],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=str(folder),
-    )
-    trainer.predict(
-        model,
-        RetrievalDataModule(str(data), "google/byt5-small", max_seq_len=128, eval_batch_size=3),
-        return_predictions=False,
-    )
-    trainer.save_checkpoint(folder / "retriever.ckpt")
-    assert model.index is not None
-    model.index.save(folder / "index")
-    return data, folder
+    return write_retrieved(folder), folder
 
 
 def build(data: Path, folder: Path, **options: Any) -> RetrievalAugmentedGenerator:

@@ -35,7 +35,7 @@ def test_a_missing_package_is_named(library: Corpus, monkeypatch: pytest.MonkeyP
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ConfigError, match=r"pip install 'nextstep\[bm25\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[bm25\]'"):
         BM25Retriever(library)
 
 

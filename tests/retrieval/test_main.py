@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import DataError
-from retrieval.cli import Parser
+from retrieval.cli import start
 from retrieval.corpus import Corpus
 from retrieval.evaluate import evaluate
 from retrieval.index import EmbeddingIndex
@@ -188,17 +187,7 @@ def test_configuration_instantiates(path: Path, tmp_path: Path, monkeypatch: pyt
     values["model"]["model_name"] = dict(ENCODER)
     values["trainer"].update(accelerator="cpu", precision="32-true")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    made = RetrievalCLI(
-        pl.LightningModule,
-        pl.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_class=Parser,
-        save_config_callback=None,
-        trainer_defaults={"callbacks": []},
-        args=[f"--config={tmp_path / 'config.yaml'}"],
-        run=False,
-    )
+    made = start(RetrievalCLI, [], [f"--config={tmp_path / 'config.yaml'}"], run=False)
     assert made.model.max_seq_len == made.datamodule.hparams.max_seq_len == values["data"]["max_seq_len"]
     monitors = {callback.monitor for callback in made.trainer.callbacks if getattr(callback, "monitor", None)}
     assert monitors == {"Recall@10_val"} and made.model.num_retrieved >= 10

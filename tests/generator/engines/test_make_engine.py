@@ -23,7 +23,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(tiny_t5, tokenizer):
 @pytest.mark.parametrize("name", ["ctranslate2", "vllm"])
 def test_an_engine_that_is_not_installed_names_the_extra(name, tiny_t5, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=rf"pip install 'nextstep\[{name}\]'"):
+    with pytest.raises(ConfigError, match=rf"pip install -e '\.\[{name}\]'"):
         make_engine(name, tiny_t5, tokenizer, max_inp_seq_len=64)
 
 
