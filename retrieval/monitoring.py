@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from common import check_positive
+from common import ByteTokenizer, check_positive
 from retrieval.flops import TrainingFlops, count_tokens, peak_flops_per_s, token_masks, training_flops
 
 LAST = "last"  # name of the checkpoint to resume from
@@ -53,9 +53,9 @@ def _log_interval(trainer: pl.Trainer) -> int:
 
 
 class ThroughputMonitor(pl.Callback):
-    """Logs how fast training goes, counting tokens (bytes for ByT5) in the masks of batches and no padding.
+    """Logs how fast training goes, counting tokens in the masks of batches and no padding.
 
-    `useful_bytes_per_s` and `padding_share`; for transformers models `model_flops_per_s`, over all ranks, and, where
+    `useful_bytes_per_s`, or `useful_tokens_per_s` where a token is no byte, and `padding_share`; for transformers models `model_flops_per_s`, over all ranks, and, where
     the peak of the device is known, `mfu`: the share of it that the model's FLOPs take. The peak is that of bfloat16
     whatever the precision. See `retrieval.flops`.
     """
@@ -72,11 +72,13 @@ class ThroughputMonitor(pl.Callback):
         self._counts: list[Tensor] = []  # of useful tokens, and what FLOPs depend on, int64 (6,) for each batch
         self._padded = 0
         self._since = 0.0
+        self._unit = "tokens"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Read the model's sizes, before a strategy shards it."""
         if stage == "fit":
             self._flops = training_flops(pl_module)
+            self._unit = "bytes" if isinstance(getattr(pl_module, "tokenizer", None), ByteTokenizer) else "tokens"
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; validation between epochs does not count."""
@@ -103,7 +105,7 @@ class ThroughputMonitor(pl.Callback):
             return
         num_useful, *counts = torch.stack(self._counts).sum(dim=0).tolist()
         seconds = (time.perf_counter() - self._since) / trainer.world_size  # the other ranks do about as much
-        pl_module.log("useful_bytes_per_s", num_useful / seconds)
+        pl_module.log(f"useful_{self._unit}_per_s", num_useful / seconds)
         pl_module.log("padding_share", 1 - num_useful / self._padded)
         if self._flops is not None:
             flops_per_s = self._flops.total(counts) / seconds

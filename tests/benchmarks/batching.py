@@ -22,13 +22,13 @@ MAX_INP, MAX_OUP = 2300, 512
 Batches = list[list[int]]
 
 
-def random_batches(num_examples: int, epoch: int) -> Batches:
-    """Batches of 8, as a shuffling DataLoader draws them."""
+def random_batches(num_examples: int, batch_size: int, epoch: int = 0) -> Batches:
+    """One epoch, as a shuffling DataLoader draws it."""
     order = np.random.default_rng(epoch).permutation(num_examples)
-    return [batch.tolist() for batch in np.array_split(order, range(8, num_examples, 8))]
+    return [batch.tolist() for batch in np.array_split(order, range(batch_size, num_examples, batch_size))]
 
 
-def grouped_batches(sampler: LengthGroupedBatchSampler, epoch: int) -> Batches:
+def grouped_batches(sampler: LengthGroupedBatchSampler, epoch: int = 0) -> Batches:
     """One epoch of ours."""
     sampler.set_epoch(epoch)
     return [[index for _, index in keys] for keys in sampler]
@@ -53,7 +53,7 @@ def main() -> None:
     with train_json(__doc__) as path:
         dataset = GeneratorDataset(path, tokenizer=ByteTokenizer(), **options)
     source, target = dataset.source_lengths, dataset.target_lengths
-    sides = {"random, 8 examples": [random_batches(len(dataset), epoch) for epoch in (0, 1)]}
+    sides = {"random, 8 examples": [random_batches(len(dataset), 8, epoch) for epoch in (0, 1)]}
     for name, limit in (
         ("grouped, 8 examples", {"batch_size": 8}),
         ("grouped, 16,384 tokens", {"max_tokens": 16_384}),

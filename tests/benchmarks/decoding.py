@@ -12,12 +12,9 @@ the steps between. The limit is the decoder's arithmetic at the measured rate of
 
 import argparse
 import contextlib
-import datetime
 import itertools
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,8 +22,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import machine
 import torch
-import transformers
+from machine import matmul_rate, milliseconds, seconds
+from searches import check_equal, reference
 from transformers import T5Config, T5ForConditionalGeneration
 
 from common import ByteTokenizer
@@ -71,9 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=["transformers", "ct2"], default=["transformers", "ct2"])
     parser.add_argument("--steps", type=int, default=32, help="tokens of a long search")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    machine.add_arguments(parser)
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory (one process a side)")
     parser.add_argument("--profile", action="store_true", help="only say what share of a step are products of matrices")
     parser.add_argument("--peak-memory", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
@@ -144,22 +141,6 @@ def native(model: Any, batch: tuple[torch.Tensor, torch.Tensor], num_beams: int,
     return beam_search(model, *batch, num_beams=num_beams, num_return_sequences=num_beams, max_new_tokens=steps)
 
 
-def reference(model: Any, batch: tuple[torch.Tensor, torch.Tensor], num_beams: int, steps: int) -> Any:
-    """The same by transformers.generate."""
-    return model.generate(
-        input_ids=batch[0],
-        attention_mask=batch[1],
-        num_beams=num_beams,
-        num_return_sequences=num_beams,
-        max_new_tokens=steps,
-        length_penalty=0.0,
-        early_stopping=False,
-        do_sample=False,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-
-
 def run_case(
     case: str, model: Any, rate: float, translators: dict[str, Any], args: argparse.Namespace
 ) -> dict[str, Any]:
@@ -170,7 +151,7 @@ def run_case(
     found = watched["native"](args.steps)
     if "transformers" in args.sides:
         watched["transformers"] = lambda steps: reference(model, batch, num_beams, steps)
-        check_equal(found, watched["transformers"](args.steps), args)
+        check_equal(found, watched["transformers"](args.steps), 1, args.dtype)
     closed: dict[str, Side] = {}
     for name, translator in translators.items():
         closed[name] = lambda steps, run=translator: run(lengths, batch[0], num_beams, steps)
@@ -199,11 +180,11 @@ def take_turns(
     for _ in range(args.rounds):
         for side, run in watched.items():
             with step_starts(model) as starts:
-                calls[side].append(seconds(run, args.steps, args.device))
+                calls[side].append(seconds(run, args.steps, device=args.device))
             intervals[side] += [after - before for before, after in itertools.pairwise(starts)]
         for side, run in closed.items():
-            short[side].append(seconds(run, 1, args.device))
-            calls[side].append(seconds(run, args.steps, args.device))
+            short[side].append(seconds(run, 1, device=args.device))
+            calls[side].append(seconds(run, args.steps, device=args.device))
     step_s = {side: statistics.median(values) for side, values in intervals.items()}
     step_s |= {side: (min(calls[side]) - min(short[side])) / (args.steps - 1) for side in closed}
     return step_s, {side: min(values) for side, values in calls.items()}
@@ -228,27 +209,6 @@ def step_starts(model: Any) -> Iterator[list[float]]:
         hook.remove()
 
 
-def seconds(function: Callable[[Any], Any], argument: Any, device: str) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    function(argument)
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def check_equal(found: Any, expected: Any, args: argparse.Namespace) -> None:
-    """Scores agree to 1e-4 and sequences but for ties (float32); in bfloat16 only roughly."""
-    scores = expected.sequences_scores.view(found.log_probs.shape)
-    tolerance = 1e-4 if args.dtype == "float32" else 2.0
-    gap = float((found.log_probs - scores).abs().max())
-    assert gap < tolerance, f"scores differ by {gap}"
-    sequences = expected.sequences[:, 1:].view(found.sequences.shape)
-    same = (sequences == found.sequences).all(-1).float().mean()
-    assert args.dtype != "float32" or same > 0.9, f"only {same:.0%} of the sequences agree"
-    print(f"checked: {same:.1%} of the sequences agree, largest difference of scores {gap:.1e}", file=sys.stderr)
-
-
 def check_best_scores(found: Any, expected: Any) -> None:
     """CTranslate2's best candidate of each state scores the same."""
     best = torch.tensor([result.scores[0] for result in expected])
@@ -264,19 +224,10 @@ def decoder_flops(lengths: list[int], num_beams: int, steps: int) -> float:
     return 2.0 * len(lengths) * num_beams * (weights + attention)
 
 
-def matmul_rate(args: argparse.Namespace) -> float:
-    """FLOP/s of a large product in the model's type, the best of ten."""
-    size = 2048
-    left = torch.randn(size, size, device=args.device, dtype=getattr(torch, args.dtype))
-    best = min(seconds(left.matmul, left, args.device) for _ in range(10))
-    return 2.0 * size**3 / best
-
-
 def measured_memory_mb(side: str, case: str, args: argparse.Namespace) -> float:
     """Peak memory of one search, above that of the loaded model, in a process of its own."""
-    command = [sys.executable, __file__, "--peak-memory", side, case, "--steps", str(args.steps)]
-    command += ["--device", args.device, "--dtype", args.dtype, "--threads", str(args.threads)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    options = [f"--{name}={getattr(args, name)}" for name in ("steps", "threads", "device", "dtype")]
+    return float(machine.last_line_of(__file__, "--peak-memory", side, case, *options))
 
 
 def peak_memory_mb(side: str, case: str, args: argparse.Namespace) -> float:
@@ -286,22 +237,10 @@ def peak_memory_mb(side: str, case: str, args: argparse.Namespace) -> float:
     lengths, num_beams = CASES[case]
     batch = ragged_batch(lengths, args.device)
     run = native if side == "native" else reference
-    if args.device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run(model, batch, num_beams, args.steps)
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    run(model, (batch[0][:, :8], batch[1][:, :8]), 2, 2)  # thread pools and library buffers
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
-    before = resident_mb("VmRSS")
-    run(model, batch, num_beams, args.steps)
-    return resident_mb("VmHWM") - before
-
-
-def resident_mb(field: str) -> float:
-    """A figure of this process from Linux, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+    short = batch[0][:, :8], batch[1][:, :8]
+    return machine.peak_mb(
+        lambda: run(model, batch, num_beams, args.steps), lambda: run(model, short, 2, 2), args.device
+    )
 
 
 def ct2_translators(model: Any, args: argparse.Namespace) -> dict[str, Any]:
@@ -350,30 +289,8 @@ def report(rows: list[dict[str, Any]], rate: float, args: argparse.Namespace) ->
         cells += [f"{call['native']:.2f} s", *(f"{call[side]:.2f} s" for side in others[:1])]
         cells += [" / ".join(f"{side} {size:.0f}" for side, size in row.get("peak_mb", {}).items())]
         print("|", " | ".join(cells), "|")
-    facts = {
-        "date": datetime.date.today().isoformat(),
-        "processor": processor() if args.device == "cpu" else torch.cuda.get_device_name(),
-        "threads": args.threads,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "matmul_gflops": round(rate / 1e9),
-        "command": " ".join(sys.argv),
-    }
+    facts = {"threads": args.threads, "matmul_gflops": round(rate / 1e9), **machine.facts(args.device)}
     print(json.dumps({"benchmark": "decoding", "rows": rows, **facts}))
-
-
-def milliseconds(value: float) -> str:
-    """For a table."""
-    return f"{value * 1e3:.1f} ms"
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 if __name__ == "__main__":

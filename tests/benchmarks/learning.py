@@ -21,9 +21,7 @@ One seed is a first look; several say what is noise. There is no limit to name: 
 
 import argparse
 import contextlib
-import datetime
 import json
-import platform
 import re
 import statistics
 import sys
@@ -33,9 +31,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import machine
 import numpy as np
 import torch
-import transformers
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -76,14 +74,7 @@ def main() -> None:
             f"| {variant} | {mean['top1']:.1%} | {by_seed} | {mean['in_beam']:.1%} | {mean['loss']:.3f} "
             f"| {mean['padding_share']:.1%} | {mean['useful_bytes_per_s']:,.0f} |"
         )
-    about = {
-        "options": vars(args),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    }
-    print(json.dumps({"runs": runs, **about}))
+    print(json.dumps({"runs": runs, "options": vars(args), **machine.facts()}))
 
 
 def parse_arguments() -> argparse.Namespace:

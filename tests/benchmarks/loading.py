@@ -9,7 +9,6 @@ Linux only.
 """
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from machine import resident_mb
 from traces_file import train_json
 
 from common import format_state, format_tactic
@@ -36,19 +36,14 @@ def ours(path: Path) -> object:
     return TracedTactics.load(path, progress=False)
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
 def measure(load, path: Path) -> tuple[float, float, float]:
     """CPU seconds, and growth and peak growth as ratios to the file's size."""
-    before, start = resident(), time.process_time()
+    before, start = resident_mb(), time.process_time()
     loaded = load(path)
     seconds = time.process_time() - start
-    after, peak = resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    growths = (resident_mb() - before, resident_mb("VmHWM") - before)
     assert loaded is not None
-    return seconds, (after - before) / path.stat().st_size, (peak - before) / path.stat().st_size
+    return seconds, *(2**20 * growth / path.stat().st_size for growth in growths)
 
 
 def compare(path: Path) -> tuple[int, float]:

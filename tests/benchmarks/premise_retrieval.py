@@ -17,13 +17,12 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import machine
 import torch
 from torch.nn.functional import normalize
 
@@ -60,15 +59,9 @@ def _path(number: int) -> str:
     return f"Mathlib/Folder{number % 40}/File{number}.lean"
 
 
-def resident_mb(field: str = "VmRSS") -> float:
-    """Memory of this process now, or at its peak (VmHWM), in MB."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
-    return int(line.split()[1]) / 1024
-
-
 def measure_load(path: Path, side: str) -> dict[str, float]:
     """CPU seconds and growth of this process for one way of reading the file."""
-    before, start = resident_mb(), time.process_time()
+    before, start = machine.resident_mb(), time.process_time()
     if side == "json":
         with path.open("rb") as lines:
             for line in lines:
@@ -77,7 +70,7 @@ def measure_load(path: Path, side: str) -> dict[str, float]:
         corpus = Corpus(path)
         assert len(corpus) == NUM_FILES * PREMISES_PER_FILE
     seconds = time.process_time() - start
-    return {"s": seconds, "grew_mb": resident_mb() - before, "peak_mb": resident_mb("VmHWM") - before}
+    return {"s": seconds, "grew_mb": machine.resident_mb() - before, "peak_mb": machine.resident_mb("VmHWM") - before}
 
 
 def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -85,9 +78,7 @@ def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
     best = dict.fromkeys(sides, float("inf"))
     for _ in range(rounds):
         for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - start)
+            best[name] = min(best[name], machine.seconds(run))
     return best
 
 
@@ -134,8 +125,7 @@ def load_table(path: Path, rounds: int) -> dict[str, float]:
     runs: dict[str, list[dict[str, float]]] = {"json": [], "corpus": []}
     for _ in range(rounds):
         for side, results in runs.items():
-            command = [sys.executable, __file__, "--child", side, str(path)]
-            results.append(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+            results.append(json.loads(machine.last_line_of(__file__, "--child", side, path)))
     seconds = {side: min(run["s"] for run in results) for side, results in runs.items()}
     median = {name: statistics.median(run[name] for run in runs["corpus"]) for name in ("grew_mb", "peak_mb")}
     ratio = seconds["corpus"] / seconds["json"]

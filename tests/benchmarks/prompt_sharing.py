@@ -13,20 +13,17 @@ the prefill cannot be more than as many times faster as there are candidates.
 
 import argparse
 import contextlib
-import datetime
 import itertools
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import machine
+import searches
 import torch
-import transformers
-from decoding import matmul_rate, milliseconds, processor, resident_mb, seconds
+from machine import matmul_rate, milliseconds, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from generator.causal_decoding import beam_search
@@ -43,7 +40,8 @@ def main() -> None:
         print(peak_memory_mb(args.peak_memory, args))
         return
     model, prompt = random_llama(args), random_prompt(args)
-    check_equal(native(model, prompt, args), reference(model, prompt, args), args)
+    found, expected = native(model, prompt, args), reference(model, prompt, args)
+    searches.check_equal(found, expected, args.prompt_length, args.dtype)
     rate = matmul_rate(args)
     row: dict[str, Any] = {
         "prompt_length": args.prompt_length,
@@ -67,9 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--candidates", type=int, default=32)
     parser.add_argument("--steps", type=int, default=32, help="tokens of a candidate")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    machine.add_arguments(parser)
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory (one process a side)")
     parser.add_argument("--peak-memory", choices=SIDES, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -118,31 +114,10 @@ def native(model: Any, prompt: torch.Tensor, args: argparse.Namespace) -> Any:
 
 def reference(model: Any, prompt: torch.Tensor, args: argparse.Namespace) -> Any:
     """The same by transformers.generate."""
-    return model.generate(
-        input_ids=prompt,
-        attention_mask=torch.ones_like(prompt),
-        num_beams=args.candidates,
-        num_return_sequences=args.candidates,
-        max_new_tokens=args.steps,
-        length_penalty=0.0,
-        early_stopping=False,
-        do_sample=False,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
+    return searches.reference(model, (prompt, torch.ones_like(prompt)), args.candidates, args.steps)
 
 
 RUN: dict[str, Callable[[Any, torch.Tensor, argparse.Namespace], Any]] = {"native": native, "transformers": reference}
-
-
-def check_equal(found: Any, expected: Any, args: argparse.Namespace) -> None:
-    """Scores agree to 1e-4 and sequences but for ties (float32); in bfloat16 only roughly."""
-    gap = float((found.log_probs[0] - expected.sequences_scores).abs().max())
-    tolerance = 1e-4 if args.dtype == "float32" else 2.0
-    assert gap < tolerance, f"scores differ by {gap}"
-    same = (expected.sequences[:, args.prompt_length :] == found.sequences[0]).all(-1).float().mean()
-    assert args.dtype != "float32" or same > 0.9, f"only {same:.0%} of the sequences agree"
-    print(f"checked: {same:.1%} of the sequences agree, largest difference of scores {gap:.1e}", file=sys.stderr)
 
 
 def take_turns(model: Any, prompt: torch.Tensor, args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -153,7 +128,7 @@ def take_turns(model: Any, prompt: torch.Tensor, args: argparse.Namespace) -> di
     for _ in range(args.rounds):
         for side in SIDES:
             with watched(model, args.device) as (starts, ends):
-                calls[side].append(seconds(lambda run: run(model, prompt, args), RUN[side], args.device))
+                calls[side].append(seconds(RUN[side], model, prompt, args, device=args.device))
             prefills[side].append(ends[0] - starts[0])
             steps[side] += [after - before for before, after in itertools.pairwise(starts[1:])]
     return {
@@ -170,8 +145,7 @@ def watched(model: Any, device: str) -> Iterator[tuple[list[float], list[float]]
     ends: list[float] = []
 
     def note(times: list[float]) -> None:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
+        machine.wait(device)
         times.append(time.perf_counter())
 
     hooks = [
@@ -193,25 +167,16 @@ def flops(num_tokens: int, num_keys: float) -> float:
 
 def measured_memory_mb(side: str, args: argparse.Namespace) -> float:
     """Peak memory of one search, above that of the loaded model, in a process of its own."""
-    command = [sys.executable, __file__, "--peak-memory", side]
-    for option in ("prompt_length", "candidates", "steps", "threads", "device", "dtype"):
-        command += [f"--{option}", str(getattr(args, option))]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    names = ("prompt_length", "candidates", "steps", "threads", "device", "dtype")
+    options = [f"--{name}={getattr(args, name)}" for name in names]
+    return float(machine.last_line_of(__file__, "--peak-memory", side, *options))
 
 
 def peak_memory_mb(side: str, args: argparse.Namespace) -> float:
     """See `measured_memory_mb`."""
     model, prompt = random_llama(args), random_prompt(args)
-    if args.device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        RUN[side](model, prompt, args)
-        return (torch.cuda.max_memory_allocated() - held) / 1e6
-    RUN[side](model, prompt[:, :8], argparse.Namespace(candidates=2, steps=2))  # thread pools and library buffers
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
-    before = resident_mb("VmRSS")
-    RUN[side](model, prompt, args)
-    return resident_mb("VmHWM") - before
+    run, small = RUN[side], argparse.Namespace(candidates=2, steps=2)
+    return machine.peak_mb(lambda: run(model, prompt, args), lambda: run(model, prompt[:, :8], small), args.device)
 
 
 def report(row: dict[str, Any], rate: float, args: argparse.Namespace) -> None:
@@ -235,14 +200,10 @@ def report(row: dict[str, Any], rate: float, args: argparse.Namespace) -> None:
     print("|---" * len(heads) + "|")
     print("|", " | ".join(cells), "|")
     facts = {
-        "date": datetime.date.today().isoformat(),
-        "processor": processor() if args.device == "cpu" else torch.cuda.get_device_name(),
         "dtype": args.dtype,
         "threads": args.threads,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
         "matmul_gflops": round(rate / 1e9),
-        "command": " ".join(sys.argv),
+        **machine.facts(args.device),
     }
     print(json.dumps({"benchmark": "prompt_sharing", **row, **facts}))
 

@@ -17,18 +17,17 @@ second (see retrieval/flops.py).
 """
 
 import argparse
-import datetime
 import json
-import platform
 import time
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
+from batching import grouped_batches, random_batches
 from transformers import T5ForConditionalGeneration
 
 from common import ByteTokenizer, LengthGroupedBatchSampler, adamw_with_warmup
@@ -135,9 +134,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=8, help="of each side in each round")
     parser.add_argument("--batches-a-turn", type=int, help="1 on a CPU; 8 on a GPU, which is waited for in between")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    machine.add_arguments(parser, bfloat16="autocast")
     args = parser.parse_args()
     args.batches_a_turn = args.batches_a_turn or (1 if args.device == "cpu" else 8)
     return args
@@ -163,9 +160,10 @@ def make_side(name: str, dataset: GeneratorDataset, rows: np.ndarray, args: argp
     else:
         optimizer = adamw_with_warmup(model.parameters(), lr, warmup_steps=1)["optimizer"]
     lengths = dataset.source_lengths[rows], dataset.target_lengths[rows]
-    batches = (
-        random_batches(len(rows)) if "batches" in plain else grouped_batches(*lengths, budget(name, *lengths, args))
-    )
+    if "batches" in plain:
+        batches = random_batches(len(rows), PLAIN_BATCH)
+    else:
+        batches = grouped_batches(LengthGroupedBatchSampler(*lengths, max_tokens=budget(name, *lengths, args)))
     shapes = np.array([(len(batch), *(int(which[batch].max()) for which in lengths)) for batch in batches])
     num_padded = int((shapes[:, 0] * (shapes[:, 1] + shapes[:, 2])).sum())
     useful = sum(int(which[batch].sum()) for batch in batches for which in lengths)
@@ -193,18 +191,6 @@ def budget(name: str, sources: np.ndarray, targets: np.ndarray, args: argparse.N
         sampler = LengthGroupedBatchSampler(sources, targets, max_tokens=max(longest, round(tokens)))
         tokens *= useful / (float((sources + targets).sum()) / len(sampler))
     return max(longest, round(tokens))
-
-
-def random_batches(num_examples: int) -> list[list[int]]:
-    """An epoch of batches of 8, as a shuffling DataLoader draws them."""
-    order = np.random.default_rng(0).permutation(num_examples)
-    return [batch.tolist() for batch in np.array_split(order, range(PLAIN_BATCH, num_examples, PLAIN_BATCH))]
-
-
-def grouped_batches(sources: np.ndarray, targets: np.ndarray, max_tokens: int) -> list[list[int]]:
-    """An epoch of ours."""
-    sampler = LengthGroupedBatchSampler(sources, targets, max_tokens=max_tokens)
-    return [[index for _, index in keys] for keys in sampler]
 
 
 def spread_sample(batches: list[list[int]], num_batches: int, num_rounds: int) -> list[list[list[int]]]:
@@ -267,11 +253,11 @@ def train(
     """
     batches = [dataset.collate(dataset[indices]) for indices in chosen]
     on_device = [{k: v.to(args.device) for k, v in b.items() if isinstance(v, torch.Tensor)} for b in batches]
-    wait(args.device)
+    machine.wait(args.device)
     start = time.perf_counter()
     for batch in on_device:
         train_step(side, batch, args)
-    wait(args.device)
+    machine.wait(args.device)
     seconds = time.perf_counter() - start
     costs = training_flops(side.model)
     assert costs is not None
@@ -287,12 +273,6 @@ def train_step(side: Side, batch: dict[str, torch.Tensor], args: argparse.Namesp
     side.optimizer.zero_grad()
     loss.backward()
     side.optimizer.step()
-
-
-def wait(device: str) -> None:
-    """Wait for what the device still does."""
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 # -------------------------------------------------------------------------------------------------- report
@@ -335,16 +315,8 @@ def report(sides: dict[str, Side], args: argparse.Namespace) -> None:
             f"| {row['ratio']:.2f}x | {min(ratios):.2f} to {max(ratios):.2f} | {flops_per_s / 1e9:,.1f} | "
             + (f"{row['mfu']:.1%} |" if peak else "- |")
         )
-    device = torch.cuda.get_device_name() if args.device == "cuda" else platform.machine()
-    about = {
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
-        "device": device,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    }
-    print(json.dumps({"rows": result, **about}))
+    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    print(json.dumps({"rows": result, "options": options, **machine.facts(args.device)}))
 
 
 if __name__ == "__main__":

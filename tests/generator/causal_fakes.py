@@ -1,67 +1,27 @@
-"""A tiny decoder-only model, prompts for it, and what its candidates are checked by."""
+"""A tiny CausalGenerator, and data as it reads it."""
 
-import pytest
+from typing import Any
+
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config
 
-VOCABULARY, EOS, LENGTHS = 24, 1, (11, 3, 1, 8, 11)
-BEAMS = {"num_beams": 6, "num_return_sequences": 4, "max_new_tokens": 14}
-SAMPLES = {"num_samples": 7, "max_new_tokens": 12}
-MARKS = {"vocab_size": VOCABULARY, "eos_token_id": EOS, "pad_token_id": 0, "bos_token_id": 2}
+from generator.causal import CausalGenerator
+from generator.instruct_datamodule import InstructDataModule
 
-
-def random_model(seed=2, vocab_size=VOCABULARY, **overrides):
-    """A tiny model with sharp predictions, of which some hypotheses end early and some never."""
-    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 128}
-    torch.manual_seed(seed)
-    config = GPT2Config(**sizes | MARKS | {"vocab_size": vocab_size, "tie_word_embeddings": False} | overrides)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(std=0.35)
-        model.lm_head.weight.mul_(1.5)
-        model.lm_head.weight[EOS] *= 1.5
-    return model
+GPT2 = {"model_type": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 400}
+GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+SIZES = {"max_seq_len": 192, "max_completion_len": 48}
 
 
-def ragged_batch():
-    """Random prompts, padded on the right: token ids and mask."""
+def build(architecture: Any = GPT2, **options: Any) -> CausalGenerator:
     torch.manual_seed(0)
-    attention_mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)).long()
-    return torch.randint(2, VOCABULARY, attention_mask.shape) * attention_mask, attention_mask
+    return CausalGenerator(architecture, **{"num_beams": 3, "template": "llmstep", **SIZES, **options})
 
 
-def one_state(batch, state):
-    input_ids, attention_mask = batch
-    length = int(attention_mask[state].sum())
-    return input_ids[state : state + 1, :length], attention_mask[state : state + 1, :length]
+def data(path: Any, **options: Any) -> InstructDataModule:
+    return InstructDataModule(str(path), GPT2, **{"template": "llmstep", "batch_size": 8, **SIZES, **options})
 
 
-def model_log_prob(model, prompt, tokens):
-    """The sum of log-probabilities of the tokens up to the model's EOS, by one forward pass of the model."""
-    end = model.config.eos_token_id
-    tokens = tokens[: tokens.index(end) + 1] if end in tokens else tokens
-    text = torch.cat([prompt, torch.tensor([tokens])], 1)
-    with torch.no_grad():
-        logits = model(text, attention_mask=torch.ones_like(text)).logits[0]
-    log_probs = logits[prompt.shape[1] - 1 : -1].log_softmax(-1)
-    return float(log_probs.gather(1, torch.tensor(tokens).unsqueeze(1)).sum())
-
-
-def assert_log_probs_of(model, batch, found, tolerance=1e-4):
-    for state in range(len(found.sequences)):
-        prompt, _ = one_state(batch, state)
-        for tokens, log_prob in zip(found.sequences[state].tolist(), found.log_probs[state], strict=True):
-            assert model_log_prob(model, prompt, tokens) == pytest.approx(float(log_prob), abs=tolerance)
-
-
-def assert_close(found, expected, tolerance=1e-4):
-    assert torch.equal(found.sequences, expected.sequences)
-    torch.testing.assert_close(found.log_probs, expected.log_probs, atol=tolerance, rtol=1e-5)
-
-
-def assert_same_alone(together, alone, state):
-    length = alone.sequences.shape[-1]
-    assert torch.equal(alone.sequences[0], together.sequences[state, :, :length])
-    torch.testing.assert_close(alone.log_probs[0], together.log_probs[state], atol=1e-4, rtol=1e-5)
+def first_batch(module: InstructDataModule, stage: str = "fit") -> dict[str, Any]:
+    """Of the training data, or of the validation data where the stage is another."""
+    module.setup(stage)
+    return next(iter(module.train_dataloader() if stage == "fit" else module.val_dataloader()))

@@ -1,25 +1,23 @@
-"""CausalGenerator: the loss on completions, learning, candidates, adapters, templates."""
+"""CausalGenerator: the loss on completions, learning, candidates, templates, exports."""
 
 import importlib.util
 import json
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common import ConfigError, DataError
+from common import ConfigError
 from generator import load_generator
 from generator.causal import CausalGenerator
 from generator.export import export
-from generator.instruct_datamodule import InstructDataModule
 from generator.main import main
 from generator.prompts import get_template
-from tests.fakes import EIGHT, TINY, write_splits
+from tests.fakes import EIGHT, TINY, quiet_trainer, save_checkpoint, save_pretrained, write_splits
+from tests.generator.causal_fakes import GPT2, SIZES, build, data, first_batch
+from tests.generator.decoding_fakes import assert_same_candidates
 
-GPT2 = {"model_type": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 400}
-GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 LLAMA = {
     "model_type": "llama",
     "hidden_size": 32,
@@ -28,35 +26,7 @@ LLAMA = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
-SIZES = {"max_seq_len": 192, "max_completion_len": 48}
 PLACE = ("A.lean", "t", (1, 1))
-
-
-def build(architecture=GPT2, **options) -> CausalGenerator:
-    torch.manual_seed(0)
-    return CausalGenerator(architecture, **{"num_beams": 3, "template": "llmstep", **SIZES, **options})
-
-
-def data(path, **options) -> InstructDataModule:
-    return InstructDataModule(str(path), GPT2, **{"template": "llmstep", "batch_size": 8, **SIZES, **options})
-
-
-def trainer(path, **options) -> pl.Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    once = {"accelerator": "cpu", "enable_checkpointing": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
-    return pl.Trainer(**{**quiet, **once, "default_root_dir": str(path), **options})
-
-
-def first_batch(module, stage="fit"):
-    module.setup(stage)
-    return next(iter(module.train_dataloader() if stage == "fit" else module.val_dataloader()))
-
-
-def save(model, path, folder):
-    saving = trainer(folder)
-    saving.strategy.connect(model)
-    saving.save_checkpoint(path)
-    return path
 
 
 # --------------------------------------------------------------------------------------------- loss
@@ -99,11 +69,11 @@ def test_a_truncated_completion_is_never_trained_on_and_counts_as_a_miss(tmp_pat
     module = data(write_splits(tmp_path / "data", steps), batch_size=1, eval_batch_size=1)
     assert sum(len(batch["tactic"]) for batch in _each(module)) == 7
     model = build()
-    metrics = trainer(tmp_path).validate(model, module, verbose=False)[0]
+    metrics = quiet_trainer(tmp_path).validate(model, module, verbose=False)[0]
     assert 0 < metrics["loss_val"] < 20, "the batch without labels does not make it NaN"
     right = {state: tactic for state, tactic in steps}
     model.engine.propose = lambda inputs, n, d: [[(right[text[6:-11]], -1.0)] for text in inputs]
-    metrics = trainer(tmp_path).validate(model, module, verbose=False)[0]
+    metrics = quiet_trainer(tmp_path).validate(model, module, verbose=False)[0]
     assert metrics["top1_acc_val"] == 1.0, "a perfect predictor, which no limit cuts, scores exactly 1"
 
 
@@ -116,7 +86,7 @@ def overfit(tmp_path_factory):
     folder = write_splits(tmp_path_factory.mktemp("eight"))
     options = {"lr": 3e-3, "optimizer": "muon", "lr_decay": 0.5, "warmup_steps": 10}
     model = build(template=None, **options)
-    fitting = trainer(folder, max_epochs=150, check_val_every_n_epoch=150)
+    fitting = quiet_trainer(folder, max_epochs=150, check_val_every_n_epoch=150)
     fitting.fit(model, data(folder))
     return model.eval(), folder, fitting
 
@@ -140,19 +110,16 @@ def test_generate_gives_tactics_with_the_log_probabilities_of_whole_completions(
 
 def test_engines_agree_and_a_batch_keeps_its_order(overfit, tmp_path):
     model, folder, _ = overfit
-    path = save(model, tmp_path / "model.ckpt", tmp_path)
+    path = save_checkpoint(model, tmp_path / "model.ckpt")
     other = CausalGenerator.load(path, engine="transformers")
     states = [state for state, _ in EIGHT]
-    together = model.batch_generate(states, ["A"] * 8, ["t"] * 8, [(1, 1)] * 8, 2)
-    for (_, tactic), ours, theirs in zip(
-        EIGHT, together, other.batch_generate(states, ["A"] * 8, ["t"] * 8, [(1, 1)] * 8, 2), strict=True
-    ):
-        assert ours[0][0] == tactic and [t for t, _ in ours] == [t for t, _ in theirs]
-        assert [p for _, p in ours] == pytest.approx([p for _, p in theirs], abs=1e-3)
+    ours, theirs = (one.batch_generate(states, ["A"] * 8, ["t"] * 8, [(1, 1)] * 8, 2) for one in (model, other))
+    assert [candidates[0][0] for candidates in ours] == [tactic for _, tactic in EIGHT]
+    assert_same_candidates(ours, theirs)
 
 
 def test_sampling_instead_of_search(overfit, tmp_path):
-    path = save(overfit[0], tmp_path / "model.ckpt", tmp_path)
+    path = save_checkpoint(overfit[0], tmp_path / "model.ckpt")
     sampled = CausalGenerator.load(path, sampling={"temperature": 0.5, "seed": 3})
     candidates = sampled.generate(EIGHT[1][0], *PLACE, num_samples=4)
     assert candidates[0][0] == EIGHT[1][1] and candidates == sampled.generate(EIGHT[1][0], *PLACE, num_samples=4)
@@ -161,7 +128,7 @@ def test_sampling_instead_of_search(overfit, tmp_path):
 
 def test_a_checkpoint_loads_alone_with_its_template(overfit, tmp_path):
     model, _, _ = overfit
-    path = save(model, tmp_path / "model.ckpt", tmp_path)
+    path = save_checkpoint(model, tmp_path / "model.ckpt")
     torch.load(path, weights_only=True)
     for loaded in (CausalGenerator.load(path), load_generator(path, device="cpu")):
         assert loaded.template == "llmstep" and loaded.generate(EIGHT[0][0], *PLACE, 1)[0][0] == EIGHT[0][1]
@@ -207,7 +174,7 @@ def test_the_prompt_of_evaluation_is_that_of_inference(overfit):
 
 def test_another_template_than_the_datas_is_said(eight_path, tmp_path):
     with pytest.warns(UserWarning, match="made for template llmstep, but the data is written in ntp-st"):
-        trainer(tmp_path).validate(
+        quiet_trainer(tmp_path).validate(
             build(GPT2 | {"n_positions": 512}, max_seq_len=400), data(eight_path, template="ntp-st", max_seq_len=400)
         )
 
@@ -226,7 +193,7 @@ def test_a_completion_without_its_end_holds_no_tactic():
 
 
 def test_another_template_than_the_checkpoints_is_said(overfit, tmp_path):
-    path = save(overfit[0], tmp_path / "model.ckpt", tmp_path)
+    path = save_checkpoint(overfit[0], tmp_path / "model.ckpt")
     with pytest.warns(UserWarning, match="trained with template llmstep, but is used with bfs-prover"):
         assert CausalGenerator.load(path, template="bfs-prover").template == "bfs-prover"
     other = build(template="bfs-prover")
@@ -234,48 +201,10 @@ def test_another_template_than_the_checkpoints_is_said(overfit, tmp_path):
         other.on_load_checkpoint(torch.load(path, weights_only=True))
 
 
-# --------------------------------------------------------------------------------------------- LoRA
-
-
-@pytest.fixture
-def pretrained(tmp_path):
-    model = build()
-    model.generator.save_pretrained(tmp_path / "base")
-    model.tokenizer.save_pretrained(tmp_path / "base")
-    return str(tmp_path / "base")
-
-
-def test_adapters_are_trained_and_saved_alone_and_merged_they_compute_the_same(pretrained, eight_path, tmp_path):
-    pytest.importorskip("peft")
-    model = build(pretrained, lora={"r": 4, "dropout": 0.0}, lr=1e-2, warmup_steps=0)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(model, data(eight_path))
-    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
-    assert changed and all("lora_" in name for name in changed)
-
-    path = save(model, tmp_path / "lora.ckpt", tmp_path)
-    saved = torch.load(path, weights_only=True)
-    assert saved["state_dict"] and all("lora_" in name for name in saved["state_dict"])
-    model.eval()
-    loaded = CausalGenerator.load(path)
-    batch = first_batch(data(eight_path))
-    assert loaded._loss(batch)[0].item() == pytest.approx(model._loss(batch)[0].item(), abs=1e-6)
-    merged = loaded.merged()
-    assert not any("lora" in name for name, _ in merged.named_parameters())
-    ids, mask = batch["input_ids"], batch["attention_mask"]
-    adapted = model.generator(ids, attention_mask=mask).logits
-    assert torch.allclose(merged(ids, attention_mask=mask).logits, adapted, atol=1e-5)
-    export(path, tmp_path / "exported")
-    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
-    assert torch.allclose(exported(ids, attention_mask=mask).logits, adapted, atol=1e-4)
-    with pytest.raises(DataError, match="adapters are not those of this model"):
-        CausalGenerator.load(path, lora={"r": 4, "target_modules": ["c_proj"]})
-
-
 def test_an_export_is_prompted_as_the_tutorial_does(overfit, tmp_path):
     """`AutoModelForCausalLM`, `AutoTokenizer`, the prompt, greedy generation: nothing of this project."""
     model, _, _ = overfit
-    export(save(model, tmp_path / "model.ckpt", tmp_path), tmp_path / "exported")
+    export(save_checkpoint(model, tmp_path / "model.ckpt"), tmp_path / "exported")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
     state, tactic = EIGHT[0]
@@ -284,14 +213,6 @@ def test_an_export_is_prompted_as_the_tutorial_does(overfit, tmp_path):
     assert tokenizer.decode(out[0][ids.shape[1] :], skip_special_tokens=True) == tactic
     loaded = load_generator(str(tmp_path / "exported"), device="cpu", template="llmstep", **SIZES)
     assert loaded.generate(state, *PLACE, 1)[0] == (tactic, pytest.approx(model.generate(state, *PLACE, 1)[0][1]))
-
-
-def test_adapters_need_a_trained_model_and_layers_that_exist(pretrained):
-    pytest.importorskip("peft")
-    with pytest.raises(ConfigError, match="lora adapts a trained model"):
-        build(lora={"r": 4})
-    with pytest.raises(ConfigError, match=r"set lora.target_modules to some of .*c_attn"):
-        build(pretrained, lora={"target_modules": ["nowhere"]})
 
 
 # ------------------------------------------------------------------------------------- command line
@@ -338,8 +259,7 @@ def test_the_same_command_line_trains_validates_and_predicts(eight_path, tmp_pat
 def test_models_that_are_not_decoder_only_are_named(tmp_path):
     from generator.model import RetrievalAugmentedGenerator
 
-    model = RetrievalAugmentedGenerator(TINY)
-    model.generator.save_pretrained(tmp_path / "t5")
+    RetrievalAugmentedGenerator(TINY).generator.save_pretrained(tmp_path / "t5")
     with pytest.raises(ConfigError, match="t5' cannot be loaded: it is no decoder-only model"):
         build(str(tmp_path / "t5"))
 
@@ -362,13 +282,14 @@ def test_more_tokens_than_positions_are_refused():
         build(max_seq_len=512)
 
 
-def test_weights_saved_in_bf16_are_trained_in_float32(pretrained, tmp_path):
+def test_weights_saved_in_bf16_are_trained_in_float32(tmp_path):
+    pretrained = save_pretrained(build(), tmp_path / "base")
     AutoModelForCausalLM.from_pretrained(pretrained, dtype=torch.bfloat16).save_pretrained(tmp_path / "bf16")
     build().tokenizer.save_pretrained(tmp_path / "bf16")
     model = build(str(tmp_path / "bf16"), lr=1e-6)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     before = [p.detach().clone() for p in model.parameters()]
-    trainer(tmp_path, max_steps=2, limit_val_batches=0).fit(model, data(write_splits(tmp_path / "data")))
+    quiet_trainer(tmp_path, max_steps=2, limit_val_batches=0).fit(model, data(write_splits(tmp_path / "data")))
     moved = [(p != old).float().mean().item() for p, old in zip(model.parameters(), before, strict=True)]
     assert max(moved) > 0.5
     if importlib.util.find_spec("peft"):
@@ -381,10 +302,10 @@ def test_sharded_weights_are_validated_by_their_loss_and_never_decoded(eight_pat
     model = build()
     monkeypatch.setattr(type(model), "_is_sharded", True)
     model.engine.propose = None
-    metrics = trainer(tmp_path).validate(model, data(eight_path), verbose=False)[0]
+    metrics = quiet_trainer(tmp_path).validate(model, data(eight_path), verbose=False)[0]
     assert set(metrics) == {"loss_val"}
     with pytest.raises(ConfigError, match="predict needs whole weights"):
-        trainer(tmp_path).predict(model, data(eight_path))
+        quiet_trainer(tmp_path).predict(model, data(eight_path))
 
 
 def test_options_out_of_range_are_named():
@@ -398,4 +319,4 @@ def test_training_refuses_an_engine_that_copies_weights(eight_path, tmp_path):
     model = build()
     model.engine.__class__ = type("Copied", (type(model.engine),), {"is_live": False, "name": "copied"})
     with pytest.raises(ConfigError, match="engine copied reads a converted copy"):
-        trainer(tmp_path, max_steps=1).fit(model, data(eight_path))
+        quiet_trainer(tmp_path, max_steps=1).fit(model, data(eight_path))

@@ -1,10 +1,8 @@
 """Downloads from a server in this process: complete or not at all, and never outside the folder."""
 
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ import pytest
 
 from common import DataError
 from generator.download import ARCHIVE_NAME, MD5, URL, download_leandojo_benchmark_4
+from tests.loopback import Server as LoopbackServer
+from tests.loopback import left
 
 
 def archive(**members: bytes | tarfile.TarInfo) -> bytes:
@@ -34,65 +34,36 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-class Server:
-    """Serves one file under any path; `limits` cut off one answer each, after that many bytes."""
+class Server(LoopbackServer):
+    """Serves one archive."""
 
     def __init__(self) -> None:
+        super().__init__("application/gzip")
+        self.url += "archive.tar.gz?download=1"
         self.content = b""
-        self.content_type = "application/gzip"
-        self.status = 200
-        self.ranges = True
-        self.limits: list[int] = []
-        self.asked: list[str | None] = []
-        server = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.answer(self)
+    @property
+    def content(self) -> bytes:
+        return self.files["archive.tar.gz"]
 
-            def log_message(self, *args: Any) -> None:
-                pass
+    @content.setter
+    def content(self, content: bytes) -> None:
+        self.files["archive.tar.gz"] = content
 
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/archive.tar.gz?download=1"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        asked = request.headers.get("Range")
-        self.asked.append(asked)
-        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.ranges else 0
-        if first and first >= len(self.content):
-            return request.send_error(416)
-        if self.status != 200:
-            return request.send_error(self.status)
-        body = self.content[first:]
-        request.send_response(206 if first else 200)
-        request.send_header("Content-Type", self.content_type)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body[: self.limits.pop(0)] if self.limits else body)
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+    @property
+    def ranges_asked(self) -> list[str | None]:
+        return [asked for _, asked in self.asked]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server()
-    yield server
-    server.stop()
+    with Server() as server:
+        yield server
 
 
 def download(server: Server, output_dir: Path, content_md5: str | None = None) -> None:
     download_leandojo_benchmark_4(output_dir, url=server.url, md5=content_md5 or md5(server.content), progress=False)
-
-
-def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_the_archive_is_downloaded_checked_and_unpacked(server: Server, tmp_path: Path) -> None:
@@ -115,7 +86,7 @@ def test_an_archive_that_is_there_is_used(server: Server, tmp_path: Path) -> Non
 def test_a_download_that_was_cut_off_goes_on(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.content, server.ranges, server.limits = archive(), ranges, [50]
     download(server, tmp_path / "lean")
-    assert server.asked == [None, "bytes=50-"]
+    assert server.ranges_asked == [None, "bytes=50-"]
     assert left(tmp_path / "lean") == ["random"]
 
 
@@ -124,7 +95,7 @@ def test_the_next_run_goes_on_too(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the connection ended after 50 bytes"):
         download(server, tmp_path / "lean")
     download(server, tmp_path / "lean")
-    assert server.asked == [None, "bytes=50-", "bytes=50-"]
+    assert server.ranges_asked == [None, "bytes=50-", "bytes=50-"]
 
 
 def test_a_complete_part_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
@@ -162,7 +133,6 @@ def test_without_a_network_it_says_what_to_do_by_hand(server: Server, tmp_path: 
         download_leandojo_benchmark_4(tmp_path / "lean", url=server.url, progress=False)
     for part in (server.url, "refused", f"by hand (md5 {MD5}), put it at {tmp_path / ARCHIVE_NAME}"):
         assert part in str(caught.value)
-    server.__init__()  # type: ignore[misc]
 
 
 def test_an_answer_without_the_file_is_named(server: Server, tmp_path: Path) -> None:

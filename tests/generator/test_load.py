@@ -21,7 +21,8 @@ from generator.prompts import TEMPLATES, get_template
 from generator.tactic_generator import TacticGenerator
 from generator.wrappers import CachingGenerator
 from retrieval.architecture import t5_config
-from tests.fakes import TINY
+from tests.fakes import TINY, save_checkpoint, save_pretrained
+from tests.generator.decoding_fakes import assert_same_candidates
 
 REQUEST = {
     "state": "p : Prop\n⊢ p → p",
@@ -30,13 +31,6 @@ REQUEST = {
     "theorem_pos": (1, 1),
     "num_samples": 3,
 }
-
-
-def write_checkpoint(model, path: Path) -> Path:
-    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
-    model.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +50,17 @@ def causal():
 @pytest.fixture(scope="module")
 def bare(causal, tmp_path_factory):
     """A decoder-only model as other programs save it."""
-    path = tmp_path_factory.mktemp("hub") / "gpt2"
-    causal.generator.save_pretrained(path)
-    causal.tokenizer.save_pretrained(path)
-    return path
+    return save_pretrained(causal, tmp_path_factory.mktemp("hub") / "gpt2")
 
 
 @pytest.fixture(scope="module")
 def ckpt_path(model, tmp_path_factory):
-    return write_checkpoint(model, tmp_path_factory.mktemp("run") / "last.ckpt")
+    return save_checkpoint(model, tmp_path_factory.mktemp("run") / "last.ckpt")
 
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("hub") / "tacgen"
-    model.generator.save_pretrained(path)
-    model.tokenizer.save_pretrained(path)
-    return path
+    return save_pretrained(model, tmp_path_factory.mktemp("hub") / "tacgen")
 
 
 # ------------------------------------------------------------------------------------------ happy path
@@ -84,27 +72,25 @@ def test_a_checkpoint_and_a_folder_give_the_model_that_was_saved(model, ckpt_pat
     for path, options in ((ckpt_path, {}), (str(folder), {"max_inp_seq_len": 64, "max_oup_seq_len": 12})):
         loaded = load_generator(path, device="cpu", **options)
         assert isinstance(loaded, TacticGenerator) and not loaded.training
-        found = loaded.generate(**REQUEST)
-        assert [tactic for tactic, _ in found] == [tactic for tactic, _ in expected]
-        assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
+        assert_same_candidates([loaded.generate(**REQUEST)], [expected], tolerance=1e-4)
 
 
 @pytest.mark.parametrize("name", ["model", "causal"])
 def test_an_exported_folder_answers_as_its_checkpoint_does(name, request, tmp_path):
     model = request.getfixturevalue(name)
-    export(write_checkpoint(model, tmp_path / "m.ckpt"), tmp_path / "out")
+    export(save_checkpoint(model, tmp_path / "m.ckpt"), tmp_path / "out")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*whole prompt")
         loaded = load_generator(tmp_path / "out", device="cpu")
     assert type(loaded) is type(model) and loaded.decoding == model.decoding
-    expected, found = model.generate(**REQUEST), loaded.generate(**REQUEST)
-    assert expected and [tactic for tactic, _ in found] == [tactic for tactic, _ in expected]
-    assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
+    expected = model.generate(**REQUEST)
+    assert expected
+    assert_same_candidates([loaded.generate(**REQUEST)], [expected], tolerance=1e-4)
     assert load_generator(tmp_path / "out", device="cpu", num_beams=2).decoding == {**model.decoding, "num_beams": 2}
 
 
 def test_an_exported_folder_prompts_and_parses_with_the_checkpoints_template(causal, tmp_path):
-    checkpoint = torch.load(write_checkpoint(causal, tmp_path / "m.ckpt"), weights_only=True)
+    checkpoint = torch.load(save_checkpoint(causal, tmp_path / "m.ckpt"), weights_only=True)
     checkpoint["generator"]["options"]["template"] = "ntp-st"
     torch.save(checkpoint, tmp_path / "m.ckpt")
     export(tmp_path / "m.ckpt", tmp_path / "out")
@@ -136,7 +122,7 @@ def test_whole_prompts_are_announced_where_nothing_says_how_a_model_is_prompted(
         warnings.filterwarnings("error", message=".*whole prompt")
         for template in ("llmstep", None):
             assert load_generator(bare, device="cpu", max_seq_len=352, template=template).template == template
-        load_generator(write_checkpoint(causal, tmp_path / "m.ckpt"), device="cpu")
+        load_generator(save_checkpoint(causal, tmp_path / "m.ckpt"), device="cpu")
 
 
 def test_a_hub_id_is_loaded_by_its_configuration(model, folder, monkeypatch):

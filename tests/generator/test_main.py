@@ -20,7 +20,7 @@ from generator.model import RetrievalAugmentedGenerator
 from generator.prediction_writer import read_predictions
 from retrieval.cli import run as run_command
 from retrieval.monitoring import ThroughputMonitor
-from tests.fakes import TINY
+from tests.fakes import TINY, save_pretrained, write_splits
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,8 +53,6 @@ def run(subcommand: str, folder: Path, values: dict, *extra: str):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """A finished run: its folder of runs, its own folder, and its configuration."""
-    from tests.fakes import write_splits
-
     folder = tmp_path_factory.mktemp("fitted")
     values = config(write_splits(folder / "data"), folder)
     run("fit", folder, values)
@@ -304,8 +302,7 @@ def test_a_folder_of_a_model_is_judged_without_any_checkpoint(fitted, tmp_path):
     folder, run_dir, values = fitted
     best = json.loads((run_dir / "metrics.json").read_text())["last_checkpoint"]
     model = RetrievalAugmentedGenerator.load(best)
-    model.generator.save_pretrained(tmp_path / "hub")
-    model.tokenizer.save_pretrained(tmp_path / "hub")
+    save_pretrained(model, tmp_path / "hub")
     judged = run("validate", folder, values, "--ckpt_path", best).trainer.callback_metrics
     values = {**values, "model": {**values["model"], "model_name": str(tmp_path / "hub")}}
     alone = run("validate", tmp_path, values).trainer.callback_metrics

@@ -13,6 +13,8 @@ from generator.engines import Decoding
 from generator.export import Source, export
 from generator.model_card import model_card
 from generator.prompts import get_template
+from tests.fakes import save_checkpoint
+from tests.generator.decoding_fakes import randomize
 
 GPT2 = {"model_type": "gpt2", "n_embd": 24, "n_layer": 1, "n_head": 2, "n_positions": 400}
 STATE = "p q : Prop\nh : p ∧ q\n⊢ q ∧ p"
@@ -24,20 +26,15 @@ def causal(template) -> CausalGenerator:
 
 
 def exported_card(model, folder) -> str:
-    checkpoint = {"state_dict": model.state_dict()}
-    model.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, folder / "model.ckpt")
-    export(folder / "model.ckpt", folder / "out")
+    export(save_checkpoint(model, folder / "model.ckpt"), folder / "out")
     return (folder / "out" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("template", ["llmstep", "ntp-st", None])
 def test_the_model_card_of_a_decoder_only_model_prompts_as_its_template_does(template, tmp_path, monkeypatch, capsys):
     model = causal(template)
+    randomize(model.generator)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(std=0.35)
         model.generator.get_input_embeddings().weight[3:35] = 0.0  # no line breaks, which would end a printed line
     card = exported_card(model, tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -1,80 +1,31 @@
 """Instruct data from a server in this process: complete and checked, or not at all."""
 
-import http.server
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from common import DataError
 from generator.instruct import find_split_files
 from generator.prepare import BASE_URL, NUM_LINES, cli, main, prepare
+from tests.loopback import Server, left
 
 LINE = json.dumps({"prompt": "p", "prompt_name": "x", "completion": "c"}).encode() + b"\n"
 NAMES = {"state_train.jsonl": 20, "state_dev.jsonl": 2}
 
 
-class Server:
-    """Serves files by name; `limits` cut off one answer each, after that many bytes."""
-
-    def __init__(self) -> None:
-        self.files = {"state_train.jsonl": LINE * 20, "state_dev.jsonl": LINE * 3}
-        self.content_type = "text/plain"
-        self.limits: list[int] = []
-        self.asked: list[tuple[str, str | None]] = []
-        server = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.answer(self)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/resolve/main/"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        name, asked = request.path.rpartition("/")[2], request.headers.get("Range")
-        self.asked.append((name, asked))
-        if name not in self.files:
-            return request.send_error(404)
-        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        if first and first >= len(self.files[name]):
-            return request.send_error(416)
-        body = self.files[name][first:]
-        request.send_response(206 if first else 200)
-        request.send_header("Content-Type", self.content_type)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body[: self.limits.pop(0)] if self.limits else body)
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server()
-    yield server
-    server.stop()
+    with Server("text/plain") as server:
+        server.files = {"state_train.jsonl": LINE * 20, "state_dev.jsonl": LINE * 3}
+        yield server
 
 
 def run(server: Server, folder: Path) -> list[Path]:
-    return prepare(folder, base_url=server.url, num_lines=NAMES, progress=False)
-
-
-def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return prepare(folder, base_url=server.url + "resolve/main/", num_lines=NAMES, progress=False)
 
 
 def test_the_files_are_downloaded_checked_and_found_by_the_data_module(server: Server, tmp_path: Path) -> None:
@@ -147,12 +98,11 @@ def test_a_file_that_is_not_there_any_more_is_named(server: Server, tmp_path: Pa
 def test_without_a_network_it_says_what_to_do_by_hand(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, path = server.url + "state_train.jsonl", tmp_path / "state_train.jsonl"
+    url, path = server.url + "resolve/main/state_train.jsonl", tmp_path / "state_train.jsonl"
     server.stop()
     with pytest.raises(DataError) as caught:
         run(server, tmp_path)
     assert f"download {url} by hand, put it at {path}, and run again" in str(caught.value)
-    server.__init__()  # type: ignore[misc]
 
 
 def test_the_addresses_give_files_and_the_counts_are_the_published_ones() -> None:

@@ -6,6 +6,7 @@ prover answers.
 
 import asyncio
 import heapq
+import inspect
 import re
 import sys
 import textwrap
@@ -81,29 +82,13 @@ def best_first_search(dojo, state, theorem, theorem_pos, generator, num_samples=
     return None
 
 
-async def best_first_search_async(dojo, state, theorem, theorem_pos, generator, num_samples=64, max_expansions=512):
-    """The same for provers that await: `generator` is `load_generator(...).as_async()`, shared by all searches."""
-    from lean_dojo import ProofFinished, TacticState
-
-    await generator.initialize()
-    queue, seen = [(0.0, 0, state, [])], {state}
-    while queue and max_expansions > 0:
-        max_expansions -= 1
-        cost, _, state, proof = heapq.heappop(queue)
-        for tactic, log_prob in await generator.generate(
-            state=state.pp,
-            file_path=theorem.file_path,
-            theorem_full_name=theorem.full_name,
-            theorem_pos=theorem_pos,
-            num_samples=num_samples,
-        ):
-            result = dojo.run_tac(state, tactic)
-            if isinstance(result, ProofFinished):
-                return [*proof, tactic]
-            if isinstance(result, TacticState) and result not in seen:
-                seen.add(result)
-                heapq.heappush(queue, (cost - log_prob, len(seen), result, [*proof, tactic]))
-    return None
+def awaiting(search):
+    """The same for provers that await, with what README says they write."""
+    source = inspect.getsource(search).replace("generator.", "await generator.")
+    assert source.startswith("def ") and source.count("await generator.") == 2
+    defined = {}
+    exec(f"async {source}", globals(), defined)
+    return defined[search.__name__]
 
 
 @dataclass(frozen=True)
@@ -165,11 +150,9 @@ def test_reprovers_best_first_search_proves(signature, generator, lean_dojo):
 
 def test_searches_that_await_share_a_generator(generator, lean_dojo):
     async def prove_all():
-        view = generator.as_async()
+        view, search = generator.as_async(), awaiting(best_first_search)
         starts = [Dojo(signature).__enter__() for signature in PROVABLE]
-        return await asyncio.gather(
-            *[best_first_search_async(dojo, state, THEOREM, POSITION, view) for dojo, state in starts]
-        )
+        return await asyncio.gather(*[search(dojo, state, THEOREM, POSITION, view) for dojo, state in starts])
 
     for signature, proof in zip(PROVABLE, asyncio.run(prove_all()), strict=True):
         assert is_proof(signature, proof)

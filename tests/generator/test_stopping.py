@@ -6,7 +6,7 @@ import torch
 from common import ByteTokenizer, ConfigError
 from generator.causal_decoding import beam_search, sample
 from generator.stopping import StopStrings
-from tests.generator.causal_fakes import (
+from tests.generator.decoding_fakes import (
     BEAMS,
     EOS,
     LENGTHS,
@@ -14,19 +14,13 @@ from tests.generator.causal_fakes import (
     assert_close,
     model_log_prob,
     one_state,
-    ragged_batch,
-    random_model,
+    random_gpt2,
 )
 
 
 @pytest.fixture
 def model():
-    return random_model()
-
-
-@pytest.fixture
-def batch():
-    return ragged_batch()
+    return random_gpt2()
 
 
 class Letters:

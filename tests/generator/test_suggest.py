@@ -11,7 +11,8 @@ from generator import suggest
 from generator.model import RetrievalAugmentedGenerator
 from generator.tactic_generator import TacticGenerator
 from generator.wrappers import FixedTacticGenerator
-from tests.fakes import TINY
+from tests.fakes import TINY, save_checkpoint
+from tests.generator.decoding_fakes import assert_same_candidates
 
 
 class Noting(TacticGenerator):
@@ -116,15 +117,11 @@ def test_that_there_is_no_suggestion_is_said(monkeypatch, capsys):
 def test_a_real_checkpoint_suggests_what_it_generates(tmp_path, capsys):
     torch.manual_seed(0)
     model = RetrievalAugmentedGenerator(dict(TINY), num_beams=2, max_inp_seq_len=64, max_oup_seq_len=8).eval()
-    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
-    model.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, tmp_path / "m.ckpt")
-    command = ["⊢ p", "--ckpt_path", str(tmp_path / "m.ckpt"), "--num_samples", "3", "--device", "cpu"]
+    path = save_checkpoint(model, tmp_path / "m.ckpt")
+    command = ["⊢ p", "--ckpt_path", str(path), "--num_samples", "3", "--device", "cpu"]
     suggest.main([*command, "--format", "jsonl"])
     found = [(c["tactic"], c["log_prob"]) for c in json.loads(capsys.readouterr().out)["candidates"]]
-    expected = model.generate("⊢ p", "", "", (1, 1), 3)
-    assert [tactic for tactic, _ in found] == [tactic for tactic, _ in expected]
-    assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
+    assert_same_candidates([found], [model.generate("⊢ p", "", "", (1, 1), 3)], tolerance=1e-4)
 
 
 # --------------------------------------------------------------------------------------------- refusals

@@ -1,5 +1,7 @@
 """Beam search finds what `transformers.generate` finds: the same sequences, the same scores."""
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import (
@@ -12,20 +14,21 @@ from transformers import (
 )
 
 from generator.decoding import beam_search
+from tests.generator.decoding_fakes import VOCABULARY, ragged_batch, randomize
+from tests.parity import reference
 
 FAMILIES = {
     "t5": (T5Config, T5ForConditionalGeneration),
     "mt5": (MT5Config, MT5ForConditionalGeneration),
     "umt5": (UMT5Config, UMT5ForConditionalGeneration),
 }
-EOS, LENGTHS = 1, (11, 3, 1, 8)
 
 
 def random_model(family="t5", seed=0, eos_bonus=0.0, **overrides):
     """A tiny model whose next token depends clearly on the input, the position and what was written."""
     config_class, model_class = FAMILIES[family]
     sizes = {
-        "vocab_size": 24,
+        "vocab_size": VOCABULARY,
         "d_model": 32,
         "d_kv": 8,
         "d_ff": 48,
@@ -38,77 +41,13 @@ def random_model(family="t5", seed=0, eos_bonus=0.0, **overrides):
         "decoder_start_token_id": 0,
     }
     torch.manual_seed(seed)
-    model = model_class(config_class(**sizes | overrides)).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "layer_norm" not in name:
-                parameter.normal_(std=1.0 if "relative" in name else 0.35)
-        # the logits of a tied T5 are scaled down by sqrt(d_model)
-        model.lm_head.weight.mul_(5.0 if model.config.model_type != "mt5" else 1.0)
-        model.lm_head.weight[EOS] *= 1.0 + eos_bonus
-    return model
+    model = model_class(config_class(**sizes | overrides))
+    # the logits of a tied T5 are scaled down by sqrt(d_model)
+    head_factor = 5.0 if model.config.model_type != "mt5" else 1.0
+    return randomize(model, head_factor=head_factor, eos_factor=1.0 + eos_bonus)
 
 
-def ragged_batch(seed=0):
-    torch.manual_seed(seed)
-    attention_mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)).long()
-    return torch.randint(2, 24, attention_mask.shape) * attention_mask, attention_mask
-
-
-def until_end(tokens):
-    """Tokens up to the first EOS."""
-    tokens = tokens.tolist()
-    return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
-
-
-def reference(model, input_ids, attention_mask, length_penalty, **settings):
-    """For each state the (sequence, score) pairs of transformers.generate that exist, best first."""
-    if settings["num_beams"] > 1:
-        settings |= {"length_penalty": length_penalty, "early_stopping": False}
-    output = model.generate(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        do_sample=False,
-        return_dict_in_generate=True,
-        output_scores=True,
-        **settings,
-    )
-    sequences = output.sequences[:, 1:].unflatten(0, (len(input_ids), -1))
-    if settings["num_beams"] == 1:  # greedy search has no sequences_scores
-        steps = model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
-        lengths = [len(until_end(row)) for row in sequences[:, 0]]
-        scores = torch.stack(
-            [row[:n].sum() / n**length_penalty for row, n in zip(steps, lengths, strict=True)]
-        ).unsqueeze(1)
-    else:
-        scores = output.sequences_scores.view(len(input_ids), -1)
-    return [
-        [(until_end(row), float(score)) for row, score in zip(*state, strict=True) if score > -1e8]
-        for state in zip(sequences, scores, strict=True)
-    ]
-
-
-def assert_same_candidates(found, expected, max_new_tokens, length_penalty=0.0):
-    """Equal scores rank by rank, and equal sequences but for the order of ties."""
-    for sequences, log_probs, candidates in zip(found.sequences, found.log_probs, expected, strict=True):
-        mine = []
-        for tokens, log_prob in zip(sequences, log_probs, strict=True):
-            if log_prob > -torch.inf:
-                written = until_end(tokens)[:max_new_tokens]
-                mine.append((written, float(log_prob) / len(written) ** length_penalty))
-        assert [score for _, score in mine] == pytest.approx([s for _, s in candidates], rel=1e-5, abs=1e-4)
-        for (written, score), (wanted, _) in zip(mine, candidates, strict=True):
-            tied = [tokens for tokens, other in candidates if abs(other - score) < 1e-4]
-            assert written == wanted[: len(written)] or written in tied
-
-
-def assert_parity(model, length_penalty=0.0, batch=None, **settings):
-    input_ids, attention_mask = batch or ragged_batch()
-    found = beam_search(model, input_ids, attention_mask, length_penalty=length_penalty, **settings)
-    expected = reference(model, input_ids, attention_mask, length_penalty, **settings)
-    assert_same_candidates(found, expected, settings["max_new_tokens"], length_penalty)
-    return found, expected
-
+assert_parity = partial(reference.assert_parity, beam_search)
 
 GRID = [(1, 1, 9), (4, 4, 12), (5, 2, 16), (12, 7, 1), (6, 6, 30)]
 
@@ -160,7 +99,7 @@ def test_more_beams_than_first_tokens():
 def test_several_end_tokens():
     model = random_model()
     model.config.eos_token_id = model.generation_config.eos_token_id = [1, 7]
-    batch = ragged_batch()
+    batch = ragged_batch(reference.LENGTHS)
     settings = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 10}
     found = beam_search(model, *batch, **settings)
     scores = model.generate(

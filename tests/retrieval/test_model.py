@@ -16,6 +16,7 @@ from retrieval.embedding_index import EmbeddingIndex
 from retrieval.encoder import mean_pool
 from retrieval.model import PremiseRetriever
 from retrieval.search import PremiseSearch
+from tests.fakes import quiet_trainer, save_checkpoint
 from tests.retrieval.conftest import LIBRARY, write_corpus
 from tests.retrieval.fakes import CITED, ENCODER, STATES, write_library
 
@@ -29,23 +30,6 @@ def build(**options: Any) -> PremiseRetriever:
 
 def data(folder: Path, **options: Any) -> RetrievalDataModule:
     return RetrievalDataModule(str(folder), "google/byt5-small", **{"max_seq_len": 128, **options})
-
-
-def quiet_trainer(path: Path, **options: Any) -> pl.Trainer:
-    torch.set_num_threads(1)  # tiny models: faster, and the same in every run
-    return pl.Trainer(
-        **{
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "enable_checkpointing": False,
-            "default_root_dir": str(path),
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": 1,
-            **options,
-        }
-    )
 
 
 def train_batch(folder: Path) -> Any:
@@ -321,11 +305,9 @@ def test_an_encoder_of_a_hub_folder_loads(retriever: PremiseRetriever, tmp_path:
     ByteTokenizer().save_pretrained(tmp_path / "hub")
     loaded = PremiseRetriever.load(tmp_path / "hub", max_seq_len=128)
     assert torch.allclose(loaded.encode(STATES), retriever.encode(STATES), atol=1e-6)
-    trainer = quiet_trainer(tmp_path)
-    trainer.strategy.connect(loaded)
-    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    path = save_checkpoint(loaded, tmp_path / "model.ckpt")
     (tmp_path / "hub").rename(tmp_path / "gone")
-    again = PremiseRetriever.load(tmp_path / "model.ckpt")
+    again = PremiseRetriever.load(path)
     assert torch.allclose(again.encode(STATES), loaded.encode(STATES), atol=1e-6)
 
 

@@ -8,11 +8,11 @@ import pytorch_lightning as pl
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from common import ConfigError, adamw_with_warmup
+from common import ByteTokenizer, ConfigError, adamw_with_warmup
 from retrieval import monitoring
 from retrieval.flops import count_tokens, training_flops
 from retrieval.monitoring import ThroughputMonitor
-from tests.fakes import TINY
+from tests.fakes import TINY, quiet_trainer
 
 LENGTHS = [[(9, 4), (3, 2)], [(7, 7), (7, 1)], [(8, 2), (2, 2)], [(5, 5), (4, 3)]]  # (source, target) by batch
 SECONDS = 2.0  # that each batch takes
@@ -38,10 +38,11 @@ def mask(lengths: list[int]) -> torch.Tensor:
 
 
 class Module(pl.LightningModule):
-    """A T5 or none, and a loss that reads no batch."""
+    """A T5 of bytes or nothing of the kind, and a loss that reads no batch."""
 
     def __init__(self, has_model: bool) -> None:
         super().__init__()
+        self.tokenizer = ByteTokenizer() if has_model else None
         self.body = T5ForConditionalGeneration(T5Config(vocab_size=64, **TINY)) if has_model else torch.nn.Linear(2, 2)
         self.logged: list[tuple[str, float]] = []
 
@@ -62,16 +63,8 @@ def fit(
     clock = [0.0]
     monkeypatch.setattr(monitoring.time, "perf_counter", lambda: clock[0])
     module = Module(has_model)
-    pl.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        callbacks=[monitor],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{"log_every_n_steps": 2, **options},
-    ).fit(module, Loader(clock))
+    options = {"max_epochs": 1, "log_every_n_steps": 2, **options}
+    quiet_trainer(".", callbacks=[monitor], **options).fit(module, Loader(clock))
     return module
 
 
@@ -146,7 +139,7 @@ def test_rates_are_those_of_all_ranks_and_utilisation_that_of_one(
 
 def test_a_module_without_a_transformer_logs_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     module = fit(monkeypatch, ThroughputMonitor(peak_flops_per_s=1e9), has_model=False)
-    assert {name for name, _ in module.logged} == {"useful_bytes_per_s", "padding_share"}
+    assert {name for name, _ in module.logged} == {"useful_tokens_per_s", "padding_share"}
 
 
 @pytest.mark.parametrize("peak", [0, -1.0, float("nan")])

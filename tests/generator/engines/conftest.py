@@ -9,17 +9,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from common import ByteTokenizer
 from generator.architecture import build_seq2seq
 from tests.fakes import TINY
+from tests.generator.decoding_fakes import randomize
 
 STATES = ["p q : Prop\nh : p ∧ q\n⊢ q ∧ p", "⊢ True", "", "p : Prop\n" * 9 + "⊢ p → p", "⊢ True"]
-
-
-def randomized(model: Any, eos_factor: float = 1.0) -> Any:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" not in name and "ln_" not in name:
-                parameter.normal_(std=1.0 if "relative" in name else 0.35)
-        model.lm_head.weight[1] *= eos_factor
-    return model.eval()
 
 
 @pytest.fixture
@@ -35,7 +27,8 @@ def tokenizer() -> ByteTokenizer:
 @pytest.fixture
 def tiny_t5() -> Any:
     torch.manual_seed(0)
-    return randomized(build_seq2seq({**TINY, "dropout_rate": 0.3, "tie_word_embeddings": False}), eos_factor=1.5)
+    model = build_seq2seq({**TINY, "dropout_rate": 0.3, "tie_word_embeddings": False})
+    return randomize(model, eos_factor=1.5)
 
 
 @pytest.fixture
@@ -54,4 +47,9 @@ def tiny_gpt2() -> Any:
         embd_pdrop=0.3,
         attn_pdrop=0.3,
     )
-    return randomized(GPT2LMHeadModel(config), eos_factor=1.2)
+    return randomize(GPT2LMHeadModel(config), biases=True, eos_factor=1.2)
+
+
+@pytest.fixture(params=["tiny_t5", "tiny_gpt2"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,13 @@ from common import ByteTokenizer, ConfigError, DataError
 from generator.architecture import build_seq2seq
 from generator.engines import Decoding, make_engine
 from tests.fakes import TINY
+from tests.generator.decoding_fakes import SEARCHES, IdTokenizer, assert_same_candidates, randomize
 
 pytest.importorskip("ctranslate2")
 
 from generator.engines.ctranslate2 import CTranslate2Engine, convert, vocabulary
 
-
-def assert_same(found, expected):
-    assert [[text for text, _ in one] for one in found] == [[text for text, _ in one] for one in expected]
-    for one, other in zip(found, expected, strict=True):
-        # CTranslate2's activations are approximations
-        assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=5e-3)
+assert_same = partial(assert_same_candidates, tolerance=5e-3)  # its activations are approximations
 
 
 def engines(model, tokenizer, **options):
@@ -30,16 +27,7 @@ def engines(model, tokenizer, **options):
     return native, make_engine("ctranslate2", model, tokenizer, max_inp_seq_len=128, **options)
 
 
-@pytest.mark.parametrize(
-    ("num_candidates", "decoding"),
-    [
-        (1, Decoding(max_new_tokens=8)),
-        (5, Decoding(max_new_tokens=8)),
-        (3, Decoding(max_new_tokens=12, num_beams=6)),
-        (4, Decoding(max_new_tokens=8, length_penalty=0.7)),
-        (400, Decoding(max_new_tokens=1)),
-    ],
-)
+@pytest.mark.parametrize(("num_candidates", "decoding"), SEARCHES)
 def test_float32_finds_the_candidates_of_the_native_engine(tiny_t5, tokenizer, states, num_candidates, decoding):
     native, ours = engines(tiny_t5, tokenizer)
     assert_same(ours.propose(states, num_candidates, decoding), native.propose(states, num_candidates, decoding))
@@ -71,11 +59,7 @@ def test_every_family_is_converted(request, states, tokenizer, config_class, mod
             model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     else:
         model = model_class(config_class(**{**TINY, "vocab_size": 384, "decoder_start_token_id": 0, **overrides}))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" not in name:
-                parameter.normal_(std=1.0 if "relative" in name else 0.35)
-    native, ours = engines(model.eval(), tokenizer)
+    native, ours = engines(randomize(model), tokenizer)
     decoding = Decoding(max_new_tokens=6)
     assert_same(ours.propose(states, 3, decoding), native.propose(states, 3, decoding))
 
@@ -116,10 +100,6 @@ def test_the_conversion_is_deleted_with_the_engine(tiny_t5, tokenizer):
 
 
 def test_the_same_call_samples_the_same_with_the_models_own_log_probabilities(tiny_t5, states):
-    class IdTokenizer(ByteTokenizer):
-        def decode(self, token_ids, skip_special_tokens=False):
-            return " ".join(map(str, token_ids))
-
     tokenizer = IdTokenizer()
     _, ours = engines(tiny_t5, tokenizer)
     decoding = Decoding(method="sample", max_new_tokens=5, temperature=1.5, top_k=30, seed=2)

@@ -4,39 +4,21 @@ import pytest
 import torch
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5EncoderModel
 
-from common import ByteTokenizer, ConfigError
+from common import ConfigError
 from generator.engines import Decoding, make_engine
-
-
-@pytest.fixture(params=["tiny_t5", "tiny_gpt2"])
-def model(request):
-    return request.getfixturevalue(request.param)
+from tests.generator.decoding_fakes import SEARCHES, IdTokenizer, assert_same_candidates, model_log_prob
 
 
 def engine_of(name, model, tokenizer):
     return make_engine(name, model, tokenizer, max_inp_seq_len=128)
 
 
-def assert_same(found, expected):
-    assert [[text for text, _ in one] for one in found] == [[text for text, _ in one] for one in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("num_candidates", "decoding"),
-    [
-        (1, Decoding(max_new_tokens=8)),
-        (5, Decoding(max_new_tokens=8)),
-        (3, Decoding(max_new_tokens=12, num_beams=6)),
-        (4, Decoding(max_new_tokens=8, length_penalty=0.7)),
-        (400, Decoding(max_new_tokens=1)),
-        (30, Decoding(max_new_tokens=2)),
-    ],
-)
+@pytest.mark.parametrize(("num_candidates", "decoding"), SEARCHES)
 def test_beam_search_answers_as_the_native_engine_does(model, tokenizer, states, num_candidates, decoding):
     native, ours = engine_of("native", model, tokenizer), engine_of("transformers", model, tokenizer)
-    assert_same(ours.propose(states, num_candidates, decoding), native.propose(states, num_candidates, decoding))
+    assert_same_candidates(
+        ours.propose(states, num_candidates, decoding), native.propose(states, num_candidates, decoding)
+    )
 
 
 def test_stop_strings_end_candidates_as_in_the_native_engine(tiny_gpt2, tokenizer, states):
@@ -46,7 +28,7 @@ def test_stop_strings_end_candidates_as_in_the_native_engine(tiny_gpt2, tokenize
     stop = tuple({candidates[0][0][1] for candidates in whole})
     decoding = Decoding(max_new_tokens=10, stop=stop)
     found = native.propose(states, 4, decoding)
-    assert_same(ours.propose(states, 4, decoding), found)
+    assert_same_candidates(ours.propose(states, 4, decoding), found)
     assert found != whole
 
 
@@ -58,38 +40,18 @@ def test_an_encoder_decoder_stops_too(tiny_t5, tokenizer):
     assert all(stop not in text[:-1] for text, _ in cut) and any(text.endswith(stop) for text, _ in cut)
 
 
-def log_prob_of(model, tokenizer, state, written):
-    """Of token ids, by one plain forward pass."""
-    written = torch.tensor([written])
-    with torch.no_grad():
-        if model.config.is_encoder_decoder:
-            ids = tokenizer([state], return_tensors="pt")["input_ids"]
-            logits = model(input_ids=ids, labels=written).logits
-        else:
-            ids = tokenizer([state], return_tensors="pt")["input_ids"][:, :-1]
-            logits = model(input_ids=torch.cat([ids, written], 1)).logits[:, ids.shape[1] - 1 : -1]
-    return float(logits.log_softmax(-1).gather(-1, written.unsqueeze(-1)).sum())
-
-
-class IdTokenizer(ByteTokenizer):
-    """Writes ids as numbers, special ones too, so that a candidate's text says which tokens it is made of."""
-
-    def decode(self, token_ids, skip_special_tokens=False):
-        return " ".join(map(str, token_ids))
-
-
 @pytest.mark.parametrize("name", ["native", "transformers"])
 def test_samples_have_the_models_own_log_probabilities(name, model):
     """Not those after temperature and filters."""
     tokenizer = IdTokenizer()
-    tokenizer.batch_decode = lambda rows, **_: [tokenizer.decode(row) for row in rows]
+    prompt = tokenizer(["⊢ p"], return_tensors="pt")["input_ids"]
+    prompt = prompt if model.config.is_encoder_decoder else prompt[:, :-1]
     decoding = Decoding(method="sample", max_new_tokens=4, temperature=0.6, top_k=40, top_p=0.95, seed=1)
     (candidates,) = engine_of(name, model, tokenizer).propose(["⊢ p"], 12, decoding)
     assert len(candidates) == 12
     for text, log_prob in candidates:
         ids = [int(number) for number in text.split()]
-        ids = ids[: ids.index(1) + 1] if 1 in ids else ids
-        assert log_prob == pytest.approx(log_prob_of(model, tokenizer, "⊢ p", ids), abs=1e-3)
+        assert log_prob == pytest.approx(model_log_prob(model, prompt, ids), abs=1e-3)
 
 
 def test_samples_follow_from_seed_and_text_alone(model, tokenizer, states):
@@ -98,7 +60,7 @@ def test_samples_follow_from_seed_and_text_alone(model, tokenizer, states):
     before = torch.get_rng_state()
     together = engine.propose(states, 4, decoding)
     assert torch.equal(before, torch.get_rng_state())
-    assert_same(together, [engine.propose([state], 4, decoding)[0] for state in states])
+    assert_same_candidates(together, [engine.propose([state], 4, decoding)[0] for state in states])
     assert all([p for _, p in c] == sorted((p for _, p in c), reverse=True) for c in together)
     assert engine.propose(states, 4, Decoding(method="sample", max_new_tokens=5, seed=4)) != together
 

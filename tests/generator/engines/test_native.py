@@ -7,21 +7,11 @@ from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5E
 from common import ConfigError
 from generator.decoding import beam_search
 from generator.engines import Decoding, make_engine
+from tests.generator.decoding_fakes import assert_same_candidates
 
 
 def native(model, tokenizer, **options):
     return make_engine("native", model, tokenizer, **{"max_inp_seq_len": 128, **options})
-
-
-@pytest.fixture(params=["tiny_t5", "tiny_gpt2"])
-def model(request):
-    return request.getfixturevalue(request.param)
-
-
-def assert_same(found, expected):
-    assert [[text for text, _ in one] for one in found] == [[text for text, _ in one] for one in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=1e-3)
 
 
 def test_candidates_are_those_of_beam_search_with_marks_and_duplicates(tiny_t5, tokenizer):
@@ -38,7 +28,7 @@ def test_candidates_are_those_of_beam_search_with_marks_and_duplicates(tiny_t5, 
 def test_a_mixed_batch_is_answered_in_order_as_one_at_a_time(model, tokenizer, states):
     engine, decoding = native(model, tokenizer), Decoding(max_new_tokens=8)
     together = engine.propose(states, 3, decoding)
-    assert_same(together, [engine.propose([state], 3, decoding)[0] for state in states])
+    assert_same_candidates(together, [engine.propose([state], 3, decoding)[0] for state in states])
     assert all(len(candidates) == 3 for candidates in together)
     assert all([p for _, p in c] == sorted((p for _, p in c), reverse=True) for c in together)
     assert engine.propose([], 3, decoding) == []
@@ -48,7 +38,7 @@ def test_samples_follow_from_seed_and_text_alone_and_come_best_first(model, toke
     engine = native(model, tokenizer)
     decoding = Decoding(method="sample", max_new_tokens=8, temperature=1.5, top_p=0.9, seed=3)
     together = engine.propose(states, 4, decoding)
-    assert_same(together, [engine.propose([state], 4, decoding)[0] for state in states])
+    assert_same_candidates(together, [engine.propose([state], 4, decoding)[0] for state in states])
     assert all([p for _, p in c] == sorted((p for _, p in c), reverse=True) for c in together)
     assert together[1] == together[4], "the same state"
     other = engine.propose(states, 4, Decoding(method="sample", max_new_tokens=8, temperature=1.5, top_p=0.9, seed=4))
@@ -72,7 +62,7 @@ def test_the_live_weights_answer_and_dropout_is_off(tiny_t5, tokenizer):
 
 def test_an_overlong_input_is_cut(tiny_t5, tokenizer):
     engine, decoding = native(tiny_t5, tokenizer, max_inp_seq_len=8), Decoding(max_new_tokens=6)
-    assert_same(engine.propose(["abcdefghijkl"], 2, decoding), engine.propose(["abcdefg"], 2, decoding))
+    assert_same_candidates(engine.propose(["abcdefghijkl"], 2, decoding), engine.propose(["abcdefg"], 2, decoding))
 
 
 def test_more_beams_than_sequences_give_as_many_as_exist(model, tokenizer):

@@ -1,0 +1,131 @@
+"""Tiny models that decode, prompts for them, and what their candidates are checked by."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, T5Config, T5ForConditionalGeneration
+
+from common import ByteTokenizer
+from generator.engines import Decoding
+
+VOCABULARY, EOS, LENGTHS = 24, 1, (11, 3, 1, 8, 11)
+BEAMS = {"num_beams": 6, "num_return_sequences": 4, "max_new_tokens": 14}
+SAMPLES = {"num_samples": 7, "max_new_tokens": 12}
+SEARCHES = [  # candidates for an input, and how an engine finds them
+    (1, Decoding(max_new_tokens=8)),
+    (5, Decoding(max_new_tokens=8)),
+    (3, Decoding(max_new_tokens=12, num_beams=6)),
+    (4, Decoding(max_new_tokens=8, length_penalty=0.7)),
+    (400, Decoding(max_new_tokens=1)),
+    (30, Decoding(max_new_tokens=2)),
+]
+MARKS = {"vocab_size": VOCABULARY, "eos_token_id": EOS, "pad_token_id": 0, "bos_token_id": 2}
+
+
+# models
+
+
+def randomize(model, *, biases=False, head_factor=1.0, eos_factor=1.0):
+    """Make the next token depend clearly on what was read, the position, and what was written; return the model.
+
+    Args:
+        model: any with a language-modelling head
+        biases: draw biases too; they stay as they are otherwise
+        head_factor: scales the head, for sharper predictions
+        eos_factor: scales EOS's row of the head on top, for more or fewer candidates that end
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_norm = "norm" in name or "ln_" in name
+            if not is_norm and (biases or parameter.ndim == 2):
+                parameter.normal_(std=1.0 if "relative" in name else 0.35)
+        head = model.get_output_embeddings().weight
+        head.mul_(head_factor)
+        head[EOS] *= eos_factor
+    return model.eval()
+
+
+def random_t5(seed=2, **overrides):
+    """An encoder-decoder with sharp predictions, of which some hypotheses end early and some never."""
+    sizes = {"vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 3}
+    sizes |= {"feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0, "dropout_rate": 0.3}
+    torch.manual_seed(seed)
+    return randomize(T5ForConditionalGeneration(T5Config(**sizes | overrides)), head_factor=4.0, eos_factor=1.5)
+
+
+def random_gpt2(seed=2, vocab_size=VOCABULARY, **overrides):
+    """The same, decoder-only."""
+    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 128}
+    torch.manual_seed(seed)
+    config = GPT2Config(**sizes | MARKS | {"vocab_size": vocab_size, "tie_word_embeddings": False} | overrides)
+    return randomize(AutoModelForCausalLM.from_config(config), head_factor=1.5, eos_factor=1.5)
+
+
+class IdTokenizer(ByteTokenizer):
+    """Writes ids as numbers, special ones too, so that a candidate's text says which tokens it is made of."""
+
+    def decode(self, token_ids, skip_special_tokens=False):
+        return " ".join(map(str, token_ids))
+
+    def batch_decode(self, sequences, skip_special_tokens=False):
+        return [self.decode(row) for row in sequences]
+
+
+# prompts
+
+
+def ragged_batch(lengths=LENGTHS):
+    """Random prompts of the given numbers of tokens, padded on the right: token ids and mask."""
+    torch.manual_seed(0)
+    attention_mask = (torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).long()
+    return torch.randint(2, VOCABULARY, attention_mask.shape) * attention_mask, attention_mask
+
+
+def one_state(batch, state):
+    """A prompt of a batch, without padding: token ids and mask."""
+    input_ids, attention_mask = batch
+    length = int(attention_mask[state].sum())
+    return input_ids[state : state + 1, :length], attention_mask[state : state + 1, :length]
+
+
+# checks
+
+
+def model_log_prob(model, prompt, tokens):
+    """The sum of log-probabilities of the tokens up to the model's EOS, by one forward pass of the model."""
+    end = model.config.eos_token_id
+    tokens = tokens[: tokens.index(end) + 1] if end in tokens else tokens
+    with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            logits = model(input_ids=prompt, decoder_input_ids=torch.tensor([[0, *tokens[:-1]]])).logits[0]
+        else:
+            text = torch.cat([prompt, torch.tensor([tokens])], 1)
+            logits = model(text, attention_mask=torch.ones_like(text)).logits[0, prompt.shape[1] - 1 : -1]
+    return float(logits.log_softmax(-1).gather(1, torch.tensor(tokens).unsqueeze(1)).sum())
+
+
+def assert_log_probs_of(model, batch, found, tolerance=1e-4):
+    """Every candidate of a batch has the log-probability of one forward pass."""
+    for state in range(len(batch[0])):
+        prompt, _ = one_state(batch, state)
+        for tokens, log_prob in zip(found.sequences[state].tolist(), found.log_probs[state], strict=True):
+            assert model_log_prob(model, prompt, tokens) == pytest.approx(float(log_prob), abs=tolerance)
+
+
+def assert_close(found, expected, tolerance=1e-4):
+    """Two searches of a batch found the same sequences."""
+    assert torch.equal(found.sequences, expected.sequences)
+    torch.testing.assert_close(found.log_probs, expected.log_probs, atol=tolerance, rtol=1e-5)
+
+
+def assert_same_alone(together, alone, state):
+    """What a state found alone is what it found in a batch."""
+    length = alone.sequences.shape[-1]
+    assert torch.equal(alone.sequences[0], together.sequences[state, :, :length])
+    torch.testing.assert_close(alone.log_probs[0], together.log_probs[state], atol=1e-4, rtol=1e-5)
+
+
+def assert_same_candidates(found, expected, tolerance=1e-3):
+    """Lists of (text, log-probability), one for each input, have the same texts in the same order."""
+    assert [[text for text, _ in one] for one in found] == [[text for text, _ in one] for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=tolerance)
