@@ -55,9 +55,9 @@ def _log_interval(trainer: pl.Trainer) -> int:
 class ThroughputMonitor(pl.Callback):
     """Logs how fast training goes, counting tokens in the masks of batches and no padding.
 
-    `useful_bytes_per_s`, or `useful_tokens_per_s` where a token is no byte, and `padding_share`; for transformers models `model_flops_per_s`, over all ranks, and, where
-    the peak of the device is known, `mfu`: the share of it that the model's FLOPs take. The peak is that of bfloat16
-    whatever the precision. See `retrieval.flops`.
+    `useful_bytes_per_s`, or `useful_tokens_per_s` where a token is no byte, and `padding_share`; for transformers
+    models `model_flops_per_s`, over all ranks, and, where the peak of the device is known, `mfu`: the share of it that
+    the model's FLOPs take. The peak is that of bfloat16 whatever the precision. See `retrieval.flops`.
     """
 
     def __init__(self, peak_flops_per_s: float | None = None) -> None:

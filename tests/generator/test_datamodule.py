@@ -19,6 +19,7 @@ from generator.datamodule import GeneratorDataModule
 from generator.dataset import GeneratorBatch
 from generator.environments import propositional_benchmark
 from generator.instruct_datamodule import InstructDataModule
+from tests.fakes import quiet_trainer
 
 
 def write_splits(folder: Path, num_steps: int = 37) -> Path:
@@ -41,16 +42,6 @@ def data_path(tmp_path: Path) -> str:
 
 def make(data_path: str, **options: Any) -> GeneratorDataModule:
     return GeneratorDataModule(data_path, "google/byt5-small", **({"batch_size": 4} | options))
-
-
-def trainer(tmp_path: Path, **options: Any) -> pl.Trainer:
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return pl.Trainer(**({"accelerator": "cpu", "default_root_dir": tmp_path, "callbacks": []} | quiet | options))
 
 
 class Recorder(pl.LightningModule):
@@ -170,10 +161,10 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
     tmp_path: Path, data_path: str, num_workers: int, stop_at: int
 ) -> None:
     whole = Recorder(stop_at)
-    trainer(tmp_path, max_epochs=2).fit(whole, make(data_path, num_workers=num_workers))
+    quiet_trainer(tmp_path, max_epochs=2).fit(whole, make(data_path, num_workers=num_workers))
     assert len(whole.seen) == 20  # ten batches an epoch; stop_at is in both, and at the end of one
     resumed = Recorder()
-    trainer(tmp_path, max_epochs=2).fit(
+    quiet_trainer(tmp_path, max_epochs=2).fit(
         resumed, make(data_path, num_workers=num_workers), ckpt_path=tmp_path / "middle.ckpt", weights_only=True
     )
     assert whole.seen[:stop_at] + resumed.seen == whole.seen
@@ -185,8 +176,8 @@ def test_a_resumed_run_of_shortened_epochs_starts_each_epoch_at_its_beginning(
 ) -> None:
     options = {"max_epochs": 3, "limit_train_batches": 4}
     whole, resumed = Recorder(stop_at), Recorder()
-    trainer(tmp_path, **options).fit(whole, make(data_path))
-    trainer(tmp_path, **options).fit(resumed, make(data_path), ckpt_path=tmp_path / "middle.ckpt")
+    quiet_trainer(tmp_path, **options).fit(whole, make(data_path))
+    quiet_trainer(tmp_path, **options).fit(resumed, make(data_path), ckpt_path=tmp_path / "middle.ckpt")
     assert len(whole.seen) == 12 and whole.seen[:stop_at] + resumed.seen == whole.seen
 
 
@@ -198,27 +189,27 @@ def test_a_checkpoint_before_the_first_step_of_a_resumed_run_goes_on_where_that_
             self.trainer.save_checkpoint(tmp_path / "again.ckpt")
 
     whole, resumed = Recorder(stop_at=3), Recorder()
-    trainer(tmp_path, max_epochs=2).fit(whole, make(data_path))
-    trainer(tmp_path, max_steps=4).fit(Interrupted(), make(data_path), ckpt_path=tmp_path / "middle.ckpt")
-    trainer(tmp_path, max_epochs=2).fit(resumed, make(data_path), ckpt_path=tmp_path / "again.ckpt")
+    quiet_trainer(tmp_path, max_epochs=2).fit(whole, make(data_path))
+    quiet_trainer(tmp_path, max_steps=4).fit(Interrupted(), make(data_path), ckpt_path=tmp_path / "middle.ckpt")
+    quiet_trainer(tmp_path, max_epochs=2).fit(resumed, make(data_path), ckpt_path=tmp_path / "again.ckpt")
     assert whole.seen[:3] + resumed.seen == whole.seen
 
 
 def test_predict_sees_every_example_and_keeps_the_sampler(tmp_path: Path, data_path: str) -> None:
-    predicted = trainer(tmp_path).predict(Recorder(), make(data_path, eval_batch_size=5))
+    predicted = quiet_trainer(tmp_path).predict(Recorder(), make(data_path, eval_batch_size=5))
     assert predicted is not None and len(predicted) == 8
     assert sorted(sum(predicted, [])) == list(range(37))  # type: ignore[arg-type]
 
 
 def test_overfit_batches_repeats_the_same_whole_batch(tmp_path: Path, data_path: str) -> None:
     recorder = Recorder()
-    trainer(tmp_path, max_epochs=3, overfit_batches=1).fit(recorder, make(data_path))
+    quiet_trainer(tmp_path, max_epochs=3, overfit_batches=1).fit(recorder, make(data_path))
     assert recorder.seen == [[0, 1, 2, 3]] * 3
 
 
 def test_a_batch_moves_through_reduced_precision(tmp_path: Path, data_path: str) -> None:
     """Lightning walks through the whole batch there, and stops at a frozen dataclass."""
-    trainer(tmp_path, max_steps=1, precision="bf16-true").fit(Recorder(), make(data_path))
+    quiet_trainer(tmp_path, max_steps=1, precision="bf16-true").fit(Recorder(), make(data_path))
 
 
 def _run_rank(rank: int, port: int, data_path: str, folder: str) -> None:
@@ -229,8 +220,8 @@ def _run_rank(rank: int, port: int, data_path: str, folder: str) -> None:
     torch.set_num_threads(1)
     options = {"strategy": "ddp", "devices": 2, "max_epochs": 2, "num_sanity_val_steps": 0}
     recorder = Recorder()
-    trainer(Path(folder), **options).fit(recorder, make(data_path, num_workers=rank))
-    predicted = trainer(Path(folder), **options).predict(Recorder(), make(data_path, eval_batch_size=5))
+    quiet_trainer(Path(folder), **options).fit(recorder, make(data_path, num_workers=rank))
+    predicted = quiet_trainer(Path(folder), **options).predict(Recorder(), make(data_path, eval_batch_size=5))
     Path(folder, f"rank{rank}.json").write_text(json.dumps([recorder.seen, predicted]))
 
 

@@ -14,8 +14,8 @@ from common import ByteTokenizer, ConfigError, DataError
 from generator.instruct_convert import main as convert
 from generator.instruct_datamodule import InstructDataModule
 from generator.prompts import get_template
-from tests.fakes import EIGHT
-from tests.generator.test_datamodule import Recorder, trainer, write_splits
+from tests.fakes import EIGHT, quiet_trainer
+from tests.generator.test_datamodule import Recorder, write_splits
 
 LLMSTEP = get_template("llmstep")
 
@@ -204,8 +204,8 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
 ) -> None:
     options = {"packing": packing, "num_workers": 1}
     whole, resumed = Recorder(stop_at), Recorder()
-    trainer(tmp_path, max_epochs=2).fit(whole, make(data_path, **options))
-    trainer(tmp_path, max_epochs=2).fit(
+    quiet_trainer(tmp_path, max_epochs=2).fit(whole, make(data_path, **options))
+    quiet_trainer(tmp_path, max_epochs=2).fit(
         resumed, make(data_path, **options), ckpt_path=tmp_path / "middle.ckpt", weights_only=True
     )
     assert len(whole.seen) > stop_at and whole.seen[:stop_at] + resumed.seen == whole.seen
@@ -214,12 +214,12 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
 @pytest.mark.parametrize("packing", [False, True])
 def test_a_batch_moves_through_reduced_precision(tmp_path: Path, data_path: str, packing: bool) -> None:
     module = make(data_path, packing=packing)
-    trainer(tmp_path, max_steps=1, precision="bf16-true").fit(Recorder(), module)
+    quiet_trainer(tmp_path, max_steps=1, precision="bf16-true").fit(Recorder(), module)
 
 
 def test_overfit_batches_repeats_the_same_whole_batch(tmp_path: Path, data_path: str) -> None:
     recorder = Recorder()
-    trainer(tmp_path, max_epochs=2, overfit_batches=1).fit(recorder, make(data_path, packing=True))
+    quiet_trainer(tmp_path, max_epochs=2, overfit_batches=1).fit(recorder, make(data_path, packing=True))
     assert len(recorder.seen) == 2 and recorder.seen[0] == recorder.seen[1]
 
 

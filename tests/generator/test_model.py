@@ -9,7 +9,7 @@ import torch
 from common import ConfigError, DataError, Pos
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator, TacticGenerator
-from tests.fakes import EIGHT, TINY, write_splits
+from tests.fakes import EIGHT, TINY, quiet_trainer, write_splits
 
 
 def build(architecture, **options) -> RetrievalAugmentedGenerator:
@@ -24,22 +24,6 @@ def data(path, **options) -> GeneratorDataModule:
         data_path=str(path),
         model_name="google/byt5-small",
         **{"batch_size": 8, "max_inp_seq_len": 128, "max_oup_seq_len": 32, **options},
-    )
-
-
-def quiet_trainer(path, **options) -> pl.Trainer:
-    return pl.Trainer(
-        **{
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "enable_checkpointing": False,
-            "default_root_dir": str(path),
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": 1,
-            **options,
-        }
     )
 
 

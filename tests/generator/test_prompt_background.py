@@ -13,8 +13,9 @@ from generator.causal import CausalGenerator
 from generator.instruct_convert import main as convert
 from generator.instruct_datamodule import InstructDataModule
 from generator.main import main
+from generator.model import RetrievalAugmentedGenerator
 from generator.wrappers import CachingGenerator
-from tests.fakes import quiet_trainer
+from tests.fakes import TINY, quiet_trainer, save_checkpoint
 from tests.generator.retrieval_fakes import write_retrieved
 
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 900}
@@ -255,18 +256,7 @@ def test_a_generator_needs_a_template_with_places_too(data: Path) -> None:
     with pytest.raises(ConfigError, match="need a template"):
         build(None, **retriever(data)).generate("⊢ p", "Main.lean", "t", (1, 1), 1)
     with pytest.raises(ConfigError, match="has no option sources_path"):
-        load_generator(_t5_checkpoint(data), sources_path=data)
-
-
-def _t5_checkpoint(data: Path) -> Path:
-    from generator.model import RetrievalAugmentedGenerator
-    from tests.fakes import TINY
-
-    path = data.parent / "t5.ckpt"
-    trainer = quiet_trainer(data.parent)
-    trainer.strategy.connect(RetrievalAugmentedGenerator(TINY))
-    trainer.save_checkpoint(path)
-    return path
+        load_generator(save_checkpoint(RetrievalAugmentedGenerator(TINY), data.parent / "t5.ckpt"), sources_path=data)
 
 
 def test_instruct_data_has_its_prompts_whole(data: Path, tmp_path: Path) -> None:
