@@ -5,23 +5,20 @@ Shape legend: B batch, S padded source length, T padded target length, N example
 
 from __future__ import annotations
 
-import operator
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, overload
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from common import (
     IGNORE_INDEX,
     ByteTokenizer,
     ConfigError,
-    ExampleKey,
     Pos,
     check_positive,
     check_probability,
@@ -30,6 +27,7 @@ from common import (
     remove_marks,
 )
 from retrieval.corpus import Corpus
+from retrieval.keyed_dataset import KeyedDataset
 from retrieval.predictions import Predictions
 from retrieval.retrieved import RetrievedPremises
 from retrieval.traces import TracedTactics
@@ -69,11 +67,8 @@ class GeneratorBatch(TypedDict):
     index: list[int]
 
 
-class GeneratorDataset(Dataset[GeneratorExample]):
+class GeneratorDataset(KeyedDataset[GeneratorExample]):
     """The steps of one split as examples.
-
-    `dataset[index]` is an example as it is in epoch 0, `dataset[epoch, index]` in another one, and a list
-    of either gives a list. An example depends on nothing but (seed, epoch, index): reading changes nothing.
 
     Attributes:
         traces: the steps of the file
@@ -148,17 +143,8 @@ class GeneratorDataset(Dataset[GeneratorExample]):
     def __len__(self) -> int:
         return len(self._steps)
 
-    @overload
-    def __getitem__(self, key: int | ExampleKey) -> GeneratorExample: ...
-    @overload
-    def __getitem__(self, key: list[int] | list[ExampleKey]) -> list[GeneratorExample]: ...
-    def __getitem__(
-        self, key: int | ExampleKey | list[int] | list[ExampleKey]
-    ) -> GeneratorExample | list[GeneratorExample]:
-        if isinstance(key, list):
-            return [self[k] for k in key]
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        index = range(len(self))[operator.index(index)]
+    def example(self, epoch: int, index: int) -> GeneratorExample:
+        """See `KeyedDataset`."""
         step = self.traces[int(self._steps[index])]
         state = format_augmented_state(
             step.state,

@@ -5,23 +5,22 @@ Shape legend: N examples.
 
 from __future__ import annotations
 
-import operator
 import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from common import ByteTokenizer, ConfigError, ExampleKey, check_positive, check_probability, drop_premises
+from common import ByteTokenizer, ConfigError, check_positive, check_probability, drop_premises
 from generator.completion_encoding import CompletionEncoder, EncodedExample
 from generator.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
 from generator.prompted_steps import Background, PromptedStep, PromptedSteps, usable
 from generator.prompts import PromptTooLongError
+from retrieval.keyed_dataset import KeyedDataset
 
 _ENCODED_AT_ONCE = 512  # examples
 _LONG_GOALS = "prompts that are too long even with nothing but the goal"
@@ -29,14 +28,11 @@ _LONG_PROMPTS = "prompts that are too long and of no template that could shorten
 _LONG_COMPLETIONS = "completions longer than max_completion_len"
 
 
-class InstructDataset(Dataset[InstructExample]):
+class InstructDataset(KeyedDataset[InstructExample]):
     """The steps of one split as examples.
 
     A prompt takes at most max_seq_len - max_completion_len tokens, whatever its completion takes: inference, which
-    does not know the completion, shortens it to the same text.
-
-    `dataset[index]` is an example as it is in epoch 0, `dataset[epoch, index]` in another one. They differ only where
-    premises are dropped; an example depends on nothing but (seed, epoch, index).
+    does not know the completion, shortens it to the same text. Epochs differ only where premises are dropped.
 
     Attributes:
         source_lengths: tokens of each example, int64 (N,); with premises or file context, what it takes at most for a
@@ -152,17 +148,8 @@ class InstructDataset(Dataset[InstructExample]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, key: int | ExampleKey) -> InstructExample: ...
-    @overload
-    def __getitem__(self, key: list[int] | list[ExampleKey]) -> list[InstructExample]: ...
-    def __getitem__(
-        self, key: int | ExampleKey | list[int] | list[ExampleKey]
-    ) -> InstructExample | list[InstructExample]:
-        if isinstance(key, list):
-            return [self[k] for k in key]
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        index = range(len(self))[operator.index(index)]
+    def example(self, epoch: int, index: int) -> InstructExample:
+        """See `KeyedDataset`."""
         number = self._numbers[index]
         step = self.steps[number]
         origin = step.provenance

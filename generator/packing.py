@@ -5,20 +5,17 @@ Shape legend: B rows, L padded length.
 
 from __future__ import annotations
 
-import operator
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from common import ExampleKey
 from generator.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
 from generator.instruct_dataset import InstructDataset
+from retrieval.keyed_dataset import KeyedDataset
 
 _POOL = 16_384  # examples that are packed together
 
@@ -56,7 +53,7 @@ def pack(lengths: npt.NDArray[np.int64], max_len: int, seed: int) -> list[list[i
     return rows
 
 
-class PackedDataset(Dataset[list[InstructExample]]):
+class PackedDataset(KeyedDataset[list[InstructExample]]):
     """Rows of several examples each, which fill max_seq_len tokens; see `pack`.
 
     Attributes:
@@ -74,17 +71,9 @@ class PackedDataset(Dataset[list[InstructExample]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, key: int | ExampleKey) -> list[InstructExample]: ...
-    @overload
-    def __getitem__(self, key: list[int] | list[ExampleKey]) -> list[list[InstructExample]]: ...
-    def __getitem__(
-        self, key: int | ExampleKey | list[int] | list[ExampleKey]
-    ) -> list[InstructExample] | list[list[InstructExample]]:
-        if isinstance(key, list):
-            return [self[k] for k in key]
-        index = range(len(self))[operator.index(key[1] if isinstance(key, tuple) else key)]
-        return [self.examples[number] for number in self._rows[index]]
+    def example(self, epoch: int, index: int) -> list[InstructExample]:
+        """See `KeyedDataset`."""
+        return [self.examples[epoch, number] for number in self._rows[index]]
 
     def collate(self, rows: Sequence[list[InstructExample]]) -> InstructBatch:
         """Write rows as one batch, with positions and segments that keep their examples apart."""

@@ -6,18 +6,17 @@ Q positive premises of a context.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict, overload
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
 
-from common import ConfigError, ExampleKey, Pos
+from common import ConfigError, Pos
 from retrieval.corpus import Corpus
 from retrieval.encoder import context_text, premise_text, tokenize
+from retrieval.keyed_dataset import KeyedDataset
 from retrieval.metrics import is_positive, pad_numbers
 from retrieval.prediction_files import hash_state
 from retrieval.traces import TracedTactics
@@ -57,11 +56,8 @@ class RetrievalBatch(TypedDict):
     labels: NotRequired[torch.Tensor]  # True where premise p is a positive one of context b, bool (B, P)
 
 
-class RetrievalDataset(Dataset[RetrievalExample]):
+class RetrievalDataset(KeyedDataset[RetrievalExample]):
     """The contexts of one split as examples; in training, one for each premise that a context cites.
-
-    `dataset[index]` is an example as it is in epoch 0, `dataset[epoch, index]` in another one, and a list
-    of either gives a list. An example depends on nothing but (seed, epoch, index).
 
     Attributes:
         traces: the steps of the split
@@ -116,17 +112,8 @@ class RetrievalDataset(Dataset[RetrievalExample]):
     def __len__(self) -> int:
         return len(self._steps)
 
-    @overload
-    def __getitem__(self, key: int | ExampleKey) -> RetrievalExample: ...
-    @overload
-    def __getitem__(self, key: list[int] | list[ExampleKey]) -> list[RetrievalExample]: ...
-    def __getitem__(
-        self, key: int | ExampleKey | list[int] | list[ExampleKey]
-    ) -> RetrievalExample | list[RetrievalExample]:
-        if isinstance(key, list):
-            return [self[k] for k in key]
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        index = range(len(self))[operator.index(index)]
+    def example(self, epoch: int, index: int) -> RetrievalExample:
+        """See `KeyedDataset`."""
         number = int(self._steps[index])
         step, positives = self.traces[number], list(self.positives[number])
         premises = []
