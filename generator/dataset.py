@@ -193,6 +193,9 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
     def summary(self) -> str:
         """Say in one line what was read, what was left out, and what is cut."""
         notes = [self.traces.summary()]
+        if len(self):
+            means = self.source_lengths.mean(), self.target_lengths.mean()
+            notes.append("{:,.0f} tokens in and {:,.0f} out on average".format(*means))
         if self.num_long_targets:
             fate = "left out of training" if self.is_train else "kept; the model cannot write them"
             notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({fate})")

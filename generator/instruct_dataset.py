@@ -215,6 +215,8 @@ class InstructDataset(KeyedDataset[InstructExample]):
     def summary(self) -> str:
         """Say in one line what was read, what was left out, and what is cut."""
         notes = [self.steps.summary()]
+        if len(self):
+            notes.append(f"{self.source_lengths.mean():,.0f} tokens an example on average")
         for reason, number in self.left_out.items():
             fate = "left out" if self.is_train or reason != _LONG_COMPLETIONS else "kept without labels"
             notes.append(f"{fate}: {number:,} {reason} (first {self._first_left_out[reason]})")

@@ -129,6 +129,8 @@ def test_a_long_target_leaves_training_and_stays_in_evaluation(tmp_path: Path) -
     assert train.num_long_targets == 2 and "2 tactics longer than max_oup_seq_len (left out" in train.summary()
     evaluation = make(path, max_oup_seq_len=10, is_train=False)
     assert len(evaluation) == 3 and "2 tactics longer than max_oup_seq_len (kept" in evaluation.summary()
+    assert "6 tokens in and 10 out on average" in train.summary()
+    assert "6 tokens in and 11 out on average" in evaluation.summary()
     batch = evaluation.collate(evaluation[[0, 1, 2]])
     assert batch["tactic_mask"].sum(dim=1).tolist() == [10, 11, 11]  # whole, with EOS
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -108,6 +109,8 @@ def test_a_long_prompt_is_shortened_by_its_template_as_inference_shortens_it() -
     assert example["num_prompt_tokens"] <= 80 and example["proof_state"] == state
     assert example["input_ids"] == ByteTokenizer().encode(example["state"] + "simp")
     assert dataset.num_shortened == 1 and "1 prompts shortened to 80 tokens" in dataset.summary()
+    lengths = [len(example["input_ids"]) for example in dataset]
+    assert f"{np.mean(lengths):,.0f} tokens an example on average" in dataset.summary()
 
 
 def test_the_length_of_a_completion_changes_no_prompt() -> None:
