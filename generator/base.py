@@ -57,7 +57,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
     Attributes:
         engine: finds candidates in validation, test, prediction and `generate` alike
         premise_source: where `generate` gets premises from, if it does; data brings its own
-        num_shortened: states over the limit that `generate` has met; a prefix, premises or waiting goals were left out
+        num_shortened: states over the limit that `generate` has met; waiting goals or oldest hypotheses were left out
     """
 
     checkpoint_key: ClassVar[str] = "generator"
@@ -88,6 +88,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.sampling = Sampling(**sampling) if isinstance(sampling, Mapping) else sampling
         self.log_text_every_n_steps = log_text_every_n_steps
         self.num_shortened = 0
+        self._tokens_per_batch: float | None = None  # target tokens, over an epoch
         self.topk_val = TopkAccuracy(num_beams)
         self.topk_test = TopkAccuracy(num_beams)
 
@@ -114,11 +115,13 @@ class NextStepGenerator(TacticGenerator, Restorable):
             return Decoding("sample", max_new_tokens=self._max_new_tokens, **asdict(self.sampling))
         return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.length_penalty)
 
-    def _propose(self, inputs: Sequence[str], num_candidates: int) -> list[list[Candidate]]:
-        """Return at most num_candidates candidates for each input, best first, each once."""
-        found = self.engine.propose(inputs, num_candidates, self._decoding())
+    def _propose(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
+        """Return at most num_candidates candidates for each input, best first, each once; none for no input."""
+        asked = [text for text in inputs if text]
+        found = self.engine.propose(asked, num_candidates, self._decoding()) if asked else []
         parsed = [[(self._parse(text), log_prob) for text, log_prob in texts] for texts in found]
-        return [merge_candidates((tactic, p) for tactic, p in texts if tactic is not None) for texts in parsed]
+        merged = (merge_candidates((tactic, p) for tactic, p in texts if tactic is not None) for texts in parsed)
+        return [next(merged) if text else [] for text in inputs]
 
     @property
     def decoding(self) -> dict[str, Any]:
@@ -131,6 +134,12 @@ class NextStepGenerator(TacticGenerator, Restorable):
         return self.decoding
 
     # ------------------------------------------------------------------------------------- training
+
+    def on_train_start(self) -> None:
+        """Learn from the data how many target tokens a batch has on average; of data that does not say, nothing."""
+        loader: Any = self.trainer.train_dataloader
+        total = getattr(getattr(loader, "dataset", None), "num_target_tokens", None)
+        self._tokens_per_batch = None if total is None else total / (len(loader) * self.trainer.world_size)
 
     def on_fit_start(self) -> None:
         """Refuse engines that would validate with the weights of some earlier step."""
@@ -154,7 +163,16 @@ class NextStepGenerator(TacticGenerator, Restorable):
         )
         if self.global_step % self.log_text_every_n_steps == 0 and batch_idx % self._accumulated() == 0:
             self._log_io_texts("train", batch)
-        return loss
+        return loss * self._weight(num_tokens)
+
+    def _weight(self, num_tokens: int) -> float:
+        """What a batch counts for: its target tokens, where batches or ranks together make a step, and else 1.
+
+        Their gradients are averaged; without it, a token would count for less in a batch of many.
+        """
+        if self._accumulated() * self.trainer.world_size == 1 or self._tokens_per_batch is None:
+            return 1.0
+        return num_tokens / self._tokens_per_batch
 
     def _accumulated(self) -> int:
         return int(self.trainer.accumulate_grad_batches)
@@ -290,6 +308,4 @@ class NextStepGenerator(TacticGenerator, Restorable):
             Context(str(path), name, position, format_state(state))
             for state, path, name, position in zip(states, file_paths, theorem_full_names, positions, strict=True)
         ]
-        inputs = self._format(contexts)
-        found = iter(self._propose([text for text in inputs if text is not None], num_samples))
-        return [[] if text is None else next(found) for text in inputs]
+        return self._propose(self._format(contexts), num_samples)

@@ -23,9 +23,9 @@ from generator.completion_encoding import CompletionEncoder
 from generator.engines import Decoding, make_engine
 from generator.instruct_batch import InstructBatch
 from generator.instruct_dataset import check_limits
-from generator.packing import block_diagonal_mask
+from generator.packing import check_packing, packed_masks
 from generator.premise_source import premise_source
-from generator.prompts import PromptFields, PromptTooLongError, get_template
+from generator.prompts import PromptFields, PromptTemplate, PromptTooLongError, get_template
 from generator.source_files import SourceFiles
 from retrieval.checkpoints import read_checkpoint
 from retrieval.optimization import OptimizerName
@@ -117,6 +117,7 @@ class CausalGenerator(NextStepGenerator):
         self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
         self.premise_source = premise_source(ret_ckpt_path, corpus_path, index_path, eval_num_retrieved)
         self.sources = None if sources_path is None else SourceFiles(sources_path)
+        self._empty_of = ""  # the template of which was said what stays empty
         self._take_template(template)
         self.save_hyperparameters(
             "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
@@ -141,7 +142,7 @@ class CausalGenerator(NextStepGenerator):
         )
 
     def _take_template(self, name: str | None) -> None:
-        """Use a template, which must have places for what prompts are to tell; say which of its own stay empty."""
+        """Use a template, which must have places for what prompts are to tell."""
         template = None if name is None else get_template(name)
         self.template = None if template is None else template.name
         self.reads_theorem = self.premise_source is not None or self.sources is not None
@@ -152,10 +153,6 @@ class CausalGenerator(NextStepGenerator):
             template.check_place_for("premises", "ret_ckpt_path")
         if self.sources is not None:
             template.check_place_for("context", "sources_path")
-        elif "context" in template.fields:
-            rank_zero_info(f"template {self.template} tells file context, but there is no sources_path; it stays empty")
-        if "proof" in template.fields:
-            rank_zero_info(f"template {self.template}: provers do not tell the proof so far; it stays empty")
 
     # ---------------------------------------------------------------------------------- checkpoints
 
@@ -205,21 +202,25 @@ class CausalGenerator(NextStepGenerator):
     def setup(self, stage: str) -> None:
         """Learn from the data how prompts are written, or say that it does otherwise than this model."""
         module = getattr(self.trainer, "datamodule", None)
-        found = getattr(module, "found_template", None)
-        if found is None:
-            return
-        if self.template is None:
-            rank_zero_info(f"template is that of the data: {found}")
-            self._take_template(found)
-        elif found != self.template:
-            rank_zero_warn(f"the model was made for template {self.template}, but the data is written in {found}")
+        for found in getattr(module, "found_templates", ()):  # one, if there is data
+            if self.template is None and found is not None:
+                rank_zero_info(f"template is that of the data: {found}")
+                self._take_template(found)
+            elif found != self.template:
+                written = found or "a format that no template here writes"
+                rank_zero_warn(f"the model was made for template {self.template}, but the data is written in {written}")
+        if getattr(module, "hparams", {}).get("packing"):
+            check_packing(self.generator)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **packed: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | dict[str, Tensor], labels: Tensor, **packed: Tensor
+    ) -> Tensor:
         """Return the mean cross entropy of the tokens of completions and their EOS; 0 where there are none.
 
         Args:
             input_ids: int64 (B, L)
-            attention_mask: 1 where input_ids is no padding, (B, L); or what may attend to what, (B, 1, L, L)
+            attention_mask: 1 where input_ids is no padding, (B, L); or what may attend to what, (B, 1, L, L),
+                or that for each type of layer
             labels: int64 (B, L), -100 on all but completions
             packed: position_ids of rows that hold several examples, int64 (B, L)
         """
@@ -237,9 +238,10 @@ class CausalGenerator(NextStepGenerator):
         )
 
     def _loss(self, batch: InstructBatch) -> tuple[Tensor, int]:
-        labels, mask, packed = batch["labels"], batch["attention_mask"], {}
+        labels, packed = batch["labels"], {}
+        mask: Tensor | dict[str, Tensor] = batch["attention_mask"]
         if "segment_ids" in batch:
-            mask = block_diagonal_mask(batch["segment_ids"], next(self.generator.parameters()).dtype)
+            mask = packed_masks(self.generator, batch["segment_ids"])
             packed = {"position_ids": batch["position_ids"]}
         num_tokens = int((labels[:, 1:] != IGNORE_INDEX).sum())
         return self(batch["input_ids"], mask, labels, **packed), num_tokens
@@ -265,10 +267,9 @@ class CausalGenerator(NextStepGenerator):
     def _format(self, contexts: Sequence[Context]) -> list[str | None]:
         """The prompt of each state; None where not even the goal fits."""
         if self.template is None:
-            if self.premise_source is not None or self.sources is not None:
-                raise ConfigError("ret_ckpt_path and sources_path need a template, which has places for what they add")
-            return [context.state for context in contexts]
+            return [self._whole_prompt(context.state) for context in contexts]
         template, prompts = get_template(self.template), list[str | None]()
+        self._say_what_stays_empty(template)
         for context, premises in zip(contexts, self._retrieve(contexts), strict=True):
             place = (context.path, context.theorem_pos, self._max_prompt_len)
             before = "" if self.sources is None else self.sources.before(*place)
@@ -281,6 +282,28 @@ class CausalGenerator(NextStepGenerator):
                 warnings.warn(f"no candidates for one state: {error}", stacklevel=2)
                 prompts.append(None)
         return prompts
+
+    def _say_what_stays_empty(self, template: PromptTemplate) -> None:
+        """Say once which places of its prompts `generate` has nothing for."""
+        if self._empty_of == template.name:
+            return
+        self._empty_of = template.name
+        if "context" in template.fields and self.sources is None:
+            rank_zero_info(f"template {template.name} tells file context, but there is no sources_path; it stays empty")
+        if "proof" in template.fields:
+            rank_zero_info(f"template {template.name}: provers do not tell the proof so far; it stays empty")
+
+    def _whole_prompt(self, prompt: str) -> str | None:
+        """A prompt of no template, which nothing may be added to or taken from; None if it is too long."""
+        if self.premise_source is not None or self.sources is not None:
+            raise ConfigError("ret_ckpt_path and sources_path need a template, which has places for what they add")
+        if (num_tokens := self._encoder.count(prompt)) <= self._max_prompt_len:
+            return prompt
+        limit = f"{num_tokens:,} tokens, and max_seq_len leaves {self._max_prompt_len:,} for prompts"
+        warnings.warn(
+            f"no candidates for one prompt: it has {limit}; without a template it is not shortened", stacklevel=2
+        )
+        return None
 
 
 def _check_positions(config: Any, max_seq_len: int) -> None:

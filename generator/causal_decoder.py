@@ -163,24 +163,24 @@ def check_model(model: Any) -> None:
         raise TypeError(f"{name} is an encoder-decoder: decode it with generator.decoding.")
     if not (hasattr(model, "can_generate") and model.can_generate()):
         raise TypeError(f"{name} has no language-modelling head: load it with AutoModelForCausalLM.")
-    attention = getattr(config, "_attn_implementation", None)
-    if attention not in ATTENTIONS:
-        raise TypeError(
-            f"{name} runs attention {attention!r}, which takes no mask for each query: load it with "
-            "attn_implementation='sdpa' or 'eager', or use the transformers engine."
-        )
-    if reason := _reason_against(model):
+    if reason := reason_against_masks(model):
         raise TypeError(
             f"{name} (model_type {config.model_type!r}) {reason}, so its candidates cannot share a prompt here: "
             "use the transformers engine."
         )
 
 
-def _reason_against(model: Any) -> str | None:
-    """Why candidates cannot be the queries of one call, or None.
+def reason_against_masks(model: Any) -> str | None:
+    """Why a mask for each query, with positions, does not say all that a query sees, or None.
 
     Of the decoder-only models of transformers 5.23 that could be built tiny, 103 pass and find what generate finds.
     """
+    attention = getattr(model.config, "_attn_implementation", None)
+    if attention not in ATTENTIONS:
+        return (
+            f"runs attention {attention!r}, which takes no mask for each query (load it with "
+            "attn_implementation='sdpa' or 'eager')"
+        )
     config = model.config.get_text_config(decoder=True)
     if not any(base.__module__.startswith("transformers.models.") for base in type(model).__mro__):
         return "is not one of transformers' own models, so how it treats masks and positions is unknown"

@@ -143,6 +143,11 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
     def __len__(self) -> int:
         return len(self._steps)
 
+    @property
+    def num_target_tokens(self) -> int:
+        """Tokens of all targets together."""
+        return int(self.target_lengths.sum())
+
     def example(self, epoch: int, index: int) -> GeneratorExample:
         """See `KeyedDataset`."""
         step = self.traces[int(self._steps[index])]

@@ -18,7 +18,7 @@ from common import IGNORE_INDEX, Pos
 class InstructExample(TypedDict):
     """What a model reads and writes for one step of a proof, and where the step comes from."""
 
-    state: str  # the model's input: the prompt
+    state: str  # the model's input: the prompt; "" in evaluation where none can hold the goal
     tactic: str  # what the completion says
     proof_state: str  # the state that the prompt was written from; "" where it cannot be told
     input_ids: list[int]  # prompt, completion and EOS

@@ -117,12 +117,25 @@ class InstructDataModule(StepDataModule):
                 self.template.check_place_for(field, option)
 
     @property
-    def found_template(self) -> str | None:
-        """Name of the template that all prompts read so far are written in; None if there is no such one."""
+    def found_templates(self) -> set[str | None]:
+        """Names of the templates of the prompts read so far; None stands for those of no template known here."""
         datasets = [d.examples if isinstance(d, PackedDataset) else d for d in self.datasets.values()]
         found = set().union(*(dataset.steps.templates for dataset in datasets))
-        template = found.pop() if len(found) == 1 else None
-        return None if template is None else template.name
+        return {None if template is None else template.name for template in found}
+
+    def setup(self, stage: str | None = None) -> None:
+        """See `StepDataModule`.
+
+        Raises:
+            ConfigError: if prompts are of several templates, of which a model can be asked with one only
+        """
+        super().setup(stage)
+        if len(self.found_templates) > 1:
+            names = sorted(name or "a format that no template here writes" for name in self.found_templates)
+            raise ConfigError(
+                f"data_path {self.data_path}: prompts are of several templates ({', '.join(names)}); set template, in "
+                "which all that are known are rewritten, or name files of one"
+            )
 
     # ----------------------------------------------------------------------------------------------
     # Data
@@ -189,11 +202,13 @@ class InstructDataModule(StepDataModule):
         """Premises and file context of the steps of a split, where they are asked for."""
         if not self._has_background:
             return None
-        premises, sources_path = None, self.hparams["sources_path"]
+        premises, sources, progress = None, None, rank_of(self.trainer) == 0
         if self._retrieved:
-            numbers, progress = np.arange(len(traces)), rank_of(self.trainer) == 0
-            premises = RetrievedPremises(traces=traces, steps=numbers, progress=progress, **self._retrieved)
-        return Background(traces, premises, None if sources_path is None else SourceFiles(sources_path))
+            steps = np.arange(len(traces))
+            premises = RetrievedPremises(traces=traces, steps=steps, progress=progress, **self._retrieved)
+        if self.hparams["sources_path"] is not None:
+            sources = SourceFiles(self.hparams["sources_path"])
+        return Background(traces, premises, sources, progress)
 
 
 def _plain(data_path: Any) -> DataPath:

@@ -26,6 +26,11 @@ _ENCODED_AT_ONCE = 512  # examples
 _LONG_GOALS = "prompts that are too long even with nothing but the goal"
 _LONG_PROMPTS = "prompts that are too long and of no template that could shorten them"
 _LONG_COMPLETIONS = "completions longer than max_completion_len"
+_IN_EVALUATION = {
+    _LONG_GOALS: "kept as misses",
+    _LONG_PROMPTS: "kept as misses",
+    _LONG_COMPLETIONS: "kept without labels",
+}
 
 
 class InstructDataset(KeyedDataset[InstructExample]):
@@ -37,7 +42,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
     Attributes:
         source_lengths: tokens of each example, int64 (N,); with premises or file context, what it takes at most for a
             byte tokenizer, and an estimate for others
-        left_out: how many examples were left out, by reason
+        left_out: how many examples were left out, or in evaluation kept as misses, by reason
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
             max_seq_len: tokens of prompt, completion and EOS together
             max_completion_len: tokens of a completion, EOS included. Longer ones are left out of training; in
                 evaluation, where the model can only fail on them, they stay without labels. None is ever cut.
+                Goals that fit no prompt likewise; in evaluation their prompt is "", and nothing is asked.
             is_train: leave out what is too long to learn, and give no prompts apart
             p_drop: probability of leaving out each retrieved premise, in training
             seed: where premise dropout draws from
@@ -110,7 +116,10 @@ class InstructDataset(KeyedDataset[InstructExample]):
         if example.num_prompt_tokens > self.max_prompt_len:
             prompt = self._shorten(step)
             if prompt is None:
-                return None
+                if self.is_train:
+                    return None
+                self._shortened[number] = ""
+                return EncodedExample([self.encoder.eos_id], 1)
             example = self.encoder.encode([prompt], [step.completion])[0]
         if len(example.input_ids) - example.num_prompt_tokens > self.max_completion_len:
             self._leave_out(_LONG_COMPLETIONS, repr(step.completion[:80]))
@@ -138,7 +147,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
     @property
     def num_shortened(self) -> int:
         """Prompts that their template shortened."""
-        return len(self._shortened)
+        return sum(prompt != "" for prompt in self._shortened.values())
 
     @property
     def max_prompt_len(self) -> int:
@@ -148,13 +157,18 @@ class InstructDataset(KeyedDataset[InstructExample]):
     def __len__(self) -> int:
         return len(self._numbers)
 
+    @property
+    def num_target_tokens(self) -> int:
+        """Tokens of all completions together, each with its EOS."""
+        return len(self._ids) - sum(self._num_prompt_tokens)
+
     def example(self, epoch: int, index: int) -> InstructExample:
         """See `KeyedDataset`."""
         number = self._numbers[index]
         step = self.steps[number]
         origin = step.provenance
         prompt, example = self._shortened.get(number, step.prompt), self._encoded(index)
-        if self.steps.background is not None:
+        if self.steps.background is not None and prompt:
             prompt, example = self._with_background(step, example, self.steps.background, epoch, index)
         return InstructExample(
             state=prompt,
@@ -218,7 +232,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
         if len(self):
             notes.append(f"{self.source_lengths.mean():,.0f} tokens an example on average")
         for reason, number in self.left_out.items():
-            fate = "left out" if self.is_train or reason != _LONG_COMPLETIONS else "kept without labels"
+            fate = "left out" if self.is_train else _IN_EVALUATION.get(reason, "left out")
             notes.append(f"{fate}: {number:,} {reason} (first {self._first_left_out[reason]})")
         if self.num_shortened:
             notes.append(f"{self.num_shortened:,} prompts shortened to {self.max_prompt_len:,} tokens")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from common import ConfigError, DataError, Pos, remove_marks
 from generator.instruct import InstructRecord, InstructRecords
@@ -98,11 +99,18 @@ class Background:
         traces: the steps
         premises: retrieved for each step
         sources: files of which a prompt tells what stands before the theorem
+        progress: show a progress bar where it takes more than a second
     """
 
     traces: TracedTactics
     premises: RetrievedPremises | None = None
     sources: SourceFiles | None = None
+    progress: bool = True
+
+    @property
+    def told(self) -> set[str]:
+        """The fields of PromptFields that it fills."""
+        return {name for name, there in (("premises", self.premises), ("context", self.sources)) if there is not None}
 
     def add(self, fields: PromptFields, number: int, max_tokens: int) -> PromptFields:
         """Return the fields of a step with all that belongs to it.
@@ -119,7 +127,8 @@ class Background:
         """Return the bytes that the background of each step takes of its room, at most, (number of steps,)."""
         taken = np.zeros_like(room) if self.premises is None else self.premises.num_bytes(room)
         if self.sources is not None:
-            taken += [len(self._context(number, max_tokens).encode()) for number in range(len(self.traces))]
+            numbers = tqdm(range(len(self.traces)), desc="read source files", delay=1, disable=not self.progress)
+            taken += [len(self._context(number, max_tokens).encode()) for number in numbers]
         return np.minimum(taken, room)
 
     def _context(self, number: int, max_tokens: int) -> str:
@@ -171,8 +180,14 @@ class TracedSteps:
         )
 
     def summary(self) -> str:
-        """Say in one line what was read and what was left out."""
-        return self.traces.summary()
+        """Say in one line what was read, what was left out, and what prompts tell beside the state."""
+        told = {"state", "full_name"} | (set() if self.background is None else self.background.told)
+        notes = [self.traces.summary()]
+        if beside := sorted(told & {"context", "premises"}):
+            notes.append(f"prompts tell {' and '.join(beside)}")
+        if empty := sorted(self.template.fields - told - {"premises"}):
+            notes.append(f"left empty in prompts of {self.template.name}: {' and '.join(empty)}")
+        return "; ".join(notes)
 
 
 class InstructSteps:
@@ -209,20 +224,20 @@ class InstructSteps:
         if tactic is None:
             reason = f"completions that do not parse under template {source.name}"
             raise UnusableStep(reason, f"{record.place}: {record.completion[:80]!r}")
-        fields = source.read(record.prompt)
+        fields, provenance = source.read(record.prompt), provenance_of(record.metadata)
         prompt, completion, template = record.prompt, record.completion, self.template or source
         if template is not source:
             if fields is None:
                 reason = f"prompts that are not of template {source.name}, so that {template.name} cannot rewrite them"
                 raise UnusableStep(reason, record.place)
+            # as inference will tell it, which the old format may have had no place for
+            fields = replace(fields, full_name=fields.full_name or provenance.full_name)
             prompt = template.fit(fields).text
             try:
                 completion = template.complete(tactic)
             except DataError as error:
                 raise UnusableStep(f"tactics that template {template.name} cannot carry", str(error)) from None
-        return PromptedStep(
-            prompt, completion, tactic, fields, template, provenance_of(record.metadata), record.metadata
-        )
+        return PromptedStep(prompt, completion, tactic, fields, template, provenance, record.metadata)
 
     def _template_of(self, record: InstructRecord) -> PromptTemplate | None:
         """The template of all records of one prompt_name: the first of them tells."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from common import ConfigError, DataError, Premise
@@ -132,9 +132,16 @@ class PromptTemplate:
         )
 
     def read(self, prompt: str) -> PromptFields | None:
-        """Return the fields of a prompt that `format` wrote, premises as part of the state; None for any other."""
+        """Return the fields of a prompt that `format` wrote; None for any other.
+
+        Premises come back as texts. They are told from the state by its first goal, the first block with a line that
+        begins with ⊢; where several blocks have none, they cannot be told apart, and None is returned.
+        """
         match = self._regex.fullmatch(prompt)
-        return PromptFields(**match.groupdict()) if match else None
+        if match is None:
+            return None
+        fields = PromptFields(**match.groupdict())
+        return _apart(fields) if self.takes_premises else fields
 
     def _write(self, fields: PromptFields) -> str:
         return "".join(self._field(fields, part) if i % 2 else part for i, part in enumerate(self._parts))
@@ -184,6 +191,17 @@ class PromptTemplate:
                 return None
             text = text.removeprefix(self.begin).strip()
         return text or None
+
+
+def _apart(fields: PromptFields) -> PromptFields | None:
+    """Take the premises out of a state that has them in front; None where that cannot be done."""
+    blocks = fields.state.split("\n\n")
+    if len(blocks) == 1:
+        return fields
+    first = next((i for i, block in enumerate(blocks) if re.search("^⊢", block, re.MULTILINE)), None)
+    if first is None:
+        return None
+    return replace(fields, state="\n\n".join(blocks[first:]), premises=blocks[:first][::-1])
 
 
 def _premise_text(premise: Premise | str) -> str:

@@ -48,6 +48,8 @@ class SourceFiles:
         return context + line[: position.column_nb - 1]
 
     def _read(self, file_path: FilePath) -> bytes:
+        if str(file_path) in ("", "."):
+            raise DataError(f"prompts tell of a file in sources_path {self.folder}, but file_path is empty; name one")
         path = self.folder / file_path
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise DataError(f"{file_path}: leads out of sources_path {self.folder}")

@@ -8,7 +8,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common import ConfigError
+from common import ConfigError, Context
 from generator import load_generator
 from generator.causal import CausalGenerator
 from generator.export import export
@@ -183,6 +183,24 @@ def test_without_a_template_prompts_and_completions_are_taken_whole():
     model = build(template=None)
     assert model._format([_context("any prompt\n")]) == ["any prompt\n"]
     assert model._parse(" simp\n") == "simp"
+
+
+def test_a_whole_prompt_that_is_too_long_is_not_cut(recwarn):
+    model = build(template=None).eval()
+    asked = model._format([Context("A.lean", "t", (1, 1), text) for text in ("p" * 144, "p" * 145)])
+    assert asked == ["p" * 144, None]
+    assert "no candidates for one prompt: it has 145 tokens, and max_seq_len leaves 144" in str(recwarn.pop().message)
+    assert model.generate("p" * 145, *PLACE, 2) == []
+
+
+def test_a_goal_that_no_prompt_holds_is_a_miss_in_validation(overfit, tmp_path):
+    model, *_ = overfit
+    tactic = EIGHT[0][1]
+    path = write_splits(tmp_path / "data", [EIGHT[0], ("⊢ " + "p" * 200, tactic)])
+    [metrics] = quiet_trainer(tmp_path).validate(model, data(path), verbose=False)
+    assert metrics["top1_acc_val"] == 0.5
+    records = quiet_trainer(tmp_path).predict(model, data(path, predict_split="val"))
+    assert sorted(len(record["candidates"]) for record in records[0]) == [0, 3]
 
 
 def test_a_completion_without_its_end_holds_no_tactic():

@@ -266,6 +266,18 @@ def test_a_split_of_which_nothing_fits_is_refused(data_path: str) -> None:
         make(data_path, max_seq_len=20, max_completion_len=18).setup("fit")
 
 
+def test_prompts_of_several_templates_need_one_to_be_chosen(tmp_path: Path) -> None:
+    folder = write_instruct(tmp_path / "mixed")
+    with open(folder / "state_train.jsonl", "a", encoding="utf-8") as file:
+        prompt, completion = get_template("ntp-st").format("⊢ p"), get_template("ntp-st").complete("simp")
+        file.write(json.dumps({"prompt": prompt, "completion": completion, "prompt_name": "state_tactic"}) + "\n")
+    with pytest.raises(ConfigError, match=r"prompts are of several templates \(llmstep, ntp-st\); set template"):
+        make(folder).setup("fit")
+    rewritten = make(folder, template="llmstep")
+    rewritten.setup("fit")
+    assert rewritten.found_templates == {"llmstep"} and len(rewritten.datasets["train"]) == 38
+
+
 def test_options_are_saved_as_plain_values(tmp_path: Path) -> None:
     module = make({"train": [tmp_path / "a.jsonl"], "val": tmp_path}, template="ntp-st")
     assert module.hparams["data_path"] == {"train": [str(tmp_path / "a.jsonl")], "val": str(tmp_path)}

@@ -147,6 +147,16 @@ def test_in_evaluation_a_completion_that_does_not_fit_counts_as_one_the_model_ca
     assert torch.equal(batch["prompt_ids"][0], batch["prompt_ids"][1])
 
 
+def test_in_evaluation_a_goal_that_fits_no_prompt_counts_as_one_the_model_cannot_answer() -> None:
+    pairs = [("⊢ " + "p" * 100, "simp"), ("⊢ p", "simp")]
+    assert len(make(pairs)) == 1, "training leaves it out"
+    dataset = make(pairs, is_train=False)
+    batch = dataset.collate(dataset[[0, 1]])
+    assert batch["state"] == ["", "[GOAL]⊢ p[PROOFSTEP]"] and batch["tactic"] == ["simp", "simp"]
+    assert (batch["labels"][0] == -100).all() and (batch["labels"][1] != -100).sum() == 5
+    assert "kept as misses: 1 prompts that are too long even" in dataset.summary() and dataset.num_shortened == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

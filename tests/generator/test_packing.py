@@ -7,11 +7,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
+)
 
-from common import ByteTokenizer
+from common import ByteTokenizer, ConfigError
 from generator.instruct_dataset import InstructDataset
-from generator.packing import PackedDataset, block_diagonal_mask, pack
+from generator.packing import PackedDataset, block_diagonal_mask, check_packing, pack, packed_masks
 from tests.generator.test_instruct_dataset import Steps
 
 
@@ -59,15 +70,21 @@ def tiny(kind: str, attention: str) -> Any:
             vocab_size=384, n_embd=32, n_layer=2, n_head=4, n_positions=128, attn_implementation=attention
         )
         return GPT2LMHeadModel(config).eval()
-    config = LlamaConfig(
-        vocab_size=384, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=64, max_position_embeddings=128, attn_implementation=attention,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    sizes = {
+        "vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 128, "attn_implementation": attention,
+    }  # fmt: skip
+    if kind == "mistral":
+        return MistralForCausalLM(MistralConfig(**sizes, sliding_window=8)).eval()
+    if kind == "gemma3":
+        types = ["sliding_attention", "full_attention"]
+        return Gemma3ForCausalLM(Gemma3TextConfig(**sizes, head_dim=8, sliding_window=8, layer_types=types)).eval()
+    return LlamaForCausalLM(LlamaConfig(**sizes)).eval()
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "mistral", "gemma3"])
 def test_the_loss_of_packed_rows_is_that_of_a_row_for_each_example(kind: str, attention: str) -> None:
     tactics = ["simp", "exact h", "rw [foo]", "x", "constructor"]
     steps = Steps([("⊢ " + "p" * i, tactic) for i, tactic in enumerate(tactics)])
@@ -89,12 +106,25 @@ def test_the_loss_of_packed_rows_is_that_of_a_row_for_each_example(kind: str, at
     assert (batch["labels"] != -100).sum() == (single["labels"] != -100).sum()
     one, one_gradient = loss_and_gradient(**{k: single[k] for k in ("input_ids", "attention_mask", "labels")})  # type: ignore[literal-required]
     inputs = {k: batch[k] for k in ("input_ids", "position_ids", "labels")}  # type: ignore[literal-required]
-    mask = block_diagonal_mask(batch["segment_ids"], torch.float32)
+    mask = packed_masks(model, batch["segment_ids"])
+    assert isinstance(mask, dict) == (kind == "gemma3"), "windows for some layers"
     both, both_gradient = loss_and_gradient(**inputs, attention_mask=mask)
     torch.testing.assert_close(both, one, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(both_gradient, one_gradient, rtol=1e-4, atol=1e-5)
     seen, _ = loss_and_gradient(**inputs, attention_mask=batch["attention_mask"])
-    assert abs(seen - one) > 1e-4, "without the mask examples see each other"
+    if kind != "mistral":  # whose windows end within the prompts
+        assert abs(seen - one) > 1e-4, "without the mask examples see each other"
+
+
+def test_models_whose_examples_no_mask_keeps_apart_are_refused() -> None:
+    check_packing(tiny("gemma3", "sdpa"))
+    rwkv = RwkvForCausalLM(RwkvConfig(vocab_size=384, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32))
+    with pytest.raises(ConfigError, match="packing: RwkvForCausalLM has no argument .*; leave out packing"):
+        check_packing(rwkv)
+    flash = tiny("llama", "sdpa")
+    flash.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ConfigError, match="takes no mask for each query"):
+        check_packing(flash)
 
 
 def test_a_packed_batch_keeps_its_examples_apart() -> None:

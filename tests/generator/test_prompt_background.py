@@ -179,6 +179,25 @@ def test_premises_are_dropped_in_training_as_seed_epoch_and_index_say(data: Path
     assert not any("<a>" in example["state"] for example in nothing)
 
 
+def test_the_data_says_what_its_prompts_tell(data: Path) -> None:
+    assert "prompts tell premises" in examples(data, **with_premises(data)).summary()
+    summary = examples(data, template="ntp-ctx", max_seq_len=800, sources_path=data.parent / "sources").summary()
+    assert "prompts tell context" in summary and "left empty" not in summary
+
+
+def test_generate_says_once_what_stays_empty(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = build("ntp-ctx", max_seq_len=800)
+    assert "stays empty" not in caplog.text, "data may bring what the model has no source for"
+    for _ in range(2):
+        model.generate("⊢ p", "Main.lean", "t", (1, 1), 1)
+    assert caplog.text.count("tells file context, but there is no sources_path; it stays empty") == 1
+    told = build("ntp-ctx", max_seq_len=800, sources_path=str(data.parent / "sources"))
+    told.generate("⊢ p", "Main.lean", "t", (1, 1), 1)
+    assert caplog.text.count("stays empty") == 1
+    with pytest.raises(DataError, match="but file_path is empty; name one"):
+        told.generate("⊢ p", "", "t", (1, 1), 1)
+
+
 def test_evaluation_drops_none(data: Path) -> None:
     dropped, whole = (examples(data, p_drop=p, **with_premises(data)) for p in (1.0, 0.0))
     assert [example["state"] for example in dropped] == [example["state"] for example in whole]

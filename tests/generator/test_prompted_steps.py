@@ -66,6 +66,19 @@ def test_instruct_data_is_rewritten_with_another_template(tmp_path: Path) -> Non
     assert (step.prompt, step.completion, step.tactic) == ("[GOAL]⊢ p[PROOFSTEP]", "simp", "simp")
 
 
+def test_rewritten_prompts_name_the_theorem_as_inference_does(tmp_path: Path) -> None:
+    told = record("⊢ p", "simp", metadata={"declId": "Nat.foo"})
+    step = instruct(tmp_path, told, template="internlm2-step")[0]
+    assert step.prompt == get_template("internlm2-step").format("⊢ p", full_name="Nat.foo")
+
+
+def test_what_prompts_tell_and_what_stays_empty_is_said(tmp_path: Path) -> None:
+    steps = [("⊢ p", "simp")]
+    assert traced(tmp_path, steps, "vllm-reprover").summary().endswith("1 theorems, 1 steps")
+    assert "left empty in prompts of ntp-ctx: context" in traced(tmp_path, steps, "ntp-ctx").summary()
+    assert "left empty in prompts of internlm2.5-step: proof" in traced(tmp_path, steps, "internlm2.5-step").summary()
+
+
 def test_a_completion_that_does_not_parse_is_counted_and_shown(tmp_path: Path) -> None:
     steps = instruct(tmp_path, record("⊢ p", "simp", completion="simp"), record("⊢ p", "ring"))
     with pytest.raises(UnusableStep, match=r"do not parse under template ntp-st: .*train.jsonl:1: 'simp'"):

@@ -129,10 +129,29 @@ def test_what_models_write_around_a_tactic_is_left_out() -> None:
 @given(state=st.text(), context=st.text(), full_name=st.text())
 def test_a_prompt_is_read_back(template: PromptTemplate, state: str, context: str, full_name: str) -> None:
     assume(not any(mark in context + full_name for mark in ("[/CTX]", "\nGOAL", "\n---")))
+    assume("\n\n" not in state or not template.takes_premises)  # see the tests of premises
     fields = template.read(template.format(state, context=context, full_name=full_name))
     assert fields is not None and fields.state == state
     assert fields.context == (context if "context" in template.fields else "")
     assert fields.full_name == (full_name if "full_name" in template.fields else "")
+
+
+@pytest.mark.parametrize("name", ["reprover", "vllm-reprover"])
+def test_premises_are_told_from_the_goals_behind_them(name: str) -> None:
+    template, premises = (
+        get_template(name),
+        ["lemma best : a", "lemma second : b\n\nattribute [simp] second", "theorem worst"],
+    )
+    state = "case a\np : Prop\n⊢ p\n\ncase b\n⊢ q"
+    fields = template.read(template.format(state, premises=premises))
+    assert fields is not None and fields.state == state
+    assert list(fields.premises) == [premises[0], *premises[1].split("\n\n")[::-1], premises[2]]
+    assert template.fit(fields).text == template.format(state, premises=premises)
+    shortened = template.fit(fields, max_tokens=len(template.format(state).encode()) + 20).text
+    assert shortened == template.format(state, premises=premises[:1]), "the worst go first, the goal never"
+    assert template.read(template.format("a\n\nb")) is None, "premises or goals, who knows"
+    alone = template.read(template.format("no mark of a goal"))
+    assert alone is not None and alone.state == "no mark of a goal"
 
 
 def test_a_prompt_of_another_template_is_not_read() -> None:
