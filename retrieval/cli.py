@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
@@ -24,7 +25,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from common import NextstepError
 from retrieval.checkpoints import Restorable, check_class, class_path, read_checkpoint
-from retrieval.config_errors import explain
+from retrieval.config_errors import check_link, explain
 from retrieval.monitoring import LAST, GradientNorm, LastCheckpoint, RunSummary, ThroughputMonitor, as_code, log_text
 from retrieval.optimization import with_schedule
 
@@ -32,15 +33,66 @@ _CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
 
 
 class Parser(LightningArgumentParser):
-    """Says what is wrong, and the nearest right name, without a page of usage."""
+    """Says what is wrong in a line, and refuses what a link would overwrite in silence.
+
+    Attributes:
+        links: option that follows another one -> the other one
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make a parser without options."""
+        self.links: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def link_arguments(self, source: Any, target: str, *args: Any, **kwargs: Any) -> None:
+        """Link, and remember a link that hands over the value as it is."""
+        super().link_arguments(source, target, *args, **kwargs)
+        if not args and not kwargs:
+            self.links[target] = source
+
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
+        """Leave out both ends of the links, which parsing adds last: what it finds there before that was set."""
+        defaults = super().get_defaults(*args, **kwargs)
+        for name in {*self.links, *self.links.values()} & set(defaults.keys()):
+            del defaults[name]
+        return defaults
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Print the message and exit with status 2."""
-        choices = [getattr(action, "choices", None) for action in self._actions]  # a dict of parsers for subcommands
-        parsers = [self, *(parser for choice in choices if isinstance(choice, dict) for parser in choice.values())]
-        known = {action.dest for parser in parsers for action in getattr(parser, "_actions", [])}
+        known = {action.dest for parser in self._parsers().values() for action in getattr(parser, "_actions", [])}
         sys.stderr.write(f"error: {explain(message, known)}\n")
         sys.exit(2)
+
+    def _parse_common(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # type: ignore[override]  # varies by version
+        """Compare both ends of each link while `cfg` still holds nothing but what was set.
+
+        jsonargparse comes here with each configuration file alone (without defaults), and with all of them
+        together and the command line on top. A file that says the same on both ends, as config.yaml of a run
+        does, sets the source only, so that a later file or option can still change it.
+        """
+        links = {
+            prefix + target: prefix + source
+            for prefix, parser in self._parsers().items()
+            for target, source in getattr(parser, "links", {}).items()
+            if prefix + target in cfg
+        }
+        if not kwargs["defaults"]:
+            for target, source in links.items():
+                if source in cfg and cfg[target] == cfg[source]:
+                    del cfg[target]
+            return super()._parse_common(cfg=cfg, **kwargs)
+        given = {target: cfg[target] for target in links}
+        parsed = super()._parse_common(cfg=cfg, **kwargs)
+        for target, source in links.items():
+            if source in parsed:  # else the class has no such option, and there is nothing to follow
+                check_link(target, given[target], source, parsed[source])
+        return parsed
+
+    def _parsers(self) -> dict[str, Any]:
+        """This parser and those of its subcommands, by the prefix of their options."""
+        choices = [getattr(action, "choices", None) for action in self._actions]  # a dict of parsers for subcommands
+        subcommands = [choice for choice in choices if isinstance(choice, dict)]
+        return {"": self, **{f"{name}.": parser for choice in subcommands for name, parser in choice.items()}}
 
 
 class SaveConfig(SaveConfigCallback):
@@ -132,6 +184,8 @@ class BaseCLI(LightningCLI):
         if saved is not None and saved != config.model.init_args.model_name:
             rank_zero_info(f"model_name is taken from {path}: {saved}")
             model = {"class_path": config.model.class_path, "init_args": {"model_name": saved}}
+            if "data.init_args.model_name" in config:  # the old one, which a link put there
+                del config["data.init_args.model_name"]
             self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common import ConfigError
 from generator.causal import CausalGenerator
 from generator.main import GeneratorCLI, main
 from retrieval.cli import start
@@ -53,6 +54,16 @@ def test_the_lora_overlay_changes_what_it_names(capsys):
     model = options(printed, "model")
     assert model["lora"]["r"] == 16 and model["lr"] == 2e-4 and model["lr_decay"] == 1.0
     assert model["model_name"].startswith("deepseek") and options(printed, "data")["template"] == "ntp-st"
+
+
+def test_a_template_is_an_option_of_the_data(tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("model: {template: llmstep}")
+    paths = [CONFIGS / "generator" / "next_step.yaml", CONFIGS / "overlay" / "lora.yaml", overlay]
+    with pytest.raises(
+        ConfigError, match=r"model\.template is 'llmstep', .* 'ntp-st': set --data\.template, or in YAML"
+    ):
+        main(["fit", *(f"--config={path}" for path in paths)])
 
 
 def test_the_quickstarts_own_architecture_builds():

@@ -13,7 +13,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common import DataError
+from common import ConfigError, DataError
 from retrieval.cli import start
 from retrieval.corpus import Corpus
 from retrieval.evaluate import evaluate
@@ -176,6 +176,11 @@ def test_a_wrong_key_is_answered_with_the_nearest_right_one(
     with pytest.raises(SystemExit):
         run("fit", tmp_path, values)
     assert "did you mean 'num_negatives'" in capsys.readouterr().err.replace("data.", "")
+
+
+def test_the_length_is_an_option_of_the_data(fitted: Fitted, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.max_seq_len is 64, .* is 128: set --data\.max_seq_len"):
+        run("fit", tmp_path, fitted[1], "--model.max_seq_len", "64")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
