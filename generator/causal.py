@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,9 +17,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from common import IGNORE_INDEX, ConfigError, Context, DataError, load_tokenizer
+from generator.adapters import Lora, adapter_weights, add_lora, check_adapters, check_base, plain
 from generator.architecture import describe
 from generator.base import NextStepGenerator, Sampling
-from generator.causal_architecture import Lora, adapter_weights, add_lora, build_causal
+from generator.causal_architecture import build_causal, num_positions, positions_of
 from generator.completion_encoding import CompletionEncoder
 from generator.engines import Decoding, make_engine
 from generator.instruct_batch import InstructBatch
@@ -27,7 +29,8 @@ from generator.packing import check_packing, packed_masks
 from generator.premise_source import premise_source
 from generator.prompts import PromptFields, PromptTemplate, PromptTooLongError, get_template
 from generator.source_files import SourceFiles
-from retrieval.checkpoints import read_checkpoint
+from retrieval.architecture import checkpoint_activations
+from retrieval.checkpoints import absolute, read_checkpoint, read_settings
 from retrieval.optimization import OptimizerName
 
 
@@ -99,9 +102,11 @@ class CausalGenerator(NextStepGenerator):
             index_path: folder of its embeddings, from `python -m retrieval.index`; without it they are made first
             eval_num_retrieved: premises for each state, of which the prompt holds as many as fit
             sources_path: folder in which the file paths of requests begin; the prompt tells what stands in the file
-                before the theorem, as far as it fits
+                before the theorem, as far as it fits. Models published for ntp-ctx saw the file up to the tactic,
+                which no prover tells
         """
         super().__init__()
+        model_name = absolute(model_name)
         self._set_up(
             model_name,
             lr,
@@ -122,10 +127,11 @@ class CausalGenerator(NextStepGenerator):
         self.save_hyperparameters(
             "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
         )
-        self.lora = Lora(**lora) if isinstance(lora, Mapping) else lora
+        self.lora = Lora.of(lora)
         self.tokenizer = load_tokenizer(model_name)
         self._encoder = CompletionEncoder(self.tokenizer)
-        self.generator: Any = build_causal(model_name, "auto" if lora is not None else torch.float32)
+        dtype = torch.float32 if lora is None else "auto"
+        self.generator: Any = build_causal(model_name, self.tokenizer, dtype)
         _check_positions(self.generator.config, max_seq_len)
         if self.lora is not None:
             if not isinstance(model_name, str) or model_name.endswith((".yaml", ".yml")):
@@ -133,9 +139,7 @@ class CausalGenerator(NextStepGenerator):
             self.generator = add_lora(self.generator, self.lora)
             self.strict_loading = False  # a checkpoint holds the adapters alone
         if gradient_checkpointing:
-            self.generator.gradient_checkpointing_enable()
-            if self.lora is not None:
-                self.generator.enable_input_require_grads()
+            checkpoint_activations(self.generator)
         self._compiled = [torch.compile(self.generator, dynamic=True)] if compile else []
         self.engine = make_engine(
             engine, self.generator, self.tokenizer, max_inp_seq_len=self._max_prompt_len, **(engine_options or {})
@@ -162,10 +166,7 @@ class CausalGenerator(NextStepGenerator):
 
     def kept_options(self) -> dict[str, Any]:
         """See `Restorable`."""
-        lora = self.lora
-        values = lora and {"r": lora.r, "alpha": lora.alpha, "dropout": lora.dropout}
-        targets = lora and lora.target_modules and list(lora.target_modules)
-        return {**super().kept_options(), "lora": values and {**values, "target_modules": targets}}
+        return {**super().kept_options(), "lora": plain(self.lora)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what `load` needs; of a model with adapters, which model it was, and the adapters."""
@@ -175,27 +176,46 @@ class CausalGenerator(NextStepGenerator):
             checkpoint["state_dict"] = adapter_weights(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another class; say if it was trained with another template."""
+        """Refuse a checkpoint of another class or other adapters; say if it was trained with another template."""
         super().on_load_checkpoint(checkpoint)
-        _compare_templates(checkpoint["generator"]["options"].get("template"), self.template)
+        kept = checkpoint["generator"]["options"]
+        check_adapters(kept.get("lora"), self.lora)
+        _compare_templates(kept.get("template"), self.template)
 
     @classmethod
     def load(cls, path: str | Path, device: Any = "cpu", freeze: bool = True, **overrides: Any) -> Self:
-        """See `Restorable.load`; another template than that of the checkpoint is used, and said."""
-        if Path(path).is_file() and "template" in overrides:
-            trained = read_checkpoint(path).get("generator", {}).get("options", {}).get("template")
-            _compare_templates(trained, overrides["template"])
+        """See `Restorable.load`; another template than that of the checkpoint is used, and said.
+
+        Of a folder or hub id that says nothing of lengths, `max_seq_len` is at most the positions of the model.
+        """
+        is_file = Path(path).is_file()
+        described = read_checkpoint(path).get("generator", {}) if is_file else read_settings(path) or {}
+        kept = described.get("options", {})
+        if "template" in overrides:
+            _compare_templates(kept.get("template"), overrides["template"])
+        if is_file and "lora" in overrides:
+            check_adapters(kept.get("lora"), Lora.of(overrides["lora"]))
+        if isinstance(described.get("architecture"), str):
+            check_base(path, described["architecture"])
+        if not is_file and Path(path).suffix != ".ckpt":
+            overrides = {**cls._limits(path, {**kept, **overrides}), **overrides}
         return super().load(path, device, freeze, **overrides)
+
+    @classmethod
+    def _limits(cls, path: str | Path, said: Mapping[str, Any]) -> dict[str, int]:
+        """Lengths that a model has positions for, where none are said and it has fewer than our defaults ask for."""
+        parameters = signature(cls).parameters
+        positions = None if "max_seq_len" in said else num_positions(path)
+        if positions is None or positions >= parameters["max_seq_len"].default:
+            return {}
+        completion_len = min(parameters["max_completion_len"].default, positions // 2)
+        return {"max_seq_len": positions, "max_completion_len": said.get("max_completion_len", completion_len)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; into a model with adapters, exactly its adapters."""
         if self.lora is not None and set(state_dict) != set(adapter_weights(self.state_dict())):
             raise DataError("the checkpoint's adapters are not those of this model; load it with its own lora")
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
-
-    def merged(self) -> Any:
-        """Return the model as transformers loads it, with any adapters added into its weights, in float32."""
-        return self.generator.float().merge_and_unload() if self.lora is not None else self.generator
 
     # ------------------------------------------------------------------------------------- training
 
@@ -308,13 +328,11 @@ class CausalGenerator(NextStepGenerator):
 
 def _check_positions(config: Any, max_seq_len: int) -> None:
     """Raise ConfigError if the model knows fewer positions."""
-    config = config.get_text_config(decoder=True)
-    limit = getattr(config, "max_position_embeddings", None)
-    is_dynamic = (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "dynamic"
-    if limit is not None and max_seq_len > limit and not is_dynamic:
+    limit = positions_of(config)
+    if limit is not None and max_seq_len > limit:
         raise ConfigError(f"max_seq_len is {max_seq_len}, but the model has {limit} positions; lower max_seq_len")
 
 
 def _compare_templates(trained: str | None, called: str | None) -> None:
     if trained is not None and called is not None and get_template(called).name != trained:
-        rank_zero_warn(f"the checkpoint was trained with template {trained}, but is used with {called}")
+        rank_zero_warn(f"the model was trained with template {trained}, but is used with {called}")

@@ -1,72 +1,62 @@
-"""Decoder-only models from a hub id, a folder, or a description, and adapters on them."""
+"""Decoder-only models from a hub id, a folder, or a description, whose special tokens are those of their tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common import ConfigError, read_architecture
+from generator.causal_decoder import token_ids
 from retrieval.architecture import hub_errors
-from retrieval.extras import import_extra
 
-_BYTES = {"vocab_size": 384, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}  # of the byte tokenizer
 _OWN_KEYS = ("tokenizer", "untied")
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters: the model stays as it is, and so little is trained that one GPU has room for it.
-
-    Source: arXiv:2106.09685.
-
-    Attributes:
-        r: rank
-        alpha: the adapter's output is scaled by alpha / r
-        dropout: of the adapter's input
-        target_modules: names of the layers that get one; peft's choice for the model if not given
-    """
-
-    r: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.05
-    target_modules: Sequence[str] | None = None
+_SPECIAL = ("pad_token_id", "eos_token_id", "bos_token_id")
+_EXAMPLE = "deepseek-ai/deepseek-coder-1.3b-base"
 
 
 def build_causal(
-    model_name: str | Path | Mapping[str, Any], dtype: str | torch.dtype = torch.float32
+    model_name: str | Path | Mapping[str, Any], tokenizer: Any, dtype: str | torch.dtype = torch.float32
 ) -> PreTrainedModel:
     """Return a model to fine-tune or to train from scratch.
 
     Args:
         model_name: a hub id or a folder of `save_pretrained` (weights are loaded), or an architecture: a mapping or
-            YAML file with the `model_type` of transformers ("gpt2", "llama", ...) and its configuration's keys, for
-            the byte tokenizer if nothing else is said (weights are drawn from torch's global generator)
+            YAML file with the `model_type` of transformers ("gpt2", "llama", ...) and its configuration's keys
+            (float32 weights are drawn from torch's global generator)
+        tokenizer: of the model; what an architecture does not say of the vocabulary and of special tokens, it says.
+            Its EOS, with which completions are trained to end, ends what the model writes, whatever else does
         dtype: of loaded weights; trained ones are float32, since in bf16 small steps are lost in rounding. "auto" is
             that of the file, for weights that stay as they are
 
     Raises:
-        ConfigError: if there is no such model, it is not decoder-only, or an architecture's key is unknown
+        ConfigError: if there is no such model, it is not decoder-only, an architecture's key is unknown, or the
+            tokenizer has more tokens than the model
     """
     architecture = read_architecture(model_name)
     if architecture is not None:
-        return _from_architecture(architecture)
-    with hub_errors(model_name, "decoder-only model", example="deepseek-ai/deepseek-coder-1.3b-base"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype)
+        model = _from_architecture(architecture, tokenizer)
+    else:
+        with hub_errors(model_name, "decoder-only model", example=_EXAMPLE):
+            model = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype)
+    _check_vocabulary(model, tokenizer)
+    _end_with(model, tokenizer.eos_token_id)
     return model
 
 
-def _from_architecture(architecture: dict[str, Any]) -> PreTrainedModel:
+def _from_architecture(architecture: dict[str, Any], tokenizer: Any) -> PreTrainedModel:
     values = {key: value for key, value in architecture.items() if key not in _OWN_KEYS}
     if "model_type" not in values:
         raise ConfigError("an architecture needs model_type, such as gpt2 or llama, beside its configuration's keys")
     if "transformers_version" not in values:  # otherwise a whole configuration, of a checkpoint
-        values = {**(_BYTES if architecture.get("tokenizer", "bytes") == "bytes" else {}), **values}
+        # a model type's own special tokens are those of another tokenizer
+        special = {name: getattr(tokenizer, name, None) for name in _SPECIAL}
+        values = {"vocab_size": _num_ids(tokenizer), **special, **values}
         model_type = str(values["model_type"])
         try:
             known = AutoConfig.for_model(model_type).to_dict()
@@ -74,32 +64,62 @@ def _from_architecture(architecture: dict[str, Any]) -> PreTrainedModel:
             raise ConfigError(
                 f"model_type {model_type!r} is none of transformers'; for example gpt2 or llama"
             ) from None
-        unknown = sorted(set(values) - set(known) - set(_BYTES))
+        unknown = sorted(set(values) - set(known) - {"vocab_size", *_SPECIAL})
         if unknown:
             raise ConfigError(
                 f"an architecture of {model_type} has no {unknown[0]!r}; it takes {', '.join(sorted(known))}"
             )
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=torch.float32)
     return model
 
 
-def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
-    """Return the model with adapters, the only weights that are trained.
+def num_positions(model_name: str | Path) -> int | None:
+    """Return how many positions the model of a hub id or folder has; None is any number."""
+    with hub_errors(model_name, "decoder-only model", example=_EXAMPLE):
+        return positions_of(AutoConfig.from_pretrained(str(model_name)))
 
-    Raises:
-        ConfigError: if peft is not installed, or does not know which layers to adapt
+
+def positions_of(config: Any) -> int | None:
+    """Return how many positions a configuration has; None is any number."""
+    config = config.get_text_config(decoder=True)
+    is_dynamic = (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "dynamic"
+    return None if is_dynamic else getattr(config, "max_position_embeddings", None)
+
+
+# ------------------------------------------------------------------------------------------------
+# Tokens
+
+
+def _num_ids(tokenizer: Any) -> int:
+    """How many embeddings a tokenizer needs; added tokens may leave ids out."""
+    vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
+    return max(len(tokenizer), 1 + max(vocabulary.values(), default=0))
+
+
+def _check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
+    """Raise ConfigError if the tokenizer gives ids that the model has no embedding for."""
+    embedding: Any = model.get_input_embeddings()
+    size, num_ids = int(embedding.weight.shape[0]), _num_ids(tokenizer)
+    if num_ids > size:
+        raise ConfigError(
+            f"the tokenizer has {num_ids:,} tokens, but the model's vocabulary is {size:,}; leave vocab_size out of an "
+            "architecture, give a trained model its own tokenizer, or resize its embeddings (transformers' "
+            "resize_token_embeddings) and save both together"
+        )
+
+
+def _end_with(model: PreTrainedModel, eos_id: int | None) -> None:
+    """Let a token end what the model writes, beside those that do so already.
+
+    It stands in the generation settings, which decoding reads here, in transformers and in vLLM, and in the
+    configuration, which checkpoints keep.
     """
-    peft = import_extra("peft", "lora", "lora")
-    options: dict[str, Any] = {"r": lora.r, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
-    if lora.target_modules is not None:
-        options["target_modules"] = list(lora.target_modules)
-    try:
-        return peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **options))
-    except ValueError as error:
-        layers = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if hasattr(layer, "weight")})
-        raise ConfigError(f"lora: {error}; set lora.target_modules to some of {', '.join(layers)}") from error
-
-
-def adapter_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the adapters' part of a state dict."""
-    return {name: weight for name, weight in state.items() if "lora_" in name}
+    ends = list(dict.fromkeys([*([] if eos_id is None else [eos_id]), *token_ids(model, "eos_token_id")]))
+    if not ends:
+        return
+    value = ends if len(ends) > 1 else ends[0]
+    settings = model.generation_config
+    assert settings is not None, "every model of AutoModelForCausalLM generates"
+    settings.eos_token_id = value
+    with contextlib.suppress(StrictDataclassError):  # a few configurations have room for one token only
+        model.config.eos_token_id = value

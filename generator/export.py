@@ -20,8 +20,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 from common import ConfigError, DataError, NextstepError, load_tokenizer
+from generator.adapters import Lora, add_lora, check_base
 from generator.architecture import build_seq2seq
-from generator.causal_architecture import Lora, add_lora, build_causal
+from generator.causal_architecture import build_causal
 from generator.completion_encoding import CompletionEncoder
 from generator.engines.base import Decoding
 from generator.engines.ctranslate2 import (
@@ -208,9 +209,11 @@ def _from_checkpoint(checkpoint: Mapping[str, Any], state_dict: Mapping[str, Ten
         what = "a premise retriever" if "retriever" in checkpoint else "no generator of this project"
         raise DataError(f"checkpoint {path}: is of {what}; give one that python -m generator.main fit has written")
     architecture, options = saved["architecture"], dict(saved.get("options", {}))
-    lora = options.pop("lora", None)
-    # of a model with adapters, the checkpoint holds these alone, and `architecture` says where the model is
-    model = _build(architecture) if lora is None else add_lora(build_causal(architecture), Lora(**lora))
+    lora = Lora.of(options.pop("lora", None))
+    if lora is not None:  # then the checkpoint holds adapters alone, and `architecture` says where the model is
+        check_base(path, architecture)
+    tokenizer = load_tokenizer(architecture)
+    model = _build(architecture, tokenizer).float() if lora is None else _build_adapted(architecture, tokenizer, lora)
     prefix = "generator."
     weights = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     try:
@@ -218,15 +221,20 @@ def _from_checkpoint(checkpoint: Mapping[str, Any], state_dict: Mapping[str, Ten
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:400]
         raise DataError(f"checkpoint {path}: its weights do not fit the model that it describes: {reason}") from error
-    model = model.float()  # before adapters are added: a sum in the base model's bf16 would lose most of them
     model = model if lora is None else model.merge_and_unload()
-    return Source(model.eval(), load_tokenizer(architecture), str(path), options, str(saved.get("class", "")))
+    return Source(model.eval(), tokenizer, str(path), options, str(saved.get("class", "")))
 
 
-def _build(architecture: Mapping[str, Any]) -> Any:
+def _build(architecture: Mapping[str, Any], tokenizer: Any) -> Any:
     """A model of the described shape; its weights are to be loaded."""
     is_decoder_only = "transformers_version" in architecture and not architecture.get("is_encoder_decoder", False)
-    return build_causal(architecture) if is_decoder_only else build_seq2seq(architecture)
+    return build_causal(architecture, tokenizer) if is_decoder_only else build_seq2seq(architecture)
+
+
+def _build_adapted(model_name: str, tokenizer: Any, lora: Lora) -> Any:
+    """A trained model with adapters, whose weights are to be loaded and then added to its own."""
+    # whatever it was saved in: a sum in bf16 would lose most of an adapter
+    return add_lora(build_causal(model_name, tokenizer, torch.float32), lora)
 
 
 def _from_hugging_face(name: str) -> Source:
@@ -234,10 +242,8 @@ def _from_hugging_face(name: str) -> Source:
         config: Any = AutoConfig.from_pretrained(name)
         if any(architecture.endswith("EncoderModel") for architecture in config.architectures or ()):
             raise ConfigError(f"ckpt_path {name!r}: is an encoder, which writes nothing")
-        if config.is_encoder_decoder:
-            model: Any = build_seq2seq(name)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(name)
+        tokenizer = load_tokenizer(name)
+        model: Any = build_seq2seq(name) if config.is_encoder_decoder else build_causal(name, tokenizer)
     except (OSError, ValueError) as error:
         if isinstance(error, NextstepError):
             raise
@@ -246,7 +252,7 @@ def _from_hugging_face(name: str) -> Source:
             "DeepSpeed folder, or a Hugging Face folder or hub id"
         ) from error
     settings = read_settings(name) or {"options": {}, "class": ""}
-    return Source(model.float().eval(), load_tokenizer(name), name, settings["options"], settings["class"])
+    return Source(model.eval(), tokenizer, name, settings["options"], settings["class"])
 
 
 # ------------------------------------------------------------------------------------------------
@@ -313,7 +319,7 @@ def _generation_config(source: Source) -> GenerationConfig:
     """The settings under which `model.generate` finds what the generator finds."""
     config, options = source.model.config, source.options
     settings: dict[str, Any] = {
-        "eos_token_id": config.eos_token_id,
+        "eos_token_id": (config if source.is_encoder_decoder else source.model.generation_config).eos_token_id,
         "pad_token_id": config.pad_token_id,
         "bos_token_id": getattr(config, "bos_token_id", None),
         "do_sample": False,

@@ -110,6 +110,13 @@ def read_settings(folder: str | Path) -> dict[str, Any] | None:
     return dict(settings)
 
 
+def absolute(model_name: Any) -> Any:
+    """Return a model name, or an architecture, in which local folders are found from anywhere; others as they are."""
+    if isinstance(model_name, Mapping):
+        return {key: absolute(value) if key == "tokenizer" else value for key, value in model_name.items()}
+    return str(Path(model_name).resolve()) if Path(model_name).is_dir() else model_name
+
+
 def class_path(kind: type) -> str:
     """Return the dotted name of a class, as checkpoints and configurations write it."""
     return f"{kind.__module__}.{kind.__qualname__}"
@@ -193,11 +200,8 @@ class Restorable(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what `load` needs."""
-        tokenizer = self.model_name
-        if isinstance(tokenizer, Mapping):
-            tokenizer = tokenizer.get("tokenizer", "bytes")
-        elif tokenizer.endswith((".yaml", ".yml")) or hasattr(self.tokenizer, "extra_ids"):
-            tokenizer = "bytes"
+        # transformers' tokenizers know the folder or hub id that they are from; that of bytes is ours
+        tokenizer = "bytes" if hasattr(self.tokenizer, "extra_ids") else absolute(self.tokenizer.name_or_path)
         checkpoint[self.checkpoint_key] = {
             "class": class_path(type(self)),
             "architecture": {**self.architecture(), "tokenizer": tokenizer},

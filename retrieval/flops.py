@@ -66,11 +66,12 @@ class TrainingFlops:
 
 
 def training_flops(module: nn.Module) -> TrainingFlops | None:
-    """Return what tokens cost a module that holds one transformers model, or None if it holds none.
+    """Return what tokens cost a module that holds one transformers model; None if it holds none that can be counted.
 
     Every dense layer of the module counts, those around the model too. In an encoder-decoder, source tokens pass
     through the encoder and the keys and values of cross-attention, target tokens through everything else. Experts
-    that a token does not visit and attention that is sparse are not known: such models are counted as dense.
+    that a token does not visit and attention that is sparse are not known: such models are counted as dense. Layers
+    without attention (Mamba, RWKV), or of several sizes, are not counted.
 
     Args:
         module: a LightningModule or a model; its sizes are read before anything is sharded
@@ -78,10 +79,13 @@ def training_flops(module: nn.Module) -> TrainingFlops | None:
     model = next((part for part in module.modules() if isinstance(part, PreTrainedModel)), None)
     if model is None:
         return None
-    config = model.config
-    pair = _PER_CHANNEL * _attention_channels(config)
-    if not config.is_encoder_decoder:
-        costs = sum(_token_cost(part) for part in module.modules()), config.num_hidden_layers * pair
+    try:
+        num_layers, num_decoder_layers, channels = _sizes(model.config)
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # a figure for the log is no reason to stop
+        return None
+    pair = _PER_CHANNEL * channels
+    if not model.config.is_encoder_decoder:
+        costs = sum(_token_cost(part) for part in module.modules()), num_layers * pair
         return TrainingFlops(*costs, *costs, cross_pair=0)
     encoder = set(model.get_encoder().modules())
     source = target = 0
@@ -90,8 +94,7 @@ def training_flops(module: nn.Module) -> TrainingFlops | None:
             source += _token_cost(part)
         else:
             target += _token_cost(part)
-    num_encoder_layers, num_decoder_layers = _num_layers(config)
-    return TrainingFlops(source, num_encoder_layers * pair, target, *[num_decoder_layers * pair] * 2)
+    return TrainingFlops(source, num_layers * pair, target, *[num_decoder_layers * pair] * 2)
 
 
 def _token_cost(part: nn.Module) -> int:
@@ -105,17 +108,23 @@ def _token_cost(part: nn.Module) -> int:
     return num_weights * (6 if part.weight.requires_grad else 4)
 
 
-def _attention_channels(config: PreTrainedConfig) -> int:
-    """Heads times the size of a head, which in T5 is not the width of the model."""
+def _sizes(config: PreTrainedConfig) -> tuple[int, int, int]:
+    """Layers of the encoder, or of the only stack, layers of the decoder, and channels of attention.
+
+    Raises:
+        AttributeError: if there are no heads
+        ValueError: if not all layers are attention of the same size
+    """
+    config = config if config.is_encoder_decoder else config.get_text_config()
+    kinds = getattr(config, "layers_block_type", None) or getattr(config, "layer_types", None) or ()
+    if any("attention" not in kind or "linear" in kind for kind in kinds):
+        raise ValueError("some layers are recurrent")
     num_heads: int = config.num_attention_heads
+    # in T5, heads times their size is not the width of the model
     size = getattr(config, "d_kv", None) or getattr(config, "head_dim", None) or config.hidden_size // num_heads
-    return num_heads * int(size)
-
-
-def _num_layers(config: PreTrainedConfig) -> tuple[int, int]:
-    """Layers of the encoder and of the decoder."""
     in_decoder = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
-    return config.num_hidden_layers, in_decoder or config.num_hidden_layers
+    num_layers = config.num_hidden_layers
+    return num_layers, in_decoder or num_layers, num_heads * int(size)
 
 
 def token_masks(batch: Any) -> dict[str, Tensor]:

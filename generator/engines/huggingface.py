@@ -17,6 +17,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from transformers.modeling_outputs import BaseModelOutput
 
 from common import ConfigError
+from generator.causal_decoder import token_ids
 from generator.engines.base import (
     MAX_TOKENS_PER_CALL,
     Decoding,
@@ -215,9 +216,11 @@ def _as_in_evaluation(model: Any, settings: GenerationConfig) -> Iterator[None]:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Token ids that end a candidate: an encoder-decoder's own; a chat model may name several for generation."""
-    own, config = model.generation_config.eos_token_id, model.config.eos_token_id
-    found = _first(config, own) if model.config.is_encoder_decoder else _first(own, config)
+    """Token ids that end a candidate: an encoder-decoder's own; a decoder-only model's in either of its settings."""
+    if model.config.is_encoder_decoder:
+        found = _first(model.config.eos_token_id, model.generation_config.eos_token_id)
+    else:
+        found = token_ids(model, "eos_token_id") or None
     found = _first(found, tokenizer.eos_token_id)
     return () if found is None else tuple(found) if isinstance(found, list | tuple) else (int(found),)
 

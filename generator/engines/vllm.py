@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from common import ConfigError, check_positive
+from generator.adapters import merged_copy
 from generator.engines.base import Decoding, Engine, best_first, cut_at_stop, encode, input_seed, weights_version
 from generator.tactic_generator import Candidate
 from retrieval.extras import import_extra
@@ -19,7 +20,8 @@ from retrieval.extras import import_extra
 class VLLMEngine(Engine):
     """Decodes with vLLM, which batches all inputs of a call by itself.
 
-    vLLM loads the model at the first call; a live model is saved for it then, and again when its weights have changed.
+    vLLM loads the model at the first call; a live model is saved for it then, any adapters added into its weights, and
+    again when its weights have changed.
     Samples of an input depend on the seed and its text alone, as far as vLLM's kernels allow.
     """
 
@@ -125,7 +127,9 @@ class VLLMEngine(Engine):
         if self._llm is None or weights != self._weights:
             self._llm = None  # the old one's memory first
             with tempfile.TemporaryDirectory(prefix="nextstep-vllm-") as folder:
-                self.model.save_pretrained(folder)
+                whole = merged_copy(self.model) if hasattr(self.model, "merge_and_unload") else self.model
+                whole.save_pretrained(folder)
+                del whole
                 self.tokenizer.save_pretrained(folder)
                 self._llm = import_vllm().LLM(model=folder, **options)
             self._weights = weights

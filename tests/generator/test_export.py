@@ -152,6 +152,15 @@ def test_adapters_are_added_to_a_bf16_model_in_float32(tmp_path):
         torch.testing.assert_close(merged, weight.float() + change, atol=1e-7, rtol=1e-6)
 
 
+def test_a_configuration_in_bf16_costs_a_checkpoint_no_digits(tmp_path):
+    for number, model in enumerate([causal(), generator()]):
+        checkpoint = torch.load(save_checkpoint(model, tmp_path / f"{number}.ckpt"), weights_only=True)
+        checkpoint["generator"]["architecture"]["dtype"] = "bfloat16"
+        torch.save(checkpoint, tmp_path / f"{number}.ckpt")
+        found = load_source(tmp_path / f"{number}.ckpt").model.state_dict()
+        assert all(torch.equal(found[name], weight) for name, weight in model.generator.state_dict().items())
+
+
 def test_untied_and_scaled_models_stay_what_they_are(tmp_path):
     for number, options in enumerate([{"untied": True}, {"scale_decoder_outputs": True}]):
         model = generator(**{key: value for key, value in options.items() if key != "untied"})

@@ -102,6 +102,34 @@ def test_an_exported_folder_prompts_and_parses_with_the_checkpoints_template(cau
     assert loaded.template == "bfs-prover", "what is given counts more than what the folder says"
 
 
+def test_another_template_than_an_exported_folder_names_is_said(causal, bare, tmp_path):
+    export(save_checkpoint(causal, tmp_path / "m.ckpt"), tmp_path / "out")
+    with pytest.warns(UserWarning, match="trained with template llmstep, but is used with ntp-st"):
+        load_generator(tmp_path / "out", device="cpu", template="ntp-st")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*trained with template.*")
+        load_generator(tmp_path / "out", device="cpu", template="llmstep")
+        load_generator(bare, device="cpu", template="ntp-st")  # nothing is known of it
+
+
+def test_lengths_that_nobody_said_are_what_the_model_has_positions_for(causal, bare, tmp_path):
+    loaded = load_generator(bare, device="cpu", template="llmstep")
+    assert (loaded.max_seq_len, loaded.max_completion_len) == (400, 200)
+    assert loaded.generate(**REQUEST)
+    loaded = load_generator(bare, device="cpu", template="llmstep", max_completion_len=300)
+    assert (loaded.max_seq_len, loaded.max_completion_len) == (400, 300)
+    assert load_generator(bare, device="cpu", template="llmstep", max_seq_len=352).max_completion_len == 256
+    with pytest.raises(ConfigError, match="max_seq_len is 401, but the model has 400 positions"):
+        load_generator(bare, device="cpu", template="llmstep", max_seq_len=401)
+    long = GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=4, n_layer=1, n_head=1, n_positions=3000))
+    long.save_pretrained(tmp_path / "long")
+    causal.tokenizer.save_pretrained(tmp_path / "long")
+    loaded = load_generator(tmp_path / "long", device="cpu", template="llmstep")
+    assert (loaded.max_seq_len, loaded.max_completion_len) == (2048, 256), "our defaults, where there is room"
+    export(save_checkpoint(causal, tmp_path / "m.ckpt"), tmp_path / "out")
+    assert load_generator(tmp_path / "out", device="cpu").max_seq_len == 352, "what the folder says"
+
+
 def test_options_of_a_folder_that_the_class_lacks_are_left_out(folder, tmp_path):
     copied = tmp_path / "copy"
     copied.mkdir()

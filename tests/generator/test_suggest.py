@@ -5,14 +5,15 @@ import json
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from common import ConfigError, DataError
+from common import ByteTokenizer, ConfigError, DataError
 from generator import suggest
 from generator.model import RetrievalAugmentedGenerator
 from generator.tactic_generator import TacticGenerator
 from generator.wrappers import FixedTacticGenerator
 from tests.fakes import TINY, save_checkpoint
-from tests.generator.decoding_fakes import assert_same_candidates
+from tests.generator.decoding_fakes import assert_same_candidates, randomize
 
 
 class Noting(TacticGenerator):
@@ -122,6 +123,16 @@ def test_a_real_checkpoint_suggests_what_it_generates(tmp_path, capsys):
     suggest.main([*command, "--format", "jsonl"])
     found = [(c["tactic"], c["log_prob"]) for c in json.loads(capsys.readouterr().out)["candidates"]]
     assert_same_candidates([found], [model.generate("⊢ p", "", "", (1, 1), 3)], tolerance=1e-4)
+
+
+def test_a_bare_model_with_few_positions_suggests(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=16, n_layer=1, n_head=2, n_positions=96))
+    randomize(model, biases=True).save_pretrained(tmp_path)
+    ByteTokenizer().save_pretrained(str(tmp_path))
+    command = ["⊢ p", "--ckpt_path", str(tmp_path), "--num_samples", "2", "--device", "cpu", "--template", "llmstep"]
+    suggest.main([*command, "--format", "jsonl"])
+    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 2
 
 
 # --------------------------------------------------------------------------------------------- refusals

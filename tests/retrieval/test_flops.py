@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BartConfig, GPT2Config, LlamaConfig, T5Config
+from transformers import (
+    AutoModelForCausalLM,
+    BambaConfig,
+    BartConfig,
+    GPT2Config,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    PreTrainedConfig,
+    RwkvConfig,
+    T5Config,
+)
 from transformers import BartForConditionalGeneration as Bart
 from transformers import GPT2LMHeadModel as GPT2
 from transformers import LlamaForCausalLM as Llama
@@ -136,6 +147,34 @@ def test_attention_stays_within_an_example_of_a_packed_row() -> None:
 
 def test_a_module_without_a_transformer_has_no_figure() -> None:
     assert training_flops(nn.Linear(3, 3)) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=20),
+        Mamba2Config(hidden_size=16, num_hidden_layers=1, vocab_size=20, num_heads=2, head_dim=16),
+        RwkvConfig(hidden_size=16, num_hidden_layers=2, vocab_size=20),
+        BambaConfig(
+            hidden_size=16, intermediate_size=16, num_hidden_layers=2, attn_layer_indices=[1], num_attention_heads=2,
+            num_key_value_heads=1, mamba_n_heads=2, mamba_d_head=16, vocab_size=20,
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)  # fmt: skip
+def test_a_model_that_cannot_be_counted_has_no_figure(config: PreTrainedConfig) -> None:
+    assert training_flops(AutoModelForCausalLM.from_config(config)) is None
+
+
+def test_sizes_that_cannot_be_read_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = gpt2()
+    for error in (RuntimeError("differs from layer to layer"), ValueError("several text models")):
+
+        def refuse(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(type(model.config), "get_text_config", refuse)
+        assert training_flops(model) is None
 
 
 @pytest.mark.parametrize(

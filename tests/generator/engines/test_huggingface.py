@@ -54,6 +54,18 @@ def test_samples_have_the_models_own_log_probabilities(name, model):
         assert log_prob == pytest.approx(model_log_prob(model, prompt, ids), abs=1e-3)
 
 
+def test_candidates_end_with_the_tokens_of_either_settings_as_in_the_native_engine(tiny_gpt2, tokenizer, states):
+    whole = engine_of("native", tiny_gpt2, tokenizer).propose(states, 4, Decoding(max_new_tokens=10))
+    byte = tokenizer.encode(whole[0][0][0])[0]
+    tiny_gpt2.config.eos_token_id, tiny_gpt2.generation_config.eos_token_id = byte, [1]
+    native, ours = (
+        engine_of(name, tiny_gpt2, tokenizer).propose(states, 4, Decoding(max_new_tokens=10))
+        for name in ("native", "transformers")
+    )
+    assert_same_candidates(ours, native)
+    assert native != whole
+
+
 def test_samples_follow_from_seed_and_text_alone(model, tokenizer, states):
     engine = engine_of("transformers", model, tokenizer)
     decoding = Decoding(method="sample", max_new_tokens=5, seed=3)

@@ -1,5 +1,6 @@
 """The engine "vllm" against a stand-in for the library, whose interface is that of vLLM 0.33."""
 
+import json
 import math
 import sys
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from common import ByteTokenizer, ConfigError
+from generator.causal_architecture import build_causal
 from generator.engines import Decoding, make_engine
 from generator.engines.base import input_seed
 from generator.engines.vllm import VLLMEngine
@@ -76,6 +80,7 @@ class LLM:
     max_logprobs: int = 20
     gpu_memory_utilization: float = 0.92
     calls: list[Any] = field(default_factory=list)
+    weights: dict[str, Any] = field(default_factory=dict)
     made = []
 
     def __post_init__(self):
@@ -83,6 +88,8 @@ class LLM:
             assert (Path(self.model) / "config.json").is_file() and (
                 Path(self.model) / "tokenizer_config.json"
             ).is_file()
+            self.weights = load_file(Path(self.model) / "model.safetensors")
+            self.settings = json.loads((Path(self.model) / "generation_config.json").read_text())
         LLM.made.append(self)
 
     def generate(self, prompts, sampling_params=None, *, use_tqdm=True):
@@ -160,6 +167,29 @@ def test_a_live_model_is_saved_for_it_and_again_when_its_weights_have_changed(ti
         tiny_gpt2.lm_head.weight += 1
     engine.propose(["ab"], 1, Decoding())
     assert len(LLM.made) == 2
+
+
+def test_a_live_model_with_adapters_is_saved_whole_and_goes_on_training(tiny_gpt2, tokenizer):
+    peft = pytest.importorskip("peft")
+    base = {name: weight.clone() for name, weight in tiny_gpt2.state_dict().items()}
+    model = peft.get_peft_model(tiny_gpt2, peft.LoraConfig(r=2, target_modules=["c_fc"], init_lora_weights=False))
+    engine = make_engine("vllm", model, tokenizer, max_inp_seq_len=16)
+    assert engine.propose(["ab"], 1, Decoding())
+    (made,) = LLM.made
+    assert made.weights.keys() <= base.keys() and len(made.weights) > 20, "names that vLLM knows"
+    changed = {name for name, weight in made.weights.items() if not torch.equal(weight, base[name])}
+    assert changed == {f"transformer.h.{layer}.mlp.c_fc.weight" for layer in (0, 1)}
+    layer = model.get_submodule("base_model.model.transformer.h.0.mlp.c_fc")
+    whole = layer.base_layer.weight + layer.get_delta_weight("default")
+    torch.testing.assert_close(made.weights["transformer.h.0.mlp.c_fc.weight"], whole)
+    assert any(parameter.requires_grad for parameter in layer.parameters())
+
+
+def test_what_ends_a_candidate_is_saved_with_a_live_model(tmp_path):
+    GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=8, n_layer=1, n_head=1, eos_token_id=9)).save_pretrained(tmp_path)
+    engine = make_engine("vllm", build_causal(tmp_path, ByteTokenizer()), ByteTokenizer(), max_inp_seq_len=16)
+    engine.propose(["ab"], 1, Decoding())
+    assert LLM.made[0].settings["eos_token_id"] == [1, 9]
 
 
 def test_inputs_keep_their_order_and_an_empty_one_works(tokenizer):
