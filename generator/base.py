@@ -115,8 +115,14 @@ class NextStepGenerator(TacticGenerator, Restorable):
             return Decoding("sample", max_new_tokens=self._max_new_tokens, **asdict(self.sampling))
         return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.length_penalty)
 
-    def _propose(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
-        """Return at most num_candidates candidates for each input, best first, each once; none for no input."""
+    @torch.no_grad()
+    def propose(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
+        """Return at most num_candidates candidates for each input, best first, each once; none for no input.
+
+        Args:
+            inputs: whole, as data writes them (`state` of its examples) and `generate` does
+            num_candidates: for each
+        """
         asked = [text for text in inputs if text]
         found = self.engine.propose(asked, num_candidates, self._decoding()) if asked else []
         parsed = [[(self._parse(text), log_prob) for text, log_prob in texts] for texts in found]
@@ -225,7 +231,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         if self._is_sharded:
             return
-        candidates = self._propose(batch["state"], self.num_beams)
+        candidates = self.propose(batch["state"], self.num_beams)
         topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
         if batch_idx == 0:
             self._log_io_texts(split, batch, candidates)
@@ -248,7 +254,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Return a record for each example: where it is from, its tactic, and the candidates."""
-        candidates = self._propose(batch["state"], self.num_beams)
+        candidates = self.propose(batch["state"], self.num_beams)
         return [
             {
                 "file_path": batch["file_path"][i],
@@ -308,4 +314,4 @@ class NextStepGenerator(TacticGenerator, Restorable):
             Context(str(path), name, position, format_state(state))
             for state, path, name, position in zip(states, file_paths, theorem_full_names, positions, strict=True)
         ]
-        return self._propose(self._format(contexts), num_samples)
+        return self.propose(self._format(contexts), num_samples)

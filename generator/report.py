@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from generator.base import NextStepGenerator
 from retrieval.monitoring import best_checkpoint, evaluation_metrics, run_folder
 
 _NUM_EXAMPLES = 3
@@ -31,16 +32,14 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
         print(f"checkpoint: {checkpoint}")
     print(f"logs:       tensorboard --logdir {folder}")
     dataset = getattr(datamodule, "datasets", {}).get("val", [])
-    if not len(dataset) or not checkpoint or not hasattr(type(model), "load"):
+    if not len(dataset) or not checkpoint or not isinstance(model, NextStepGenerator):
         return
-    best = type(model).load(checkpoint)
+    best = type(model).load(checkpoint, device=trainer.strategy.root_device, engine=model.engine.name)
     print("\nWhat it suggests for states it has not seen:")
     for i in range(0, len(dataset), -(-len(dataset) // _NUM_EXAMPLES)):
         example = dataset[i]
+        [candidates] = best.propose([example["state"]], _NUM_SUGGESTIONS)
         state = example.get("proof_state") or example["state"]
-        candidates = best.generate(
-            state, example["file_path"], example["full_name"], example["start"], _NUM_SUGGESTIONS
-        )
         print("\n" + "\n".join(f"    {line}" for line in state.split("\n")))
         for tactic, log_prob in candidates:
             mark = "  <- the proof's" if tactic == example["tactic"] else ""
