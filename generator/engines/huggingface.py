@@ -111,7 +111,15 @@ class TransformersEngine(TokenEngine):
         devices = [ids.device] if ids.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(input_seed(decoding.seed, text))
-            found: Tensor = self.model.generate(input_ids=ids, attention_mask=mask, **options)
+            try:
+                found: Tensor = self.model.generate(input_ids=ids, attention_mask=mask, **options)
+            except ValueError as error:  # a few models keep what beams cannot share
+                if "cannot use beam search" not in str(error):
+                    raise
+                raise ConfigError(
+                    f"engine 'transformers': {error}; take samples as candidates (model.sampling.temperature: 1.0), or "
+                    "one beam"
+                ) from error
         return found
 
     def _num_sequences(self, max_new_tokens: int, enough: int) -> int:

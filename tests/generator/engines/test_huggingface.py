@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5EncoderModel
+from transformers import BartConfig, BartForConditionalGeneration, RwkvConfig, RwkvForCausalLM, T5Config, T5EncoderModel
 
 from common import ConfigError
 from generator.engines import Decoding, make_engine
@@ -107,3 +107,12 @@ def test_what_cannot_be_asked_is_refused(tiny_t5, tokenizer):
     encoder = T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
     with pytest.raises(ConfigError, match="no language-modelling head"):
         engine_of("transformers", encoder, tokenizer)
+
+
+def test_a_model_whose_beams_cannot_be_told_apart_is_sampled_from(tokenizer):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32}
+    engine = engine_of("transformers", RwkvForCausalLM(RwkvConfig(**sizes, eos_token_id=1)), tokenizer)
+    with pytest.raises(ConfigError, match=r"RwkvForCausalLM cannot use beam search.*take samples as candidates"):
+        engine.propose(["⊢ p"], 2, Decoding(max_new_tokens=4))
+    assert engine.propose(["⊢ p"], 2, Decoding("sample", max_new_tokens=4))[0]
