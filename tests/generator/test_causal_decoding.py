@@ -16,7 +16,7 @@ from transformers import (
 
 from common import DataError
 from generator import causal_decoder
-from generator.causal_cache import TreeCache, similar_lengths
+from generator.causal_cache import TreeCache, padded, similar_lengths
 from generator.causal_decoding import beam_search, sample
 from generator.decoder import NaNLogitsError
 from tests.generator.decoding_fakes import (
@@ -269,3 +269,8 @@ def test_a_prompt_beyond_the_context(model, batch):
     beam_search(random_gpt2(n_positions=24), *batch, **BEAMS)
     with pytest.raises(DataError, match="state 0 of the batch has 11 tokens and max_new_tokens is 14.*context is 23"):
         beam_search(random_gpt2(n_positions=23), *batch, **BEAMS)
+
+
+def test_prompts_are_padded_with_no_token_that_could_be_taken_for_padding():
+    prompts = [torch.tensor(row) for row in ([5, 6, 7], [8], [9, 4])]
+    assert padded(prompts).tolist() == [[5, 6, 7], [8, 8, 8], [9, 4, 4]]

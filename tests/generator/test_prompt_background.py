@@ -16,7 +16,7 @@ from generator.main import main
 from generator.model import RetrievalAugmentedGenerator
 from generator.wrappers import CachingGenerator
 from tests.fakes import TINY, quiet_trainer, save_checkpoint
-from tests.generator.retrieval_fakes import write_retrieved
+from tests.retrieval.retrieved_fakes import write_retrieved
 
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 900}
 GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}

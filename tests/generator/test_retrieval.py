@@ -9,7 +9,7 @@ from common import ConfigError, DataError
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
 from tests.fakes import TINY
-from tests.generator.retrieval_fakes import write_retrieved
+from tests.retrieval.retrieved_fakes import write_retrieved
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,8 @@ def test_the_retriever_is_no_part_of_the_generators_weights(retrieved: tuple[Pat
     before = set(model.state_dict())
     model.initialize()
     assert set(model.state_dict()) == before
+    assert model.premise_source is not None
+    assert model.premise_source.load("meta").device.type == "meta", "it follows the generator"
     assert not {"ret_ckpt_path", "corpus_path", "index_path", "eval_num_retrieved"} & set(model.hparams)
 
 
