@@ -41,6 +41,8 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
         [candidates] = best.propose([example["state"]], _NUM_SUGGESTIONS)
         state = example.get("proof_state") or example["state"]
         print("\n" + "\n".join(f"    {line}" for line in state.split("\n")))
+        if not candidates:
+            print("  no suggestions")
         for tactic, log_prob in candidates:
             mark = "  <- the proof's" if tactic == example["tactic"] else ""
             print(f"  {log_prob:8.2f}  {tactic}{mark}")
