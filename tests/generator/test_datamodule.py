@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import multiprocessing
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from generator.dataset import GeneratorBatch
 from generator.environments import propositional_benchmark
 from generator.instruct_datamodule import InstructDataModule
 from tests.fakes import quiet_trainer
+from tests.ranks import run_two_ranks
 
 
 def write_splits(folder: Path, num_steps: int = 37) -> Path:
@@ -212,12 +211,7 @@ def test_a_batch_moves_through_reduced_precision(tmp_path: Path, data_path: str)
     quiet_trainer(tmp_path, max_steps=1, precision="bf16-true").fit(Recorder(), make(data_path))
 
 
-def _run_rank(rank: int, port: int, data_path: str, folder: str) -> None:
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "NODE_RANK": "0", "GROUP_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "t",
-    }  # fmt: skip
-    torch.set_num_threads(1)
+def _run_rank(rank: int, data_path: str, folder: str) -> None:
     options = {"strategy": "ddp", "devices": 2, "max_epochs": 2, "num_sanity_val_steps": 0}
     recorder = Recorder()
     quiet_trainer(Path(folder), **options).fit(recorder, make(data_path, num_workers=rank))
@@ -226,13 +220,7 @@ def _run_rank(rank: int, port: int, data_path: str, folder: str) -> None:
 
 
 def test_two_ranks_share_every_epoch(tmp_path: Path, data_path: str, free_port: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=_run_rank, args=(r, free_port, data_path, str(tmp_path))) for r in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-    assert [process.exitcode for process in ranks] == [0, 0]
+    run_two_ranks(_run_rank, free_port, data_path, str(tmp_path))
     (seen0, predicted0), (seen1, predicted1) = (
         json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)
     )

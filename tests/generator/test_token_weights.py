@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
 from tests.fakes import TINY, quiet_trainer, write_splits
 from tests.generator.causal_fakes import build, data
+from tests.ranks import run_two_ranks
 
 STEPS = [("⊢ p", "exact " + "h" * 40), ("⊢ q", "simp"), ("⊢ p ∧ q", "constructor"), ("⊢ r", "x")]
 
@@ -48,6 +50,20 @@ def test_accumulated_batches_have_the_gradient_of_one(family: Any, tmp_path: Pat
     model.on_train_start = lambda: None
     unweighted = gradient(model, module, tmp_path, accumulate_grad_batches=4)
     assert (unweighted - whole).norm() > 0.1 * whole.norm(), "tokens of short tactics would count for more"
+
+
+def _run_rank(rank: int, path: str, folder: str) -> None:
+    found = gradient(*decoder_only(Path(path), batch_size=2), Path(folder), strategy="ddp", devices=2)
+    save_file({"gradient": found}, Path(folder, f"rank{rank}.safetensors"))
+
+
+def test_ranks_have_together_the_gradient_of_one_batch(tmp_path: Path, free_port: int) -> None:
+    path = write_splits(tmp_path / "data", STEPS)
+    run_two_ranks(_run_rank, free_port, str(path), str(tmp_path))
+    whole = gradient(*decoder_only(path, batch_size=4), tmp_path)
+    for rank in range(2):
+        found = load_file(tmp_path / f"rank{rank}.safetensors")["gradient"]
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_one_batch_a_step_has_its_own_mean(tmp_path: Path) -> None:
