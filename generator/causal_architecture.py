@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common import ConfigError, read_architecture
 from generator.causal_decoder import token_ids
+from generator.completion_encoding import num_token_ids
 from retrieval.architecture import hub_errors
 
 _OWN_KEYS = ("tokenizer", "untied")
@@ -56,7 +57,7 @@ def _from_architecture(architecture: dict[str, Any], tokenizer: Any) -> PreTrain
     if "transformers_version" not in values:  # otherwise a whole configuration, of a checkpoint
         # a model type's own special tokens are those of another tokenizer
         special = {name: getattr(tokenizer, name, None) for name in _SPECIAL}
-        values = {"vocab_size": _num_ids(tokenizer), **special, **values}
+        values = {"vocab_size": num_token_ids(tokenizer), **special, **values}
         model_type = str(values["model_type"])
         try:
             known = AutoConfig.for_model(model_type).to_dict()
@@ -90,16 +91,10 @@ def positions_of(config: Any) -> int | None:
 # Tokens
 
 
-def _num_ids(tokenizer: Any) -> int:
-    """How many embeddings a tokenizer needs; added tokens may leave ids out."""
-    vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
-    return max(len(tokenizer), 1 + max(vocabulary.values(), default=0))
-
-
 def _check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
     """Raise ConfigError if the tokenizer gives ids that the model has no embedding for."""
     embedding: Any = model.get_input_embeddings()
-    size, num_ids = int(embedding.weight.shape[0]), _num_ids(tokenizer)
+    size, num_ids = int(embedding.weight.shape[0]), num_token_ids(tokenizer)
     if num_ids > size:
         raise ConfigError(
             f"the tokenizer has {num_ids:,} tokens, but the model's vocabulary is {size:,}; leave vocab_size out of an "

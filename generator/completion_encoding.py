@@ -28,6 +28,11 @@ def encode_example(tokenizer: Any, prompt: str, completion: str) -> EncodedExamp
     return CompletionEncoder(tokenizer).encode([prompt], [completion])[0]
 
 
+def num_token_ids(tokenizer: Any) -> int:
+    """Return how many embeddings a tokenizer needs: one more than its largest id, as vocabularies may have holes."""
+    return 1 + int(max(tokenizer.get_vocab().values())) if hasattr(tokenizer, "get_vocab") else len(tokenizer)
+
+
 class CompletionEncoder:
     """Encodes prompts and completions for a decoder-only model.
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from common import ByteTokenizer, ConfigError, check_positive, check_probability, drop_premises
-from generator.completion_encoding import CompletionEncoder, EncodedExample
+from common import ConfigError, check_positive, check_probability, drop_premises
+from generator.completion_encoding import CompletionEncoder, EncodedExample, num_token_ids
 from generator.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
 from generator.prompted_steps import Background, PromptedStep, PromptedSteps, usable
 from generator.prompts import PromptTooLongError
@@ -82,7 +82,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
         self.encoder = CompletionEncoder(tokenizer)
         self._unusable: dict[str, list[str]] = {}
         self._shortened: dict[int, str] = {}  # prompts by number of the step
-        self._ids = array("H" if _largest_id(tokenizer) < 1 << 16 else "i")
+        self._ids = array("H" if num_token_ids(tokenizer) <= 1 << 16 else "i")
         self._bounds, self._num_prompt_tokens, self._numbers = array("q", [0]), array("i"), array("i")
         bar = tqdm(total=len(steps), desc="tokenize examples", delay=1, disable=not progress)
         with bar:
@@ -210,9 +210,10 @@ class InstructDataset(KeyedDataset[InstructExample]):
         num_prompt_tokens = np.frombuffer(self._num_prompt_tokens, dtype=np.int32).astype(np.int64)
         sample = np.linspace(0, len(self) - 1, min(len(self), _ENCODED_AT_ONCE)).astype(np.int64).tolist()
         prompts = [self._shortened.get(numbers[i], self.steps[int(numbers[i])].prompt) for i in sample]
-        tokens_per_byte = num_prompt_tokens[sample].sum() / sum(len(prompt.encode()) for prompt in prompts)
+        tokens_per_byte = num_prompt_tokens[sample].sum() / max(1, sum(len(prompt.encode()) for prompt in prompts))
         room = np.zeros(len(self.steps), dtype=np.int64)
         room[numbers] = np.ceil((self.max_prompt_len - num_prompt_tokens) / tokens_per_byte)
+        room[[number for number, prompt in self._shortened.items() if not prompt]] = 0  # nothing is asked there
         taken = np.ceil(background.num_bytes(room, self.max_prompt_len)[numbers] * tokens_per_byte).astype(np.int64)
         num_tokens: npt.NDArray[np.int64] = np.minimum(taken, self.max_prompt_len - num_prompt_tokens)
         return num_tokens
@@ -241,11 +242,6 @@ class InstructDataset(KeyedDataset[InstructExample]):
 
 def _without_completion(example: EncodedExample) -> EncodedExample:
     return EncodedExample(example.input_ids[: example.num_prompt_tokens], example.num_prompt_tokens)
-
-
-def _largest_id(tokenizer: Any) -> int:
-    """The largest token id; vocabularies may have holes."""
-    return len(tokenizer) - 1 if isinstance(tokenizer, ByteTokenizer) else max(tokenizer.get_vocab().values())
 
 
 def check_limits(max_seq_len: int, max_completion_len: int) -> None:

@@ -156,6 +156,18 @@ def test_an_estimate_of_lengths_is_near_for_a_tokenizer_of_larger_tokens(data: P
     assert (np.abs(dataset.source_lengths - lengths) <= 0.1 * lengths).all()
 
 
+def test_goals_that_fit_no_prompt_are_misses_that_take_no_background(data: Path, tmp_path: Path) -> None:
+    step = data.joinpath("val.json").read_text(encoding="utf-8")
+    (tmp_path / "val.json").write_text(step.replace("\\u22a2", "\\u22a2 " + "p" * 400), encoding="utf-8")
+    dataset = examples(tmp_path, **with_premises(data))
+    assert [example["state"] for example in dataset] == [""] * 10
+    assert dataset.source_lengths.tolist() == [1] * 10
+    (tmp_path / "val.json").write_text(step.replace("\\u22a2", "\\u22a2 " + "p" * 400, 1), encoding="utf-8")
+    mixed = examples(tmp_path, **with_premises(data))
+    assert [example["state"] == "" for example in mixed] == [True] + [False] * 9
+    assert mixed.source_lengths[0] == 1 and (mixed.source_lengths[1:] > 100).all()
+
+
 def test_a_completion_that_does_not_fit_stays_without_labels(data: Path) -> None:
     dataset = examples(data, max_seq_len=403, max_completion_len=3, **with_premises(data))
     assert all(len(example["input_ids"]) == example["num_prompt_tokens"] for example in dataset)
