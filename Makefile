@@ -1,6 +1,6 @@
 # make fit   train the quickstart model (about five minutes on two CPU cores) and show what it suggests;
 #            ARGS='--model.lr 1e-3 ...' changes options
-# make test  run the tests          make lint  ruff and mypy
+# make test  run the tests, on all cores there are          make lint  ruff, mypy, and which module may import which
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,12 +11,13 @@ fit: $(VENV)/.installed
 	$(BIN)/python -m generator.main fit --config configs/quickstart.yaml $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

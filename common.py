@@ -1,7 +1,7 @@
 """The vocabulary that retrieval and generation share.
 
 Positions, premises and contexts of traced proofs; the text that a model reads and writes; the byte
-tokenizer; batches of similar length; the optimizer. Nothing here knows of a model, and importing it
+tokenizer. Nothing here knows of a model, and importing it
 touches neither torch's settings nor any random state.
 
 Shape legend: B batch, L padded length.
@@ -12,18 +12,15 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, DistributedSampler
-from transformers import AutoTokenizer, BatchEncoding, ByT5Tokenizer, get_constant_schedule_with_warmup
+from transformers import AutoTokenizer, BatchEncoding, ByT5Tokenizer
 
 MARK_START = "<a>"
 MARK_END = "</a>"
@@ -62,8 +59,17 @@ def check_probability(**options: float) -> None:
             raise ConfigError(f"{name} is {value}; it must be a probability from 0 to 1")
 
 
+def check_choice(name: str, value: object, accepted: Sequence[object]) -> None:
+    """Raise ConfigError unless an option has one of the accepted values."""
+    if value not in accepted:
+        raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(str, accepted))}")
+
+
 # ------------------------------------------------------------------------------------------------
-# Positions, premises, contexts
+# Positions, premises, contexts, candidates
+
+FilePath = str | Path
+Candidate = tuple[str, float]  # a tactic, and the sum of its tokens' log-probabilities, EOS included
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -484,229 +490,3 @@ def read_architecture(model_name: str | Path | Mapping[str, Any]) -> dict[str, A
             raise ConfigError(f"{path}: an architecture is a mapping, such as d_model: 256")
         return architecture
     return None
-
-
-# ------------------------------------------------------------------------------------------------
-# Batches of similar length
-
-ExampleKey = tuple[int, int]  # (epoch, index): with the seed, all that an example depends on
-
-
-class LengthGroupedBatchSampler(DistributedSampler[Any]):
-    """Batches of examples of similar source length, shuffled, the same number in every epoch and rank.
-
-    Each epoch deals the examples into random pools, parts large pools where targets are long, sorts by source
-    length, and cuts batches, which it permutes. The better batches are sorted, the less they pad and the less
-    each step teaches (tests/benchmarks/learning.py compares sizes of pools). Everything follows from (seed, epoch).
-    Ranks see batches of similar cost at the same step.
-
-    It yields lists of (epoch, index) keys. It derives from DistributedSampler so that Lightning passes
-    it the epoch and does not shard it a second time.
-
-    Measured by tests/benchmarks/batching.py.
-    """
-
-    def __init__(
-        self,
-        source_lengths: Sequence[int] | npt.NDArray[Any],
-        target_lengths: Sequence[int] | npt.NDArray[Any] | None = None,
-        *,
-        batch_size: int | None = None,
-        max_tokens: int | None = None,
-        shuffle: bool = True,
-        batches_per_pool: int = 200,
-        seed: int = 0,
-        num_replicas: int = 1,
-        rank: int = 0,
-    ) -> None:
-        """Fix the number of batches.
-
-        Args:
-            source_lengths: tokens of each input, EOS included
-            target_lengths: tokens of each target; None where there is none
-            batch_size: examples a batch may hold
-            max_tokens: padded source and target tokens that a batch may hold; both limits may be given
-            shuffle: draw batches anew each epoch; otherwise they stay the same, in one mixed order, so
-                that the first ones are a fair sample of all
-            batches_per_pool: how many batches are sorted together; fewer mix lengths more and pad more, and
-                below 100 long targets are not kept apart
-            seed: where the shuffling starts from
-            num_replicas: ranks that share the work
-            rank: this one
-
-        Raises:
-            ConfigError: if a limit is not positive, an example alone exceeds max_tokens, or there are fewer
-                examples than ranks
-        """
-        check_positive(batch_size=batch_size, max_tokens_per_batch=max_tokens, batches_per_pool=batches_per_pool)
-        if batch_size is None and max_tokens is None:
-            raise ConfigError("give batch_size, max_tokens_per_batch, or both")
-        self.sources = np.asarray(source_lengths, dtype=np.int64)
-        self.targets = (
-            np.zeros_like(self.sources) if target_lengths is None else np.asarray(target_lengths, dtype=np.int64)
-        )
-        longest = int((self.sources + self.targets).max(initial=0))
-        if max_tokens is not None and longest > max_tokens:
-            raise ConfigError(
-                f"max_tokens_per_batch is {max_tokens}, but one example takes {longest} tokens; "
-                "raise it, or lower the limits on the lengths of examples"
-            )
-        if 0 < len(self.sources) < num_replicas:
-            raise ConfigError(f"{len(self.sources)} examples cannot be shared by {num_replicas} ranks")
-        self.batch_size, self.max_tokens, self.batches_per_pool = batch_size, max_tokens, batches_per_pool
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
-        self.num_replicas, self.rank = num_replicas, rank
-        self.first_batch = 0  # where the next iteration starts; a resumed loader sets it
-        self._num_batches = self._count_batches()
-
-    def _count_batches(self) -> int:
-        """The number of batches of every epoch, a multiple of the ranks; Lightning asks for it once."""
-        num_examples = len(self.sources)
-        if not (self.shuffle and self.max_tokens):
-            count = len(self._cut(self._order(0)))
-        else:  # pools differ from epoch to epoch in how many batches they make; a fuller epoch halves fewer
-            count = min(num_examples, int(1.02 * max(len(self._cut(self._order(epoch))) for epoch in range(3))) + 1)
-        count += -count % self.num_replicas
-        return count if count <= num_examples else count - self.num_replicas
-
-    def _order(self, epoch: int, attempt: int = 0) -> npt.NDArray[np.int64]:
-        """Example numbers so that neighbours have similar lengths."""
-        if not self.shuffle:
-            return np.lexsort((self.targets, self.sources))
-        rng = np.random.default_rng([self.seed, epoch, attempt])
-        mean_cost = float((self.sources + self.targets).mean()) if len(self.sources) else 1.0
-        rows = min(self.batch_size or np.inf, (self.max_tokens or np.inf) / mean_cost)
-        rows = max(1, int(rows))
-        # of a small dataset, pools small enough that there are several to deal into
-        pool_size = rows * min(self.batches_per_pool, max(len(self.sources) // (8 * rows), 20))
-        place = rng.permutation(len(self.sources))
-        pool = place // pool_size
-        key = np.where(pool % 2, -self.sources, self.sources)  # up and down: neighbouring pools meet smoothly
-        if self.batches_per_pool < 100 or not len(place):  # small pools are for mixing
-            return np.lexsort((place, key, pool))
-        # the longest targets go together; they would pad every batch that holds one of them
-        is_long = np.searchsorted(np.quantile(self.targets, _LONG_TARGETS), self.targets)
-        return np.lexsort((place, key, is_long, pool))
-
-    def _cut(self, order: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Cut an order into batches that keep the limits, as ranges of positions."""
-        max_rows, max_tokens = self.batch_size or len(order), self.max_tokens or np.iinfo(np.int64).max
-        bounds, start, source, target = [], 0, 0, 0
-        lengths = zip(self.sources[order].tolist(), self.targets[order].tolist(), strict=True)
-        for i, (new_source, new_target) in enumerate(lengths):
-            source, target = max(source, new_source), max(target, new_target)
-            if i - start >= max_rows or (i - start + 1) * (source + target) > max_tokens:
-                bounds.append((start, i))
-                start, source, target = i, new_source, new_target
-        return [*bounds, (start, len(order))] if len(order) else []
-
-    def _batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """All batches of an epoch, in an order in which every num_replicas neighbours cost about the same."""
-        for attempt in range(10):
-            order = self._order(epoch, attempt)
-            bounds = self._cut(order)
-            if len(bounds) <= self._num_batches:
-                break
-        bounds = _with_count(bounds, self._num_batches)
-        groups = np.arange(len(self)) * self.num_replicas
-        rng = np.random.default_rng([self.seed, epoch if self.shuffle else 0, 10])
-        batches = [order[start:end] for start, end in bounds]
-        return [batches[i + rank] for i in rng.permutation(groups) for rank in range(self.num_replicas)]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration shows."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self._num_batches // self.num_replicas
-
-    def __iter__(self) -> Iterator[list[ExampleKey]]:
-        first, self.first_batch = self.first_batch, 0
-        for rows in self._batches(self.epoch)[self.rank :: self.num_replicas][first:]:
-            yield [(self.epoch, index) for index in rows.tolist()]
-
-    @cached_property
-    def padding_share(self) -> float:
-        """Share of padding in all source and target tokens of the first epoch, over all ranks."""
-        rows = self._batches(0)
-        padded = sum(len(r) * int(self.sources[r].max() + self.targets[r].max()) for r in rows)
-        return 1 - float(self.sources.sum() + self.targets.sum()) / padded if padded else 0.0
-
-
-_LONG_TARGETS = (0.7, 0.9, 0.98)  # quantiles of target length at which a pool is parted
-
-
-def _with_count(bounds: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """Halve the fullest batches, or else join neighbours, until there are `count`; nothing is lost or repeated.
-
-    Joining is for what cannot be shared out otherwise: almost every batch holds one example.
-    """
-    while len(bounds) < count:
-        i = max(range(len(bounds)), key=lambda i: bounds[i][1] - bounds[i][0])
-        start, end = bounds[i]
-        bounds[i : i + 1] = [(start, (start + end) // 2), ((start + end) // 2, end)]
-    while len(bounds) > count:
-        i = min(range(len(bounds) - 1), key=lambda i: bounds[i + 1][1] - bounds[i][0])
-        bounds[i : i + 2] = [(bounds[i][0], bounds[i + 1][1])]
-    return bounds
-
-
-class ResumableDataLoader(DataLoader[Any]):
-    """A DataLoader over a batch sampler that can go on in the middle of an epoch.
-
-    Lightning saves and restores its `state_dict` with every checkpoint. What counts is what was handed
-    out, not what workers fetched ahead, so neither their number nor prefetching changes what follows.
-    """
-
-    _num_given = 0  # batches of this epoch
-    _resumed: tuple[int, int] | None = None  # (epoch, batches) of a checkpoint, until the next iteration
-
-    def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were handed out."""
-        epoch, num_given = self._resumed or (self._batches.epoch, self._num_given)
-        return {"epoch": epoch, "num_batches": num_given}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Let the next iteration, if it is of the same epoch, start behind what was handed out."""
-        self._resumed = state["epoch"], state["num_batches"]
-
-    @property
-    def _batches(self) -> LengthGroupedBatchSampler:
-        return cast(LengthGroupedBatchSampler, self.sampler)
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        epoch, num_given = self._resumed or (self._batches.epoch, 0)
-        self._resumed = None
-        goes_on = epoch == self._batches.epoch and num_given < len(self)
-        self._num_given = self._batches.first_batch = num_given if goes_on else 0
-        for batch in super().__iter__():
-            self._num_given += 1
-            yield batch
-
-
-# ------------------------------------------------------------------------------------------------
-# Optimizer
-
-
-def constant_with_warmup(optimizer: torch.optim.Optimizer, warmup_steps: int) -> dict[str, Any]:
-    """Lightning's description of a learning rate that rises for warmup_steps and then stays."""
-    scheduler: LRScheduler = get_constant_schedule_with_warmup(optimizer, warmup_steps)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def adamw_with_warmup(parameters: Iterable[torch.nn.Parameter], lr: float, warmup_steps: int) -> dict[str, Any]:
-    """AdamW and a constant learning rate after a linear warm-up, as ReProver trains.
-
-    It is torch's fused one where all parameters are floating-point numbers on a CPU or a CUDA device.
-
-    Args:
-        parameters: what to train; frozen ones are left out
-        lr: learning rate after the warm-up
-        warmup_steps: optimizer steps from 0 to lr
-    """
-    trained = [p for p in parameters if p.requires_grad]
-    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in trained)
-    optimizer = torch.optim.AdamW(trained, lr=lr, fused=fused)
-    # else Lightning refuses to clip gradients in mixed precision; like this, a GradScaler unscales before the clipping
-    optimizer._step_supports_amp_scaling = False
-    return constant_with_warmup(optimizer, warmup_steps)

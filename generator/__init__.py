@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from generator.filtering import FilteredGenerator, without_placeholders
-    from generator.goal_states import render_state
+    from common import Candidate
+    from generator.interface.filtering import FilteredGenerator, without_placeholders
+    from generator.interface.goal_states import render_state
+    from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
+    from generator.interface.wrappers import CachingGenerator, FixedTacticGenerator, RetryingGenerator
     from generator.load import load_generator
-    from generator.tactic_generator import AsyncTacticGenerator, Candidate, TacticGenerator
-    from generator.wrappers import CachingGenerator, FixedTacticGenerator, RetryingGenerator
 
 __all__ = [
     "AsyncTacticGenerator",
@@ -29,11 +30,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "generator.goal_states": ("render_state",),
+    "generator.interface.goal_states": ("render_state",),
     "generator.load": ("load_generator",),
-    "generator.tactic_generator": ("AsyncTacticGenerator", "Candidate", "TacticGenerator"),
-    "generator.filtering": ("FilteredGenerator", "without_placeholders"),
-    "generator.wrappers": ("CachingGenerator", "FixedTacticGenerator", "RetryingGenerator"),
+    "common": ("Candidate",),
+    "generator.interface.tactic_generator": ("AsyncTacticGenerator", "TacticGenerator"),
+    "generator.interface.filtering": ("FilteredGenerator", "without_placeholders"),
+    "generator.interface.wrappers": ("CachingGenerator", "FixedTacticGenerator", "RetryingGenerator"),
 }
 
 

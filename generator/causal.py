@@ -17,21 +17,22 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from common import IGNORE_INDEX, ConfigError, Context, DataError, load_tokenizer
-from generator.adapters import Lora, adapter_weights, add_lora, check_adapters, check_base, plain
-from generator.architecture import describe
-from generator.base import NextStepGenerator, Sampling
-from generator.causal_architecture import build_causal, num_positions, positions_of
-from generator.completion_encoding import CompletionEncoder
+from generator.architectures.adapters import Lora, adapter_weights, add_lora, check_adapters, check_base, plain
+from generator.architectures.decoder_only import build_causal, num_positions
+from generator.architectures.encoder_decoder import describe
+from generator.architectures.traits import positions_of
+from generator.data.completion_encoding import CompletionEncoder
+from generator.data.instruct_batch import InstructBatch
+from generator.data.instruct_dataset import check_limits
 from generator.engines import Decoding, make_engine
-from generator.instruct_batch import InstructBatch
-from generator.instruct_dataset import check_limits
-from generator.packing import check_packing, packed_masks
-from generator.premise_source import premise_source
-from generator.prompts import PromptFields, PromptTemplate, PromptTooLongError, get_template
-from generator.source_files import SourceFiles
-from retrieval.architecture import checkpoint_activations
-from retrieval.checkpoints import absolute, read_checkpoint, read_settings
-from retrieval.optimization import OptimizerName
+from generator.prompts.source_files import SourceFiles
+from generator.prompts.templates import PromptFields, PromptTemplate, PromptTooLongError, get_template
+from generator.training.next_step_generator import NextStepGenerator, Sampling
+from generator.training.packed_attention import check_packing, packed_masks
+from generator.training.premise_source import premise_source
+from retrieval.training.architectures import checkpoint_activations
+from retrieval.training.checkpoints import absolute, read_checkpoint, read_settings
+from retrieval.training.optimizers import OptimizerName
 
 
 class CausalGenerator(NextStepGenerator):
@@ -81,7 +82,7 @@ class CausalGenerator(NextStepGenerator):
                 mapping or YAML file with transformers' `model_type` and its configuration's keys
             lr: learning rate after the warm-up
             warmup_steps: optimizer steps over which the learning rate rises
-            optimizer: "adamw", or "muon", which learns from fewer steps; see retrieval.optimization
+            optimizer: "adamw", or "muon", which learns from fewer steps; see retrieval.training.optimizers
             lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it
             num_beams: beams, and so candidates, in validation, test and predict
             length_penalty: candidates rank by log-probability / length ** this; 0 is their probability

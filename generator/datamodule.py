@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from common import DataError, check_positive
-from generator.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample
+from generator.data.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample
+from generator.data.known_datasets import KnownDataset
+from generator.data.step_datamodule import StepDataModule, text_or_none
 from generator.environments.propositional_benchmark import DEFAULT_THEOREMS
-from generator.known_datasets import KnownDataset
-from generator.step_datamodule import StepDataModule, text_or_none
-from retrieval.loading import Split, check_splits, rank_of
+from retrieval.training.datamodule import Split, check_splits, rank_of
 
 __all__ = ["GeneratorBatch", "GeneratorDataModule", "GeneratorDataset", "GeneratorExample"]
 

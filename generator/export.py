@@ -19,12 +19,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-from common import ConfigError, DataError, NextstepError, load_tokenizer
-from generator.adapters import Lora, add_lora, check_base
-from generator.architecture import build_seq2seq
-from generator.causal_architecture import build_causal
-from generator.completion_encoding import CompletionEncoder
-from generator.engines.base import Decoding
+from common import ConfigError, DataError, NextstepError, check_choice, load_tokenizer
+from generator.architectures.adapters import Lora, add_lora, check_base
+from generator.architectures.decoder_only import build_causal
+from generator.architectures.encoder_decoder import build_seq2seq
+from generator.data.completion_encoding import CompletionEncoder
 from generator.engines.ctranslate2 import (
     COMPUTE_TYPES,
     CTranslate2Engine,
@@ -32,11 +31,11 @@ from generator.engines.ctranslate2 import (
     convert,
     import_ctranslate2,
 )
+from generator.engines.engine import Decoding
 from generator.engines.native import NativeEngine
 from generator.model_card import model_card
-from retrieval.checkpoints import read_checkpoint, read_settings, read_shards, write_settings
-from retrieval.cli import run
-from retrieval.loading import check_choice
+from retrieval.training.checkpoints import read_checkpoint, read_settings, read_shards, write_settings
+from retrieval.training.cli import run
 
 Format = Literal["hf", "ctranslate2"]
 Dtype = Literal["float32", "bfloat16", "float16"]

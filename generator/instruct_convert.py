@@ -18,13 +18,13 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from common import DataError, format_state, format_tactic, remove_marks
-from generator.instruct import InstructRecords, find_split_files
-from generator.prompted_steps import InstructSteps, PromptedStep, TracedSteps, usable
-from generator.prompts import TEMPLATES, get_template
-from retrieval.cli import run
-from retrieval.json_list import JsonListReader
-from retrieval.loading import SPLITS, missing_splits
-from retrieval.traces import TracedTactic, TracedTactics
+from generator.data.instruct_records import InstructRecords, find_split_files
+from generator.data.prompted_steps import InstructSteps, PromptedStep, TracedSteps, usable
+from generator.prompts.templates import TEMPLATES, get_template
+from retrieval.leandojo.json_list import JsonListReader
+from retrieval.leandojo.traces import TracedTactic, TracedTactics
+from retrieval.training.cli import run
+from retrieval.training.datamodule import SPLITS, missing_splits
 
 TASK = "tactic_prediction"
 _UNREADABLE = "prompts of no known template, of which the state cannot be told"

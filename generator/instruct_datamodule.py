@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from common import ConfigError, DataError
+from generator.data.instruct_batch import InstructBatch, InstructExample
+from generator.data.instruct_dataset import InstructDataset, check_limits
+from generator.data.instruct_records import DataPath, InstructRecords, find_split_files
+from generator.data.known_datasets import KnownDataset
+from generator.data.packing import PackedDataset
+from generator.data.prompted_steps import Background, InstructSteps, PromptedSteps, TracedSteps
+from generator.data.step_datamodule import StepDataModule, text_or_none
 from generator.environments.propositional_benchmark import DEFAULT_THEOREMS
-from generator.instruct import DataPath, InstructRecords, find_split_files
-from generator.instruct_batch import InstructBatch, InstructExample
-from generator.instruct_dataset import InstructDataset, check_limits
-from generator.known_datasets import KnownDataset
-from generator.packing import PackedDataset
-from generator.prompted_steps import Background, InstructSteps, PromptedSteps, TracedSteps
-from generator.prompts import TEMPLATES, get_template
-from generator.source_files import SourceFiles
-from generator.step_datamodule import StepDataModule, text_or_none
-from retrieval.loading import SPLITS, Split, check_splits, missing_splits, rank_of
-from retrieval.retrieved import RetrievedPremises
-from retrieval.traces import TracedTactics
+from generator.prompts.source_files import SourceFiles
+from generator.prompts.templates import TEMPLATES, get_template
+from retrieval.leandojo.traces import TracedTactics
+from retrieval.predictions.retrieved import RetrievedPremises
+from retrieval.training.datamodule import SPLITS, Split, check_splits, missing_splits, rank_of
 
 __all__ = ["InstructBatch", "InstructDataModule", "InstructDataset", "InstructExample"]
 
@@ -58,7 +58,8 @@ class InstructDataModule(StepDataModule):
         Args:
             data_path: a folder of LeanDojo Benchmark files (train.json, val.json, test.json); or instruct data
                 (.jsonl, .jsonl.gz): a folder, a file or glob, several of these, or a mapping from train, val and
-                test to these. Without a mapping file names tell the split; see `generator.instruct.find_split_files`.
+                test to these. Without a mapping file names tell the split; see `find_split_files` in
+                generator.data.instruct_records.
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             template: how prompts and completions are written, see `generator.prompts`; None leaves those of
                 instruct data as they are, and LeanDojo data needs one

@@ -13,13 +13,12 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
-from common import ConfigError, DataError
-from generator.filtering import without_placeholders
-from generator.prompts import TEMPLATES
-from generator.tactic_generator import TacticGenerator
-from generator.wrappers import CachingGenerator
-from retrieval.checkpoints import read_checkpoint, read_settings
-from retrieval.loading import check_choice
+from common import ConfigError, DataError, check_choice
+from generator.interface.filtering import without_placeholders
+from generator.interface.tactic_generator import TacticGenerator
+from generator.interface.wrappers import CachingGenerator
+from generator.prompts.templates import TEMPLATES
+from retrieval.training.checkpoints import read_checkpoint, read_settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

@@ -6,9 +6,9 @@ from pytorch_lightning.cli import ArgsType
 
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
-from generator.prediction_writer import CandidateWriter
-from generator.report import report_fit
-from retrieval.cli import BaseCLI, run, start
+from generator.training.prediction_writer import CandidateWriter
+from generator.training.report import report_fit
+from retrieval.training.cli import BaseCLI, run, start
 
 
 class GeneratorCLI(BaseCLI):
@@ -27,7 +27,7 @@ class GeneratorCLI(BaseCLI):
 
 
 def main(args: ArgsType = None) -> GeneratorCLI:
-    """Run the command line; see `retrieval.cli.start`."""
+    """Run the command line; see `retrieval.training.cli.start`."""
     return start(GeneratorCLI, [CandidateWriter()], args)
 
 

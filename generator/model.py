@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from common import Context, check_positive, format_augmented_state, load_tokenizer
-from generator.architecture import build_seq2seq, describe
-from generator.base import NextStepGenerator, Sampling
+from generator.architectures.encoder_decoder import build_seq2seq, describe
 from generator.datamodule import GeneratorBatch
 from generator.engines import make_engine
-from generator.metrics import TopkAccuracy
-from generator.premise_source import premise_source
-from generator.tactic_generator import AsyncTacticGenerator, TacticGenerator
-from retrieval.optimization import OptimizerName
+from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
+from generator.training.metrics import TopkAccuracy
+from generator.training.next_step_generator import NextStepGenerator, Sampling
+from generator.training.premise_source import premise_source
+from retrieval.training.optimizers import OptimizerName
 
 __all__ = ["AsyncTacticGenerator", "RetrievalAugmentedGenerator", "TacticGenerator", "TopkAccuracy"]
 
@@ -66,7 +66,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
                 a mapping or YAML file with T5Config's keys (ByT5's shape by default)
             lr: learning rate after the warm-up
             warmup_steps: optimizer steps over which the learning rate rises
-            optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.optimization
+            optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.training.optimizers
             lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it (ReProver)
             num_beams: beams, and so candidates, in validation, test and predict
             length_penalty: candidates rank by log-probability / length ** this; 0 is their probability

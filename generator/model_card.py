@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from generator.prompts import get_template
+from generator.prompts.templates import get_template
 
 Library = Literal["transformers", "ctranslate2"]
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common import DataError
-from generator.download import download
-from generator.instruct import foreign_content, parse_line
-from retrieval.cli import run
+from generator.data.download import download
+from generator.data.instruct_records import foreign_content, parse_line
+from retrieval.training.cli import run
 
 # /resolve/ gives the file; /blob/, which the tutorial's script has, an HTML page that shows it
 BASE_URL = "https://huggingface.co/datasets/l3lab/ntp-mathlib-instruct-st/resolve/main/state_tactic_mathlib_only/"

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, TextIO
 
-from common import DataError, NextstepError, Pos, check_positive
+from common import Candidate, DataError, NextstepError, Pos, check_positive
+from generator.interface.tactic_generator import TacticGenerator
 from generator.load import Dtype, load_generator
-from generator.tactic_generator import Candidate, TacticGenerator
-from retrieval.cli import Parser
+from retrieval.training.parser import Parser
 
 
 def suggest(

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from common import ConfigError, NextstepError, Premise, check_positive, split_name
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
-from retrieval.extras import import_extra
-from retrieval.predictions import PredictionWriter, RetrievalContext, hash_state
-from retrieval.traces import TracedTactic, TracedTactics
+from retrieval.leandojo.traces import TracedTactic, TracedTactics
+from retrieval.predictions.reader_writer import PredictionWriter, RetrievalContext, hash_state
+from retrieval.training.extras import import_extra
 
 # Words end at dots, underscores, digits and capitals; a letter that is not ASCII (ℕ, α) and a run of symbols
 # (->, ≤) are tokens; brackets and separators, which nearly every text holds, are not

@@ -9,12 +9,11 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from common import ConfigError, DataError, check_positive
-from retrieval.corpus import Corpus
+from common import ConfigError, DataError, check_choice, check_positive
+from retrieval.corpus import Corpus, positive_premises
 from retrieval.dataset import RetrievalBatch, RetrievalDataset, RetrievalExample, check_negatives
-from retrieval.loading import SPLITS, Split, SplitDataModule, check_choice, check_splits, rank_of
-from retrieval.positives import positive_premises
-from retrieval.traces import TracedTactics
+from retrieval.leandojo.traces import TracedTactics
+from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, check_splits, rank_of
 
 __all__ = ["RetrievalBatch", "RetrievalDataModule", "RetrievalDataset", "RetrievalExample"]
 

@@ -16,10 +16,9 @@ import torch
 from common import ConfigError, Pos
 from retrieval.corpus import Corpus
 from retrieval.encoder import context_text, premise_text, tokenize
-from retrieval.keyed_dataset import KeyedDataset
+from retrieval.leandojo.traces import TracedTactics, hash_state
 from retrieval.metrics import is_positive, pad_numbers
-from retrieval.prediction_files import hash_state
-from retrieval.traces import TracedTactics
+from retrieval.training.batches import KeyedDataset
 
 
 class RetrievalExample(TypedDict):

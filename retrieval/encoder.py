@@ -1,19 +1,83 @@
-"""Texts to unit vectors.
+"""The encoder, from a hub id, a folder, or a description, and texts to unit vectors.
 
 Shape legend: B texts, L padded length, D dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5EncoderModel,
+)
 
-from common import Premise, fit_state, format_state
+from common import Premise, fit_state, format_state, read_architecture
+from retrieval.training.architectures import (
+    ARCHITECTURE_KEYS,
+    fuse_activations,
+    hub_errors,
+    spread_position_biases,
+    t5_config,
+)
+
+
+def build_encoder(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel:
+    """Return an encoder to fine-tune or to train from scratch; of an encoder-decoder, the encoder.
+
+    Args:
+        model_name: a hub id or a folder of `save_pretrained` (weights are loaded), or an architecture: a
+            mapping or a YAML file with T5Config's keys, ByT5's shape by default (weights are drawn from
+            torch's global generator), or what `describe` returned
+
+    Raises:
+        ConfigError: if there is no such model, or an architecture's key is unknown
+    """
+    architecture = read_architecture(model_name)
+    if architecture is not None:
+        return _prepared(_from_architecture(architecture))
+    with hub_errors(model_name, "encoder"):
+        model = _from_pretrained(str(model_name))
+    return _prepared(model)
+
+
+def _prepared(model: Any) -> PreTrainedModel:
+    if isinstance(getattr(model, "pooler", None), torch.nn.Module):
+        model.pooler = None  # BERT's: without a gradient here, which distributed training refuses
+    return fuse_activations(model)
+
+
+def _from_pretrained(name: str) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(name)
+    if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        model: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(name, config=config, dtype=torch.float32)
+        return model
+    model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
+    encoder: PreTrainedModel = model.get_encoder() if config.is_encoder_decoder else model
+    return encoder
+
+
+def _from_architecture(architecture: Mapping[str, Any]) -> PreTrainedModel:
+    values = {key: value for key, value in architecture.items() if key not in ARCHITECTURE_KEYS}
+    if "transformers_version" not in values:
+        encoder = T5EncoderModel(t5_config(values))
+        spread_position_biases(encoder)
+        return encoder
+    config: PreTrainedConfig = AutoConfig.for_model(**values)  # a whole configuration, written by describe
+    kind: Any = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    model: PreTrainedModel = kind.from_config(config)
+    return model.get_encoder() if config.is_encoder_decoder and kind is AutoModel else model
 
 
 def context_text(state: str, max_seq_len: int) -> str:

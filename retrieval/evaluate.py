@@ -20,12 +20,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from common import ConfigError, DataError, NextstepError
-from retrieval.corpus import Corpus
+from retrieval.corpus import Corpus, positive_premises
 from retrieval.embedding_index import top_k
+from retrieval.leandojo.traces import TracedTactics
 from retrieval.metrics import RetrievalMetrics, pad_numbers
-from retrieval.positives import positive_premises
-from retrieval.predictions import Predictions, PredictionWriter
-from retrieval.traces import TracedTactics
+from retrieval.predictions.reader_writer import Predictions, PredictionWriter
 
 _RANK_OFFSET = 60  # the constant of Cormack et al.
 _BATCH_SIZE = 1024

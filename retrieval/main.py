@@ -7,11 +7,11 @@ from pathlib import Path
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from pytorch_lightning.utilities import rank_zero_only
 
-from retrieval.cli import BaseCLI, run, start
 from retrieval.datamodule import RetrievalDataModule
 from retrieval.model import PremiseRetriever
-from retrieval.monitoring import best_checkpoint, evaluation_metrics, run_folder
 from retrieval.premise_writer import PremiseWriter
+from retrieval.training.cli import BaseCLI, run, start
+from retrieval.training.monitoring import best_checkpoint, evaluation_metrics, run_folder
 
 
 class RetrievalCLI(BaseCLI):
@@ -58,7 +58,7 @@ def _report(cli: RetrievalCLI, folder: Path) -> None:
 
 
 def main(args: ArgsType = None) -> RetrievalCLI:
-    """Run the command line; see `retrieval.cli.start`."""
+    """Run the command line; see `retrieval.training.cli.start`."""
     return start(RetrievalCLI, [PremiseWriter()], args)
 
 

@@ -11,16 +11,16 @@ from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
-from common import check_positive, load_tokenizer
-from retrieval.architecture import build_encoder, checkpoint_activations, describe
-from retrieval.checkpoints import Restorable
+from common import check_choice, check_positive, load_tokenizer
 from retrieval.dataset import RetrievalBatch
-from retrieval.loading import check_choice
+from retrieval.encoder import build_encoder
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
-from retrieval.optimization import OptimizerName, check_optimization, configure
+from retrieval.premise_search import PremiseSearch
 from retrieval.reports import log_curve, log_projector, log_retrieved
-from retrieval.search import PremiseSearch
+from retrieval.training.architectures import checkpoint_activations, describe
+from retrieval.training.checkpoints import Restorable
+from retrieval.training.optimizers import OptimizerName, check_optimization, configure
 
 Loss = Literal["mse", "info_nce"]
 _CUTOFFS = (1, 10, 100)  # of Recall@k in the log
@@ -58,7 +58,7 @@ class PremiseRetriever(Restorable, PremiseSearch):
                 (ByT5's shape by default)
             lr: learning rate after the warm-up
             warmup_steps: optimizer steps over which the learning rate rises
-            optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.optimization
+            optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.training.optimizers
             lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it (ReProver)
             num_retrieved: premises for each context in validation, test and predict
             max_seq_len: tokens of a context or a premise, EOS included

@@ -12,12 +12,12 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from common import Pos
 from retrieval.datamodule import RetrievalBatch
-from retrieval.monitoring import run_folder
-from retrieval.predictions import PredictionWriter, RetrievalContext
+from retrieval.predictions.reader_writer import PredictionWriter, RetrievalContext
+from retrieval.training.monitoring import run_folder
 
 
 class PremiseWriter(BasePredictionWriter):
-    """Writes what `predict_step` returns, one part for each split and rank (see `retrieval.prediction_files`).
+    """Writes what `predict_step` returns, one part for each split and rank (see `retrieval.predictions.files`).
 
     Attributes:
         output_dir: where to; `predictions/` of the run folder if None

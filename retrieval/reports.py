@@ -11,7 +11,7 @@ from torch import Tensor
 from retrieval.corpus import Corpus
 from retrieval.dataset import RetrievalBatch
 from retrieval.embedding_index import EmbeddingIndex
-from retrieval.monitoring import as_code, log_text
+from retrieval.training.monitoring import as_code, log_text
 
 _NUM_SHOWN = 3  # contexts
 _NUM_PREMISES = 10  # of each

@@ -8,7 +8,7 @@ import yaml
 from common import ConfigError
 from generator.causal import CausalGenerator
 from generator.main import GeneratorCLI, main
-from retrieval.cli import start
+from retrieval.training.cli import start
 from tests.fakes import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def test_a_template_is_an_option_of_the_data(tmp_path):
 
 
 def test_the_quickstarts_own_architecture_builds():
-    from generator.architecture import build_seq2seq
+    from generator.architectures.encoder_decoder import build_seq2seq
 
     model = build_seq2seq(yaml.safe_load((CONFIGS / "quickstart.yaml").read_text())["model"]["model_name"])
     assert model.config.vocab_size == 384

@@ -11,16 +11,18 @@ import pytest
 import torch
 import yaml
 
-from generator import causal_decoding, decoding, load_generator
+from generator import load_generator
+from generator.decoding import decoder_only as causal_decoding
+from generator.decoding import encoder_decoder as decoding
 from generator.main import GeneratorCLI
 from generator.main import main as generator_main
-from generator.prediction_writer import read_predictions
-from retrieval.cli import start
+from generator.training.prediction_writer import read_predictions
 from retrieval.corpus import Corpus
 from retrieval.index import EmbeddingIndex
 from retrieval.main import RetrievalCLI
 from retrieval.model import PremiseRetriever
-from retrieval.predictions import Predictions
+from retrieval.predictions.reader_writer import Predictions
+from retrieval.training.cli import start
 
 FILES = Path(__file__).parent / "fixtures" / "written_before"
 ANSWERS = json.loads((FILES / "answers.json").read_text(encoding="utf-8"))

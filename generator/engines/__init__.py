@@ -9,9 +9,8 @@ import inspect
 from importlib import import_module
 from typing import Any
 
-from common import ConfigError
-from generator.engines.base import Decoding, Engine
-from retrieval.loading import check_choice
+from common import ConfigError, check_choice
+from generator.engines.engine import Decoding, Engine
 
 __all__ = ["ENGINES", "Decoding", "Engine", "make_engine"]
 

@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from common import ByteTokenizer, ConfigError, DataError
-from generator.decoder import SpecialTokens
-from generator.engines.base import (
+from common import ByteTokenizer, Candidate, ConfigError, DataError, check_choice
+from generator.decoding.protocol import SpecialTokens
+from generator.decoding.t5_decoder import check_model, output_scale
+from generator.engines.engine import (
     MAX_TOKENS_PER_CALL,
     Decoding,
     Input,
@@ -27,10 +28,7 @@ from generator.engines.base import (
     similar_lengths,
     weights_version,
 )
-from generator.t5_decoder import check_model, output_scale
-from generator.tactic_generator import Candidate
-from retrieval.extras import import_extra
-from retrieval.loading import check_choice
+from retrieval.training.extras import import_extra
 
 COMPUTE_TYPES = (
     "float32",

@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.modeling_outputs import BaseModelOutput
 
-from common import ConfigError
-from generator.causal_decoder import token_ids
-from generator.engines.base import (
+from common import Candidate, ConfigError
+from generator.architectures.traits import token_ids
+from generator.engines.engine import (
     MAX_TOKENS_PER_CALL,
     Decoding,
     Input,
@@ -29,7 +29,6 @@ from generator.engines.base import (
     pad,
     similar_lengths,
 )
-from generator.tactic_generator import Candidate
 
 _MAX_LOGITS = 2**27  # of one scoring pass: half a gigabyte of float32
 

@@ -7,15 +7,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-import generator.causal_decoding as causal_decoding
-import generator.decoding as t5_decoding
-from common import ConfigError
-from generator.causal_decoder import check_model as check_causal
-from generator.decoder import NaNLogitsError
-from generator.decoding import Decoded
-from generator.engines.base import Decoding, Input, TokenEngine, best_first, cut_at_stop, input_seed, pad
-from generator.t5_decoder import check_model as check_t5
-from generator.tactic_generator import Candidate
+import generator.decoding.decoder_only as causal_decoding
+import generator.decoding.encoder_decoder as t5_decoding
+from common import Candidate, ConfigError
+from generator.decoding.causal_decoder import check_model as check_causal
+from generator.decoding.encoder_decoder import Decoded
+from generator.decoding.protocol import NaNLogitsError
+from generator.decoding.t5_decoder import check_model as check_t5
+from generator.engines.engine import Decoding, Input, TokenEngine, best_first, cut_at_stop, input_seed, pad
 
 
 class NativeEngine(TokenEngine):

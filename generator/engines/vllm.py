@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from common import ConfigError, check_positive
-from generator.adapters import merged_copy
-from generator.engines.base import Decoding, Engine, best_first, cut_at_stop, encode, input_seed, weights_version
-from generator.tactic_generator import Candidate
-from retrieval.extras import import_extra
+from common import Candidate, ConfigError, check_positive
+from generator.architectures.adapters import merged_copy
+from generator.engines.engine import Decoding, Engine, best_first, cut_at_stop, encode, input_seed, weights_version
+from retrieval.training.extras import import_extra
 
 
 class VLLMEngine(Engine):

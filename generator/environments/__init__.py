@@ -8,7 +8,7 @@ from generator.environments.base import (
     TacticResult,
     Theorem,
 )
-from generator.environments.propositional import PropositionalEnvironment
+from generator.environments.propositional.environment import PropositionalEnvironment
 
 __all__ = [
     "Environment",

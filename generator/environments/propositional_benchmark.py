@@ -22,13 +22,13 @@ from typing import Any
 from tqdm import tqdm
 
 from generator.environments.base import Theorem
-from generator.environments.declarations import Declaration, SourceTheorem
-from generator.environments.lemma_files import Library, SourceFile, lemma_library
-from generator.environments.lemma_use import LemmaIndex
-from generator.environments.propositional import NO_GOALS, PropositionalEnvironment
-from generator.environments.random_theorems import Statement, StatementSampler
-from generator.environments.scripts import Step, replay, write_script
-from generator.environments.splits import split_by_novel_premises, split_randomly
+from generator.environments.propositional.declarations import Declaration, SourceTheorem
+from generator.environments.propositional.environment import NO_GOALS, PropositionalEnvironment
+from generator.environments.propositional.lemma_files import Library, SourceFile, lemma_library
+from generator.environments.propositional.lemma_use import LemmaIndex
+from generator.environments.propositional.random_theorems import Statement, StatementSampler
+from generator.environments.propositional.scripts import Step, replay, write_script
+from generator.environments.propositional.splits import split_by_novel_premises, split_randomly
 
 FORMAT_VERSION = 1
 MAX_STEPS = 8

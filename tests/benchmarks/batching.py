@@ -15,8 +15,9 @@ from collections.abc import Iterable
 import numpy as np
 from traces_file import train_json
 
-from common import ByteTokenizer, LengthGroupedBatchSampler
-from generator.dataset import GeneratorDataset
+from common import ByteTokenizer
+from generator.data.dataset import GeneratorDataset
+from retrieval.training.batches import LengthGroupedBatchSampler
 
 MAX_INP, MAX_OUP = 2300, 512
 Batches = list[list[int]]

@@ -29,9 +29,9 @@ from searches import check_equal, reference
 from transformers import T5Config, T5ForConditionalGeneration
 
 from common import ByteTokenizer
-from generator.decoding import beam_search
+from generator.decoding.encoder_decoder import beam_search
+from generator.decoding.t5_decoder import T5Decoder
 from generator.engines.ctranslate2 import convert, vocabulary
-from generator.t5_decoder import T5Decoder
 
 Side = Callable[[int], Any]
 

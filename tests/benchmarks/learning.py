@@ -37,11 +37,11 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import generator.architecture
-import retrieval.loading
-from common import LengthGroupedBatchSampler
+import generator.architectures.encoder_decoder
+import retrieval.training.datamodule
 from generator.datamodule import GeneratorDataModule
 from generator.main import main as generator_main
+from retrieval.training.batches import LengthGroupedBatchSampler
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -137,9 +137,9 @@ def train(variant: str, seed: int, args: argparse.Namespace) -> dict[str, float]
 def changed(variant: str) -> Iterator[None]:
     """Take away what the variant goes without; no option does, since no user should."""
     parts: dict[str, tuple[Any, str, Any]] = {
-        "sorted": (retrieval.loading, "LengthGroupedBatchSampler", SortedBatches),
-        "plain_bias": (generator.architecture, "spread_position_biases", lambda model: None),
-        "plain_gelu": (generator.architecture, "fuse_activations", lambda model: model),
+        "sorted": (retrieval.training.datamodule, "LengthGroupedBatchSampler", SortedBatches),
+        "plain_bias": (generator.architectures.encoder_decoder, "spread_position_biases", lambda model: None),
+        "plain_gelu": (generator.architectures.encoder_decoder, "fuse_activations", lambda model: model),
     }
     if variant not in parts:
         yield

@@ -20,7 +20,7 @@ from machine import resident_mb
 from traces_file import train_json
 
 from common import format_state, format_tactic
-from retrieval.traces import TracedTactics
+from retrieval.leandojo.traces import TracedTactics
 
 ROUNDS = 5
 

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from common import remove_marks
-from generator.metrics import TopkAccuracy
-from retrieval.traces import TracedTactics
+from generator.training.metrics import TopkAccuracy
+from retrieval.leandojo.traces import TracedTactics
 
 NUM_CANDIDATES = 8
 

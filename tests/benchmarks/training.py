@@ -30,11 +30,13 @@ import torch.nn.functional as F
 from batching import grouped_batches, random_batches
 from transformers import T5ForConditionalGeneration
 
-from common import ByteTokenizer, LengthGroupedBatchSampler, adamw_with_warmup
-from generator.architecture import build_seq2seq
-from generator.dataset import GeneratorDataset
-from retrieval.architecture import t5_config
-from retrieval.flops import count_tokens, peak_flops_per_s, token_masks, training_flops
+from common import ByteTokenizer
+from generator.architectures.encoder_decoder import build_seq2seq
+from generator.data.dataset import GeneratorDataset
+from retrieval.training.architectures import t5_config
+from retrieval.training.batches import LengthGroupedBatchSampler
+from retrieval.training.flops import count_tokens, peak_flops_per_s, token_masks, training_flops
+from retrieval.training.optimizers import adamw_with_warmup
 
 MODELS: dict[str, dict[str, Any]] = {
     "quickstart": {

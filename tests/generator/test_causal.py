@@ -13,7 +13,7 @@ from generator import load_generator
 from generator.causal import CausalGenerator
 from generator.export import export
 from generator.main import main
-from generator.prompts import get_template
+from generator.prompts.templates import get_template
 from tests.fakes import EIGHT, TINY, quiet_trainer, save_checkpoint, save_pretrained, write_splits
 from tests.generator.causal_fakes import GPT2, SIZES, build, data, first_batch
 from tests.generator.decoding_fakes import assert_same_candidates
@@ -162,7 +162,7 @@ def test_the_prompt_of_evaluation_is_that_of_inference(overfit):
     batch = first_batch(module, "validate")
     states = [next(s for s, tactic in EIGHT if tactic == found) for found in batch["tactic"]]
     assert batch["state"] == model._format([_context(state) for state in states])
-    from generator.engines.base import encode
+    from generator.engines.engine import encode
 
     rows = encode(model.tokenizer, batch["state"], 144, is_decoder_only=True)
     for ids, mask, row in zip(batch["prompt_ids"], batch["prompt_mask"], rows, strict=True):

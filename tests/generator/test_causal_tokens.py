@@ -9,9 +9,9 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from common import ByteTokenizer, ConfigError
+from generator.architectures.decoder_only import build_causal
+from generator.architectures.traits import token_ids
 from generator.causal import CausalGenerator
-from generator.causal_architecture import build_causal
-from generator.causal_decoder import token_ids
 from generator.engines import make_engine
 from generator.export import export, load_source
 from tests.fakes import save_checkpoint

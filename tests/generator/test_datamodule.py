@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import ConfigError, DataError
+from generator.data.dataset import GeneratorBatch
 from generator.datamodule import GeneratorDataModule
-from generator.dataset import GeneratorBatch
 from generator.environments import propositional_benchmark
 from generator.instruct_datamodule import InstructDataModule
 from tests.fakes import quiet_trainer
@@ -290,7 +290,7 @@ def test_a_dataset_is_not_built_among_other_files(tmp_path: Path) -> None:
 
 def test_the_benchmark_is_downloaded_beside_its_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("generator.known_datasets.download_leandojo_benchmark_4", asked.append)
+    monkeypatch.setattr("generator.data.known_datasets.download_leandojo_benchmark_4", asked.append)
     make(str(tmp_path / "lean" / "novel_premises"), dataset="leandojo_benchmark_4").prepare_data()
     assert asked == [tmp_path / "lean"]
 

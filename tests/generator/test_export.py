@@ -22,7 +22,7 @@ from transformers import (
 
 from common import ByteTokenizer, ConfigError, DataError, NextstepError
 from generator import export as module
-from generator.architecture import build_seq2seq
+from generator.architectures.encoder_decoder import build_seq2seq
 from generator.causal import CausalGenerator
 from generator.engines import Decoding, make_engine
 from generator.export import export, load_source, main

@@ -11,8 +11,8 @@ import pytest
 from common import DataError
 from generator.environments.propositional_benchmark import build_propositional_benchmark
 from generator.instruct_convert import cli, main, to_instruct, to_leandojo
-from generator.prompts import TEMPLATES, get_template
-from retrieval.traces import TracedTactics
+from generator.prompts.templates import TEMPLATES, get_template
+from retrieval.leandojo.traces import TracedTactics
 from tests.fakes import theorem
 
 SPLITS = ("train", "val", "test")

@@ -13,7 +13,7 @@ import torch
 from common import ByteTokenizer, ConfigError, DataError
 from generator.instruct_convert import main as convert
 from generator.instruct_datamodule import InstructDataModule
-from generator.prompts import get_template
+from generator.prompts.templates import get_template
 from tests.fakes import EIGHT, quiet_trainer
 from tests.generator.test_datamodule import Recorder, write_splits
 

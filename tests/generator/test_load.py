@@ -15,12 +15,12 @@ import generator.load
 from common import ConfigError, DataError
 from generator.causal import CausalGenerator
 from generator.export import export
+from generator.interface.tactic_generator import TacticGenerator
+from generator.interface.wrappers import CachingGenerator
 from generator.load import load_generator
 from generator.model import RetrievalAugmentedGenerator
-from generator.prompts import TEMPLATES, get_template
-from generator.tactic_generator import TacticGenerator
-from generator.wrappers import CachingGenerator
-from retrieval.architecture import t5_config
+from generator.prompts.templates import TEMPLATES, get_template
+from retrieval.training.architectures import t5_config
 from tests.fakes import TINY, save_checkpoint, save_pretrained
 from tests.generator.decoding_fakes import assert_same_candidates
 
@@ -238,8 +238,8 @@ import generator
 assert "torch" not in sys.modules and "generator.load" not in sys.modules
 for name in generator.__all__:
     assert name in dir(generator) and getattr(generator, name) is not None, name
-from generator import load_generator, tactic_generator  # a name, and a module
-assert generator.TacticGenerator is tactic_generator.TacticGenerator
+from generator import interface, load_generator  # a package, and a name
+assert generator.TacticGenerator is interface.tactic_generator.TacticGenerator
 assert not hasattr(generator, "load_generators")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])

@@ -14,8 +14,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from generator.main import main
-from generator.prediction_writer import read_predictions
-from retrieval.monitoring import ThroughputMonitor
+from generator.training.prediction_writer import read_predictions
+from retrieval.training.monitoring import ThroughputMonitor
 from tests.fakes import TINY
 from tests.generator.cli_fakes import best, config, fit, run
 
@@ -179,7 +179,7 @@ def test_the_optimizer_can_be_replaced_and_keeps_the_schedule(eight_path, tmp_pa
 
 def test_a_callback_of_the_configuration_replaces_the_default_of_its_kind(eight_path, tmp_path):
     values = config(eight_path, tmp_path, max_epochs=1)
-    monitor = {"class_path": "retrieval.monitoring.ThroughputMonitor", "init_args": {"peak_flops_per_s": 1e12}}
+    monitor = {"class_path": "retrieval.training.monitoring.ThroughputMonitor", "init_args": {"peak_flops_per_s": 1e12}}
     values["trainer"]["callbacks"] = [monitor]
     cli = run("fit", tmp_path, values)
     assert sum(isinstance(c, ThroughputMonitor) for c in cli.trainer.callbacks) == 1

@@ -14,8 +14,8 @@ import yaml
 from common import ConfigError, DataError, NextstepError
 from generator.main import GeneratorCLI, main
 from generator.model import RetrievalAugmentedGenerator
-from retrieval.cli import run as run_command
-from retrieval.cli import start
+from retrieval.training.cli import run as run_command
+from retrieval.training.cli import start
 from tests.fakes import TINY, save_pretrained
 from tests.generator.cli_fakes import best, config, fit, run
 

@@ -12,7 +12,7 @@ from generator.causal import CausalGenerator
 from generator.engines import Decoding
 from generator.export import Source, export
 from generator.model_card import model_card
-from generator.prompts import get_template
+from generator.prompts.templates import get_template
 from tests.fakes import save_checkpoint
 from tests.generator.decoding_fakes import randomize
 

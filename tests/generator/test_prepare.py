@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common import DataError
-from generator.instruct import find_split_files
+from generator.data.instruct_records import find_split_files
 from generator.prepare import BASE_URL, NUM_LINES, cli, main, prepare
 from tests.loopback import Server, left
 

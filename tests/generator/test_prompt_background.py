@@ -12,9 +12,9 @@ from generator import load_generator
 from generator.causal import CausalGenerator
 from generator.instruct_convert import main as convert
 from generator.instruct_datamodule import InstructDataModule
+from generator.interface.wrappers import CachingGenerator
 from generator.main import main
 from generator.model import RetrievalAugmentedGenerator
-from generator.wrappers import CachingGenerator
 from tests.fakes import TINY, quiet_trainer, save_checkpoint
 from tests.retrieval.retrieved_fakes import write_retrieved
 

@@ -9,9 +9,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from common import ByteTokenizer, ConfigError, DataError
 from generator import suggest
+from generator.interface.tactic_generator import TacticGenerator
+from generator.interface.wrappers import FixedTacticGenerator
 from generator.model import RetrievalAugmentedGenerator
-from generator.tactic_generator import TacticGenerator
-from generator.wrappers import FixedTacticGenerator
 from tests.fakes import TINY, save_checkpoint
 from tests.generator.decoding_fakes import assert_same_candidates, randomize
 

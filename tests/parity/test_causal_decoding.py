@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from generator import causal_decoder
-from generator.causal_decoding import beam_search
+from generator.decoding import causal_decoder
+from generator.decoding.decoder_only import beam_search
 from tests.generator.decoding_fakes import MARKS, ragged_batch, randomize
 from tests.parity import reference
 

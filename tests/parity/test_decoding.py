@@ -13,7 +13,7 @@ from transformers import (
     UMT5ForConditionalGeneration,
 )
 
-from generator.decoding import beam_search
+from generator.decoding.encoder_decoder import beam_search
 from tests.generator.decoding_fakes import VOCABULARY, ragged_batch, randomize
 from tests.parity import reference
 

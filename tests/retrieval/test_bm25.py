@@ -9,7 +9,7 @@ import torch
 from common import ConfigError
 from retrieval.bm25 import BM25Retriever, main, tokenize
 from retrieval.corpus import Corpus
-from retrieval.predictions import Predictions
+from retrieval.predictions.reader_writer import Predictions
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 
 from common import ConfigError, DataError
 from retrieval.datamodule import RetrievalDataModule, RetrievalDataset
-from retrieval.traces import TracedTactics
+from retrieval.leandojo.traces import TracedTactics
 from tests.retrieval.fakes import CITED, STATES, write_library
 
 

@@ -14,14 +14,14 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import ConfigError, DataError
-from retrieval.cli import start
 from retrieval.corpus import Corpus
 from retrieval.evaluate import evaluate
 from retrieval.index import EmbeddingIndex
 from retrieval.index import main as index_main
 from retrieval.main import RetrievalCLI, main
-from retrieval.predictions import Predictions
+from retrieval.predictions.reader_writer import Predictions
 from retrieval.reports import premise_table
+from retrieval.training.cli import start
 from tests.retrieval.fakes import ENCODER, write_library
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,13 +9,12 @@ import torch
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 from common import ByteTokenizer, ConfigError, DataError
-from retrieval.architecture import build_encoder
 from retrieval.corpus import Corpus
 from retrieval.datamodule import RetrievalDataModule
 from retrieval.embedding_index import EmbeddingIndex
-from retrieval.encoder import mean_pool
+from retrieval.encoder import build_encoder, mean_pool
 from retrieval.model import PremiseRetriever
-from retrieval.search import PremiseSearch
+from retrieval.premise_search import PremiseSearch
 from tests.fakes import quiet_trainer, save_checkpoint
 from tests.retrieval.conftest import LIBRARY, write_corpus
 from tests.retrieval.fakes import CITED, ENCODER, STATES, write_library

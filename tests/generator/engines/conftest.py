@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from common import ByteTokenizer
-from generator.architecture import build_seq2seq
+from generator.architectures.encoder_decoder import build_seq2seq
 from tests.fakes import TINY
 from tests.generator.decoding_fakes import randomize
 

@@ -10,7 +10,7 @@ import torch
 from transformers import MT5Config, MT5ForConditionalGeneration, UMT5Config, UMT5ForConditionalGeneration
 
 from common import ByteTokenizer, ConfigError, DataError
-from generator.architecture import build_seq2seq
+from generator.architectures.encoder_decoder import build_seq2seq
 from generator.engines import Decoding, make_engine
 from tests.fakes import TINY
 from tests.generator.decoding_fakes import SEARCHES, IdTokenizer, assert_same_candidates, randomize

@@ -5,7 +5,7 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5EncoderModel
 
 from common import ConfigError
-from generator.decoding import beam_search
+from generator.decoding.encoder_decoder import beam_search
 from generator.engines import Decoding, make_engine
 from tests.generator.decoding_fakes import assert_same_candidates
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from common import ByteTokenizer, ConfigError
-from generator.causal_architecture import build_causal
+from generator.architectures.decoder_only import build_causal
 from generator.engines import Decoding, make_engine
-from generator.engines.base import input_seed
+from generator.engines.engine import input_seed
 from generator.engines.vllm import VLLMEngine
 
 

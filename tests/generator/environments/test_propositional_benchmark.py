@@ -10,11 +10,11 @@ import pytest
 
 from generator.environments import ProofFinished, ProofState, PropositionalEnvironment, Theorem
 from generator.environments import propositional_benchmark as benchmark
-from generator.environments.declarations import parse_signature
-from generator.environments.lemma_files import Library
+from generator.environments.propositional.declarations import parse_signature
+from generator.environments.propositional.lemma_files import Library
+from generator.environments.propositional.random_theorems import Statement
+from generator.environments.propositional.strategy import next_tactic
 from generator.environments.propositional_benchmark import build_propositional_benchmark, main
-from generator.environments.random_theorems import Statement
-from generator.environments.strategy import next_tactic
 
 NUM_THEOREMS = 150
 SPLITS = ("train", "val", "test")

@@ -1,0 +1,248 @@
+"""Examples for a tactic generator: a state, with retrieved premises if there are any, and its tactic.
+
+Shape legend: B batch, S padded source length, T padded target length, N examples, K retrieved premises.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from common import IGNORE_INDEX, ByteTokenizer, ConfigError, Pos, check_positive, check_probability, fit_state, format_augmented_state, remove_marks
+from retrieval.corpus import Corpus
+from retrieval.training.batches import KeyedDataset
+from retrieval.predictions.reader_writer import Predictions
+from retrieval.predictions.retrieved import RetrievedPremises
+from retrieval.leandojo.traces import TracedTactics
+
+_TOKENIZED_AT_ONCE = 1024  # texts
+
+
+class GeneratorExample(TypedDict):
+    """What a model reads and writes for one step of a proof, and where the step comes from."""
+
+    state: str  # the model's input: retrieved premises and the state
+    tactic: str  # its target
+    url: str
+    commit: str
+    file_path: str
+    full_name: str  # of the theorem
+    start: Pos  # of the theorem
+    tactic_idx: int  # number of the step among the theorem's traced tactics
+    index: int  # in the dataset
+
+
+class GeneratorBatch(TypedDict):
+    """Examples as tensors; texts and provenance stay lists of length B."""
+
+    state: list[str]
+    state_ids: torch.Tensor  # int64 (B, S)
+    state_mask: torch.Tensor  # int64 (B, S), 0 on padding
+    tactic: list[str]
+    tactic_ids: torch.Tensor  # int64 (B, T), -100 on padding
+    tactic_mask: torch.Tensor  # int64 (B, T), 0 on padding
+    url: list[str]
+    commit: list[str]
+    file_path: list[str]
+    full_name: list[str]
+    start: list[tuple[int, int]]  # line, column: Lightning moves no batch that holds a frozen dataclass
+    tactic_idx: list[int]
+    index: list[int]
+
+
+class GeneratorDataset(KeyedDataset[GeneratorExample]):
+    """The steps of one split as examples.
+
+    Attributes:
+        traces: the steps of the file
+        source_lengths: tokens of each input, EOS included, int64 (N,). Bytes for a byte tokenizer: exact
+            without premises, else what the input takes if no premise is dropped. For other tokenizers the
+            states are counted and the premises estimated.
+        target_lengths: tokens of each target, EOS included, int64 (N,)
+        num_long_targets: targets over the limit; they are left out of training and stay in evaluation,
+            where the model can only fail on them
+        num_long_states: states over the limit, of which the input holds the end
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        *,
+        tokenizer: Any,
+        max_inp_seq_len: int,
+        max_oup_seq_len: int,
+        keep_marks: bool = False,
+        normalize_tactics: bool = True,
+        p_drop: float = 0.5,
+        is_train: bool,
+        corpus: Corpus | None = None,
+        predictions: Predictions | None = None,
+        seed: int = 3407,
+        progress: bool = True,
+    ) -> None:
+        """Read a split.
+
+        Args:
+            data_path: the file, such as random/train.json
+            tokenizer: see `common.load_tokenizer`
+            max_inp_seq_len: tokens of an input, EOS included; texts are fitted to it by their bytes, of
+                which no token has fewer than one
+            max_oup_seq_len: tokens of a target, EOS included
+            keep_marks: leave the marks around premise names in the targets
+            normalize_tactics: write each run of white space in a tactic as one space
+            p_drop: probability of leaving out each retrieved premise, in training
+            is_train: drop premises, and leave out what is too long to learn
+            corpus: where the retrieved premises are
+            predictions: which premises were retrieved for each step
+            seed: where premise dropout draws from
+            progress: show progress bars for what takes long
+
+        Raises:
+            ConfigError: if a limit is not positive, p_drop is no probability, or only one of corpus and
+                predictions is given
+            DataError: if the file is broken, or a step has no predictions
+        """
+        check_positive(max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len)
+        check_probability(p_drop=p_drop)
+        if (corpus is None) != (predictions is None):
+            raise ConfigError("retrieved premises need both a corpus and predictions; give both or neither")
+        self.tokenizer = tokenizer
+        self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
+        self.keep_marks, self.is_train, self.seed = keep_marks, is_train, seed
+        self.p_drop = p_drop if is_train else 0.0
+        self.traces = TracedTactics.load(data_path, normalize_tactics=normalize_tactics, progress=progress)
+        self._progress = progress
+        targets = self._count_target_tokens()
+        is_long = targets > max_oup_seq_len
+        self.num_long_targets = int(is_long.sum())
+        self._steps = np.flatnonzero(~is_long) if is_train else np.arange(len(targets))
+        self.target_lengths = targets[self._steps]
+        self.num_long_states = 0
+        self._retrieved = None
+        if corpus is not None and predictions is not None:
+            self._retrieved = RetrievedPremises(corpus, predictions, self.traces, self._steps, progress=progress)
+        self.source_lengths = self._count_source_tokens()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Tokens of all targets together."""
+        return int(self.target_lengths.sum())
+
+    def example(self, epoch: int, index: int) -> GeneratorExample:
+        """See `KeyedDataset`."""
+        step = self.traces[int(self._steps[index])]
+        state = format_augmented_state(
+            step.state,
+            [] if self._retrieved is None else self._retrieved[index],
+            self.max_inp_seq_len,
+            self.p_drop,
+            random.Random(f"{self.seed} {epoch} {index}") if self.p_drop else None,
+        )
+        return GeneratorExample(
+            state=state,
+            tactic=step.tactic if self.keep_marks else remove_marks(step.tactic),
+            url=step.url,
+            commit=step.commit,
+            file_path=step.file_path,
+            full_name=step.full_name,
+            start=step.start,
+            tactic_idx=step.tactic_idx,
+            index=index,
+        )
+
+    def collate(self, examples: Sequence[GeneratorExample]) -> GeneratorBatch:
+        """Pad examples to one batch; no target is cut."""
+        states = [example["state"] for example in examples]
+        tactics = [example["tactic"] for example in examples]
+        # the text is fitted already: truncation is for a tokenizer that makes two tokens of a byte
+        source = self.tokenizer(
+            states, padding="longest", max_length=self.max_inp_seq_len, truncation=True, return_tensors="pt"
+        )
+        target = self.tokenizer(tactics, padding="longest", return_tensors="pt")
+        return GeneratorBatch(
+            state=states,
+            state_ids=source["input_ids"],
+            state_mask=source["attention_mask"],
+            tactic=tactics,
+            tactic_ids=target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORE_INDEX),
+            tactic_mask=target["attention_mask"],
+            url=[example["url"] for example in examples],
+            commit=[example["commit"] for example in examples],
+            file_path=[example["file_path"] for example in examples],
+            full_name=[example["full_name"] for example in examples],
+            start=[(example["start"].line_nb, example["start"].column_nb) for example in examples],
+            tactic_idx=[example["tactic_idx"] for example in examples],
+            index=[example["index"] for example in examples],
+        )
+
+    def summary(self) -> str:
+        """Say in one line what was read, what was left out, and what is cut."""
+        notes = [self.traces.summary()]
+        if len(self):
+            means = self.source_lengths.mean(), self.target_lengths.mean()
+            notes.append("{:,.0f} tokens in and {:,.0f} out on average".format(*means))
+        if self.num_long_targets:
+            fate = "left out of training" if self.is_train else "kept; the model cannot write them"
+            notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({fate})")
+        if self.num_long_states:
+            notes.append(f"{self.num_long_states:,} states longer than max_inp_seq_len (cut to their last part)")
+        return "; ".join(notes)
+
+    # ----------------------------------------------------------------------------------------------
+    # Lengths
+
+    def _count_target_tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens of the tactics of all steps, EOS included."""
+        if isinstance(self.tokenizer, ByteTokenizer):
+            traces = self.traces
+            return (traces.marked_tactic_lengths if self.keep_marks else traces.tactic_lengths) + 1
+        tactics = (step.tactic if self.keep_marks else remove_marks(step.tactic) for step in self.traces)
+        return self._count_tokens(tactics, len(self.traces), "tactics")
+
+    def _count_source_tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens of the inputs of all examples, EOS included."""
+        num_bytes = self._fitted_lengths()
+        room = self.max_inp_seq_len - 1 - num_bytes
+        premise_bytes = 0 if self._retrieved is None else self._retrieved.num_bytes(room)
+        if isinstance(self.tokenizer, ByteTokenizer):
+            return num_bytes + premise_bytes + 1
+        states = (self.traces[int(step)].state for step in self._steps)
+        fitted = (fit_state(state, self.max_inp_seq_len - 1) for state in states)
+        num_tokens = self._count_tokens(fitted, len(self), "states")
+        tokens_per_byte = num_tokens.sum() / max(1, num_bytes.sum())
+        num_tokens += np.ceil(premise_bytes * tokens_per_byte).astype(np.int64)
+        np.minimum(num_tokens, self.max_inp_seq_len, out=num_tokens)
+        return num_tokens
+
+    def _fitted_lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes of the states of all examples, as they are fitted to the limit."""
+        max_bytes = self.max_inp_seq_len - 1
+        num_bytes = self.traces.state_lengths[self._steps]
+        is_long = np.flatnonzero(num_bytes > max_bytes)
+        self.num_long_states = len(is_long)
+        for index in tqdm(is_long.tolist(), desc="fit states", delay=1, disable=not self._progress):
+            num_bytes[index] = len(fit_state(self.traces[int(self._steps[index])].state, max_bytes).encode())
+        return num_bytes
+
+    def _count_tokens(self, texts: Iterable[str], num_texts: int, what: str) -> npt.NDArray[np.int64]:
+        lengths: list[int] = []
+        waiting: list[str] = []
+        bar = tqdm(total=num_texts, desc=f"tokenize {what}", delay=1, disable=not self._progress)
+        with bar:
+            for text in texts:
+                waiting.append(text)
+                if len(waiting) == _TOKENIZED_AT_ONCE or len(lengths) + len(waiting) == num_texts:
+                    lengths.extend(map(len, self.tokenizer(waiting)["input_ids"]))
+                    bar.update(len(waiting))
+                    waiting = []
+        return np.array(lengths, dtype=np.int64)

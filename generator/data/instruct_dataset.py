@@ -1,0 +1,255 @@
+"""Examples for a decoder-only generator: the steps of a split as tokens that keep the limits.
+
+Shape legend: N examples.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from common import ConfigError, check_positive, check_probability, drop_premises
+from generator.data.completion_encoding import CompletionEncoder, EncodedExample
+from generator.architectures.traits import num_token_ids
+from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
+from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps, usable
+from generator.prompts.templates import PromptTooLongError
+from retrieval.training.batches import KeyedDataset
+
+_ENCODED_AT_ONCE = 512  # examples
+_LONG_GOALS = "prompts that are too long even with nothing but the goal"
+_LONG_PROMPTS = "prompts that are too long and of no template that could shorten them"
+_LONG_COMPLETIONS = "completions longer than max_completion_len"
+_IN_EVALUATION = {
+    _LONG_GOALS: "kept as misses",
+    _LONG_PROMPTS: "kept as misses",
+    _LONG_COMPLETIONS: "kept without labels",
+}
+
+
+class InstructDataset(KeyedDataset[InstructExample]):
+    """The steps of one split as examples.
+
+    A prompt takes at most max_seq_len - max_completion_len tokens, whatever its completion takes: inference, which
+    does not know the completion, shortens it to the same text. Epochs differ only where premises are dropped.
+
+    Attributes:
+        source_lengths: tokens of each example, int64 (N,); with premises or file context, what it takes at most for a
+            byte tokenizer, and an estimate for others
+        left_out: how many examples were left out, or in evaluation kept as misses, by reason
+    """
+
+    def __init__(
+        self,
+        steps: PromptedSteps,
+        *,
+        tokenizer: Any,
+        max_seq_len: int,
+        max_completion_len: int,
+        is_train: bool,
+        p_drop: float = 0.0,
+        seed: int = 3407,
+        progress: bool = True,
+    ) -> None:
+        """Tokenise a split; what has premises or file context, which take much room, again whenever it is read.
+
+        Args:
+            steps: its prompts and completions
+            tokenizer: see `common.load_tokenizer`
+            max_seq_len: tokens of prompt, completion and EOS together
+            max_completion_len: tokens of a completion, EOS included. Longer ones are left out of training; in
+                evaluation, where the model can only fail on them, they stay without labels. None is ever cut.
+                Goals that fit no prompt likewise; in evaluation their prompt is "", and nothing is asked.
+            is_train: leave out what is too long to learn, and give no prompts apart
+            p_drop: probability of leaving out each retrieved premise, in training
+            seed: where premise dropout draws from
+            progress: show a progress bar where it takes more than a second
+
+        Raises:
+            ConfigError: if the limits leave no room, p_drop is no probability, or the tokenizer has no EOS
+        """
+        check_limits(max_seq_len, max_completion_len)
+        check_probability(p_drop=p_drop)
+        self.p_drop, self.seed = p_drop if is_train else 0.0, seed
+        self.steps, self.is_train = steps, is_train
+        self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
+        self.encoder = CompletionEncoder(tokenizer)
+        self._unusable: dict[str, list[str]] = {}
+        self._shortened: dict[int, str] = {}  # prompts by number of the step
+        self._ids = array("H" if num_token_ids(tokenizer) <= 1 << 16 else "i")
+        self._bounds, self._num_prompt_tokens, self._numbers = array("q", [0]), array("i"), array("i")
+        bar = tqdm(total=len(steps), desc="tokenize examples", delay=1, disable=not progress)
+        with bar:
+            for start in range(0, len(steps), _ENCODED_AT_ONCE):
+                numbers = range(start, min(start + _ENCODED_AT_ONCE, len(steps)))
+                self._add(list(usable(steps, numbers, self._unusable)))
+                bar.update(len(numbers))
+        bounds: npt.NDArray[np.int64] = np.frombuffer(self._bounds, dtype=np.int64)
+        self.source_lengths: npt.NDArray[np.int64] = bounds[1:] - bounds[:-1]
+        if steps.background is not None and len(self):
+            self.source_lengths = self.source_lengths + self._count_background_tokens(steps.background)
+        self.left_out = {reason: len(what) for reason, what in self._unusable.items()}
+        self._first_left_out = {reason: what[0] for reason, what in self._unusable.items()}
+        del self._unusable
+
+    def _add(self, steps: list[tuple[int, PromptedStep]]) -> None:
+        if not steps:
+            return
+        encoded = self.encoder.encode([step.prompt for _, step in steps], [step.completion for _, step in steps])
+        for (number, step), example in zip(steps, encoded, strict=True):
+            fitted = self._fit(number, step, example)
+            if fitted is not None:
+                self._ids.fromlist(fitted.input_ids)
+                self._bounds.append(len(self._ids))
+                self._num_prompt_tokens.append(fitted.num_prompt_tokens)
+                self._numbers.append(number)
+
+    def _fit(self, number: int, step: PromptedStep, example: EncodedExample) -> EncodedExample | None:
+        """Keep the limits, or return None."""
+        prompt = None
+        if example.num_prompt_tokens > self.max_prompt_len:
+            prompt = self._shorten(step)
+            if prompt is None:
+                if self.is_train:
+                    return None
+                self._shortened[number] = ""
+                return EncodedExample([self.encoder.eos_id], 1)
+            example = self.encoder.encode([prompt], [step.completion])[0]
+        if len(example.input_ids) - example.num_prompt_tokens > self.max_completion_len:
+            self._leave_out(_LONG_COMPLETIONS, repr(step.completion[:80]))
+            if self.is_train:
+                return None
+            example = _without_completion(example)
+        if prompt is not None:
+            self._shortened[number] = prompt
+        return example
+
+    def _shorten(self, step: PromptedStep) -> str | None:
+        """Write a prompt that fits, or return None."""
+        if step.template is None or step.fields is None:
+            self._leave_out(_LONG_PROMPTS, repr(step.prompt[:80]))
+            return None
+        try:
+            return step.template.fit(step.fields, self.max_prompt_len, self.encoder.count).text
+        except PromptTooLongError as error:
+            self._leave_out(_LONG_GOALS, str(error))
+            return None
+
+    def _leave_out(self, reason: str, what: str) -> None:
+        self._unusable.setdefault(reason, []).append(what)
+
+    @property
+    def num_shortened(self) -> int:
+        """Prompts that their template shortened."""
+        return sum(prompt != "" for prompt in self._shortened.values())
+
+    @property
+    def max_prompt_len(self) -> int:
+        """Tokens that a prompt may take."""
+        return self.max_seq_len - self.max_completion_len
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Tokens of all completions together, each with its EOS."""
+        return len(self._ids) - sum(self._num_prompt_tokens)
+
+    def example(self, epoch: int, index: int) -> InstructExample:
+        """See `KeyedDataset`."""
+        number = self._numbers[index]
+        step = self.steps[number]
+        origin = step.provenance
+        prompt, example = self._shortened.get(number, step.prompt), self._encoded(index)
+        if self.steps.background is not None and prompt:
+            prompt, example = self._with_background(step, example, self.steps.background, epoch, index)
+        return InstructExample(
+            state=prompt,
+            tactic=step.tactic,
+            proof_state="" if step.fields is None else step.fields.state,
+            input_ids=example.input_ids,
+            num_prompt_tokens=example.num_prompt_tokens,
+            url=origin.url,
+            commit=origin.commit,
+            file_path=origin.file_path,
+            full_name=origin.full_name,
+            start=origin.start,
+            tactic_idx=origin.tactic_idx,
+            index=index,
+        )
+
+    def _encoded(self, index: int) -> EncodedExample:
+        """An example without background."""
+        ids = self._ids[self._bounds[index] : self._bounds[index + 1]]
+        return EncodedExample(ids.tolist(), self._num_prompt_tokens[index])
+
+    def _with_background(
+        self, step: PromptedStep, bare: EncodedExample, background: Background, epoch: int, index: int
+    ) -> tuple[str, EncodedExample]:
+        """Write a step again, with as much of its background as fits; see `bare` for what it is without."""
+        assert step.template is not None and step.fields is not None, "only a template has places for a background"
+        fields = background.add(step.fields, self._numbers[index], self.max_prompt_len)
+        if self.p_drop:
+            rng = random.Random(f"{self.seed} {epoch} {index}")
+            fields = replace(fields, premises=drop_premises(fields.premises, self.p_drop, rng))
+        prompt = step.template.fit(fields, self.max_prompt_len, self.encoder.count).text
+        example = self.encoder.encode([prompt], [step.completion])[0]
+        is_labelled = len(bare.input_ids) > bare.num_prompt_tokens
+        return prompt, example if is_labelled else _without_completion(example)
+
+    def _count_background_tokens(self, background: Background) -> npt.NDArray[np.int64]:
+        """Tokens that the background adds to each example: exact bounds for bytes, else in proportion to them."""
+        numbers = np.frombuffer(self._numbers, dtype=np.int32)
+        num_prompt_tokens = np.frombuffer(self._num_prompt_tokens, dtype=np.int32).astype(np.int64)
+        sample = np.linspace(0, len(self) - 1, min(len(self), _ENCODED_AT_ONCE)).astype(np.int64).tolist()
+        prompts = [self._shortened.get(numbers[i], self.steps[int(numbers[i])].prompt) for i in sample]
+        tokens_per_byte = num_prompt_tokens[sample].sum() / max(1, sum(len(prompt.encode()) for prompt in prompts))
+        room = np.zeros(len(self.steps), dtype=np.int64)
+        room[numbers] = np.ceil((self.max_prompt_len - num_prompt_tokens) / tokens_per_byte)
+        room[[number for number, prompt in self._shortened.items() if not prompt]] = 0  # nothing is asked there
+        taken = np.ceil(background.num_bytes(room, self.max_prompt_len)[numbers] * tokens_per_byte).astype(np.int64)
+        num_tokens: npt.NDArray[np.int64] = np.minimum(taken, self.max_prompt_len - num_prompt_tokens)
+        return num_tokens
+
+    def collate(self, examples: Sequence[InstructExample]) -> InstructBatch:
+        """Pad examples to one batch, a row each; in evaluation with their prompts apart."""
+        batch = collate_rows([[example] for example in examples], self.encoder.pad_id)
+        if not self.is_train:
+            prompts = [example["input_ids"][: example["num_prompt_tokens"]] for example in examples]
+            batch["prompt_ids"] = padded(prompts, self.encoder.pad_id)
+            batch["prompt_mask"] = padded([[1] * len(prompt) for prompt in prompts], 0)
+        return batch
+
+    def summary(self) -> str:
+        """Say in one line what was read, what was left out, and what is cut."""
+        notes = [self.steps.summary()]
+        if len(self):
+            notes.append(f"{self.source_lengths.mean():,.0f} tokens an example on average")
+        for reason, number in self.left_out.items():
+            fate = "left out" if self.is_train else _IN_EVALUATION.get(reason, "left out")
+            notes.append(f"{fate}: {number:,} {reason} (first {self._first_left_out[reason]})")
+        if self.num_shortened:
+            notes.append(f"{self.num_shortened:,} prompts shortened to {self.max_prompt_len:,} tokens")
+        return "; ".join(notes)
+
+
+def _without_completion(example: EncodedExample) -> EncodedExample:
+    return EncodedExample(example.input_ids[: example.num_prompt_tokens], example.num_prompt_tokens)
+
+
+def check_limits(max_seq_len: int, max_completion_len: int) -> None:
+    """Raise ConfigError unless the limits leave room for a prompt."""
+    check_positive(max_seq_len=max_seq_len, max_completion_len=max_completion_len)
+    if max_completion_len >= max_seq_len:
+        raise ConfigError(
+            f"max_completion_len is {max_completion_len}, which leaves no room for a prompt in max_seq_len "
+            f"{max_seq_len}; lower it"
+        )

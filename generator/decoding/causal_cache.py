@@ -1,0 +1,142 @@
+"""Keys and values of a decoder-only model while many candidates continue each prompt.
+
+A prompt is stored once, whatever the number of candidates. Behind it stand the tokens of all candidates: nodes of
+a tree, in the order in which they were written. Which of them a candidate sees is a matter of the attention mask
+(`generator.decoding.causal_decoder`), so candidates that swap places move nothing here.
+
+Shapes: B states, S tokens of the longest prompt, N nodes so far, R new nodes of a step, H key heads, K head size.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class TreeCache(Cache):
+    """The cache that a model of transformers fills while it reads prompts and then writes nodes.
+
+    Before each forward pass `read` or `write` says what is coming; the layers then store it without moving what
+    they hold.
+    """
+
+    def __init__(self, num_layers: int, num_states: int, prompt_length: int, capacity: int) -> None:
+        """Holds nothing yet; memory is taken by the first forward pass.
+
+        Args:
+            num_layers: layers of the model.
+            num_states: B.
+            prompt_length: S.
+            capacity: nodes of each state that there is room for.
+        """
+        self.trees = [_TreeLayer(self) for _ in range(num_layers)]
+        super().__init__(layers=list(self.trees))
+        self.num_states, self.prompt_length, self.capacity = num_states, prompt_length, capacity
+        self.num_nodes = 0
+        self.num_new = 0
+        self.reading: Tensor | None = None  # the states whose prompts are being read
+
+    @property
+    def length(self) -> int:
+        """Positions in use, S + N."""
+        return self.prompt_length + self.num_nodes
+
+    def read(self, states: Tensor) -> None:
+        """The next forward pass reads the prompts of these states, padded on the right."""
+        self.reading = states
+
+    def write(self, num_new: int) -> None:
+        """The next forward pass writes `num_new` nodes of each state, for which there must be room."""
+        assert self.num_nodes + num_new <= self.capacity
+        self.reading, self.num_new = None, num_new
+        self.num_nodes += num_new
+
+    def keep(self, states: Tensor) -> None:
+        """Forgets every state but these."""
+        for tree in self.trees:  # layer by layer, so that little exists twice
+            tree.held = [held[states.to(held.device)] for held in tree.held]
+        self.num_states = len(states)
+
+    def compact(self, nodes: Tensor, capacity: int) -> None:
+        """Keeps these nodes (B, N') of each state, in this order, with room for at least `capacity`.
+
+        The prompts are copied only where the room grows.
+        """
+        self.capacity = max(capacity, self.capacity)
+        for tree in self.trees:
+            tree.held = [self._compacted(held, nodes.to(held.device)) for held in tree.held]
+        self.num_nodes = nodes.shape[1]
+
+    def _compacted(self, held: Tensor, nodes: Tensor) -> Tensor:
+        first, size = self.prompt_length, self.prompt_length + self.capacity
+        index = (first + nodes)[:, None, :, None].expand(-1, held.shape[1], -1, held.shape[-1])
+        kept = held.gather(2, index)
+        if held.shape[2] < size:
+            prompts = held[:, :, :first]
+            held = held.new_zeros((*held.shape[:2], size, held.shape[-1]))
+            held[:, :, :first] = prompts
+        held[:, :, first : first + nodes.shape[1]] = kept
+        return held
+
+
+class _TreeLayer(DynamicLayer):
+    """What one layer holds: keys and values, each (B, H, S + capacity, K)."""
+
+    def __init__(self, cache: TreeCache) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.cache = cache
+        self.held: list[Tensor] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Stores what the model computed; returns what its queries may attend to."""
+        cache, both = self.cache, (key_states, value_states)
+        if not self.held:
+            size = cache.prompt_length + cache.capacity
+            # zeros, because a weight of 0 does not silence a NaN on a masked position
+            self.held = [new.new_zeros((cache.num_states, new.shape[1], size, new.shape[-1])) for new in both]
+        if cache.reading is not None:
+            for held, new in zip(self.held, both, strict=True):
+                held[cache.reading.to(held.device), :, : new.shape[2]] = new
+            return both
+        for held, new in zip(self.held, both, strict=True):
+            held[:, :, cache.length - cache.num_new : cache.length] = new
+        keys, values = (held[:, :, : cache.length] for held in self.held)
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Positions before those of this forward pass."""
+        return 0 if self.cache.reading is not None else self.cache.length - self.cache.num_new
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Number and offset of the positions that the queries attend to."""
+        return self.get_seq_length() + query_length, 0
+
+
+def similar_lengths(lengths: Sequence[int], max_tokens: int, min_share: float) -> list[list[int]]:
+    """Groups states whose prompts are read in one forward pass, longest first.
+
+    Args:
+        lengths: of each prompt.
+        max_tokens: the most padded tokens of a group; a single prompt may have more.
+        min_share: the shortest of a group has at least this share of the longest's length.
+    """
+    groups: list[list[int]] = []
+    for state in sorted(range(len(lengths)), key=lambda state: -lengths[state]):
+        if groups:
+            longest = lengths[groups[-1][0]]
+            if lengths[state] >= min_share * longest and (len(groups[-1]) + 1) * longest <= max_tokens:
+                groups[-1].append(state)
+                continue
+        groups.append([state])
+    return groups
+
+
+def padded(prompts: Sequence[Tensor]) -> Tensor:
+    """Prompts (S,) as one batch, padded on the right with their own last tokens.
+
+    Nothing looks at these, and there is no mask for them; of pad tokens without a mask transformers warns.
+    """
+    longest = max(map(len, prompts))
+    return torch.stack([torch.cat([prompt, prompt[-1:].expand(longest - len(prompt))]) for prompt in prompts])

@@ -1,0 +1,175 @@
+"""One decoding step of any decoder-only model of transformers for many continuations of the same prompt.
+
+The live rows (beams or samples) of a state are the query positions of one forward call: a row of the model's batch
+is a state, not a candidate. Their tokens join the prompt's keys and values as nodes of a tree (see
+`generator.decoding.causal_cache`), and a mask lets each row see the prompt and its own ancestors. So a prompt is
+encoded and stored once, and a step reads it once for all rows. What it costs: a row's attention passes over the other
+rows' nodes too, so nodes that no row descends from are dropped as they come to outnumber the others.
+
+Tree attention as in SpecInfer (arXiv:2305.09781, section 4), here with the beams of a search as branches.
+
+Shapes: B states, R rows a state, S tokens of the longest prompt, N nodes so far, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generator.architectures.traits import attention_windows, num_layers, reason_against_masks, token_ids, unwrapped
+from generator.decoding.beams import take_rows
+from generator.decoding.causal_cache import TreeCache, padded, similar_lengths
+from generator.decoding.protocol import SpecialTokens
+from generator.decoding.t5_cache import MIN_LENGTH_SHARE
+
+# Padded tokens of one forward pass over prompts.
+MAX_READ_TOKENS = {"cpu": 2048, "cuda": 16384}
+STEPS_PER_GROWTH = 16
+
+
+class CausalDecoder:
+    """A batch of prompts, encoded once each, and the rows being written for each; see `protocol.Decoder`.
+
+    The model is called as it is: its dtype, devices, adapters and the caller's autocast apply.
+    """
+
+    def __init__(self, model: Any, prompts: Sequence[Tensor], num_rows: int, max_new_tokens: int) -> None:
+        """Reads the prompts.
+
+        Args:
+            model: a decoder-only model in evaluation mode (see `check_model`).
+            prompts: token ids (S,) of each state, without padding, at least one.
+            num_rows: the most rows of a state that there will be.
+            max_new_tokens: the most tokens that will be written.
+        """
+        self.model, self.special = model, special_tokens(model)
+        self.embedding: Tensor = model.get_input_embeddings().weight
+        device, lengths = self.embedding.device, [len(prompt) for prompt in prompts]
+        self.num_states, self.max_nodes = len(prompts), num_rows * max_new_tokens
+        self.lengths = torch.tensor(lengths, device=device)
+        # of every key the place in its text (B, S + N), of every node whether it is an ancestor of a row (B, R, N)
+        self.places = torch.arange(max(lengths), device=device).expand(len(lengths), -1)
+        self.visible = torch.ones((len(prompts), 1, 0), dtype=torch.bool, device=device)
+        self.is_prompt = self.places < self.lengths.unsqueeze(1)
+        self.windows = attention_windows(model.config, max(lengths) + max_new_tokens)
+        self.num_steps = 0
+        capacity = min(STEPS_PER_GROWTH * num_rows, self.max_nodes)
+        self.cache = TreeCache(num_layers(model.config), self.num_states, max(lengths), capacity)
+        self.first_logits: Tensor | None = self._read([prompt.to(device) for prompt in prompts])
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Feeds each row its latest token, (B, R) int64; returns the logits of the next one, (B, R, V) float32.
+
+        The first call returns what the prompts predict, (B, 1, V); its tokens are not used.
+        """
+        if self.first_logits is not None:
+            logits, self.first_logits = self.first_logits, None
+            return logits
+        num_rows = tokens.shape[1]
+        if self.cache.num_nodes + num_rows > self.cache.capacity:
+            self._make_room(num_rows)
+        places = (self.lengths + self.num_steps).unsqueeze(1).expand(-1, num_rows)
+        itself = torch.eye(num_rows, dtype=torch.bool, device=tokens.device).expand(self.num_states, -1, -1)
+        self.visible = torch.cat([self.visible, itself], -1)
+        self.places = torch.cat([self.places, places], 1)
+        self.num_steps += 1
+        self.cache.write(num_rows)
+        return self._call(tokens, places, attention_mask=self._masks()).float()
+
+    def select(self, rows: Tensor, states: Sequence[int] | None = None) -> None:
+        """Lets new rows continue old ones; a state that is not named leaves the batch.
+
+        Args:
+            rows: (B', R') int64, for each new row the number of the old row of its state that it continues.
+            states: the B' states that stay, ascending; None keeps all.
+        """
+        if states is not None and len(states) < self.num_states:
+            kept = torch.tensor(states, device=rows.device)
+            self.lengths, self.is_prompt, self.places = self.lengths[kept], self.is_prompt[kept], self.places[kept]
+            self.visible, self.num_states = self.visible[kept], len(states)
+            self.cache.keep(kept)
+        self.visible = take_rows(self.visible, rows)
+
+    def _read(self, prompts: Sequence[Tensor]) -> Tensor:
+        """Encodes the prompts; returns the logits behind the last token of each, (B, 1, V) float32."""
+        device = self.embedding.device
+        max_tokens = MAX_READ_TOKENS.get(device.type, MAX_READ_TOKENS["cpu"])
+        min_share = MIN_LENGTH_SHARE.get(device.type, MIN_LENGTH_SHARE["cpu"])
+        groups = similar_lengths([len(prompt) for prompt in prompts], max_tokens, min_share)
+        logits: list[Tensor] = [self.lengths] * len(prompts)
+        for group in groups:
+            input_ids = padded([prompts[state] for state in group])
+            states = torch.tensor(group, device=device)
+            ends, which = torch.unique(self.lengths[states] - 1, return_inverse=True)
+            self.cache.read(states)
+            # causal attention never reaches the padding behind a prompt, so no mask is needed
+            found = self._call(input_ids, self.places[states, : input_ids.shape[1]], logits_to_keep=ends)
+            for number, state in enumerate(group):
+                logits[state] = found[number, which[number] : which[number] + 1].float()
+        return torch.stack(logits)
+
+    def _call(self, input_ids: Tensor, places: Tensor, **options: Any) -> Tensor:
+        output = self.model(
+            input_ids=input_ids, position_ids=places, past_key_values=self.cache, use_cache=True, **options
+        )
+        logits: Tensor = output.logits.to(input_ids.device)
+        return logits
+
+    def _masks(self) -> Tensor | dict[str, Tensor]:
+        """What to add to the attention scores of the newest nodes, (B, 1, R, S + N): 0 or -inf.
+
+        One mask, or one for each type of layer of a model where some layers see a window only.
+        """
+        num_rows = self.visible.shape[1]
+        visible = torch.cat([self.is_prompt.unsqueeze(1).expand(-1, num_rows, -1), self.visible], -1)
+        distance = self.places[:, -1:, None] - self.places.unsqueeze(1)  # all rows stand at the same place
+        dtype = self.cache.trees[0].held[0].dtype
+        masks = {}
+        for kind, window in self.windows.items():
+            seen = visible if window is None else visible & (distance < window)
+            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+            masks[kind] = mask.unsqueeze(1)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _make_room(self, num_rows: int) -> None:
+        """Drops the nodes that no row descends from, and grows where more than half stay."""
+        is_alive = self.visible.any(1)
+        num_alive = int(is_alive.sum(1).max())
+        # states with fewer keep some dead nodes, which no row sees
+        nodes = is_alive.byte().argsort(dim=1, descending=True, stable=True)[:, :num_alive]
+        capacity = self.cache.capacity
+        if 2 * num_alive + num_rows > capacity:
+            capacity = min(2 * num_alive + STEPS_PER_GROWTH * num_rows, self.max_nodes)
+        prompt_places, node_places = self.places.tensor_split([self.cache.prompt_length], dim=1)
+        self.places = torch.cat([prompt_places, node_places.gather(1, nodes)], 1)
+        self.visible = self.visible.gather(2, nodes.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
+        self.cache.compact(nodes, capacity)
+
+
+def check_model(model: Any) -> None:
+    """Refuses a model that cannot be called as this decoder does.
+
+    Raises:
+        TypeError: unless `model` is a decoder-only model of transformers with a language-modelling head, whose
+            attention takes a mask for each query and whose positions are given with each token.
+    """
+    model = unwrapped(model)
+    config: Any = getattr(model, "config", None)
+    name = type(model).__name__
+    if getattr(config, "is_encoder_decoder", False):
+        raise TypeError(f"{name} is an encoder-decoder: decode it with generator.decoding.encoder_decoder.")
+    if not (hasattr(model, "can_generate") and model.can_generate()):
+        raise TypeError(f"{name} has no language-modelling head: load it with AutoModelForCausalLM.")
+    if reason := reason_against_masks(model):
+        raise TypeError(
+            f"{name} (model_type {config.model_type!r}) {reason}, so its candidates cannot share a prompt here: "
+            "use the transformers engine."
+        )
+
+
+def special_tokens(model: Any) -> SpecialTokens:
+    """The tokens that end and fill up. The start token is a placeholder, as the prompt stands in its place."""
+    eos = token_ids(model, "eos_token_id")
+    pad = (token_ids(model, "pad_token_id") or eos or [0])[0]
+    return SpecialTokens(pad, tuple(eos), pad)

@@ -1,0 +1,116 @@
+"""A library of Lean files: their theorems, and which of them may be used where."""
+
+import graphlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from generator.environments.propositional.declarations import Declaration, Position, SourceTheorem, parse_theorems
+from generator.environments.propositional.prelude import PRELUDE_PATH, built_in_declarations
+
+_IMPORT = re.compile(r"^import (\S+)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One Lean file. `path` and `imports` are relative to the library's root, with forward slashes."""
+
+    path: str
+    source: str
+    imports: tuple[str, ...]
+    theorems: tuple[SourceTheorem, ...]
+
+    @classmethod
+    def parse(cls, path: str, source: str) -> "SourceFile":
+        """Read a file.
+
+        Raises:
+            ValueError: naming file and line where it is outside the fragment
+        """
+        imports = tuple(module.replace(".", "/") + ".lean" for module in _IMPORT.findall(source))
+        parse = built_in_declarations(source) if path == PRELUDE_PATH else parse_theorems(source, path)
+        return cls(path, source, imports, tuple(parse))
+
+
+class Library:
+    """Files in import order, each after those it imports.
+
+    Args:
+        files: the files, in any order
+
+    Raises:
+        ValueError: for an import that is missing or circular, and for a name that is declared twice
+    """
+
+    def __init__(self, files: Iterable[SourceFile]) -> None:
+        """Sort the files and index their theorems."""
+        by_path = {file.path: file for file in files}
+        self.files = [by_path[path] for path in _import_order(by_path)]
+        self._closures: dict[str, frozenset[str]] = {}
+        self._places: dict[str, tuple[str, SourceTheorem]] = {}
+        for file in self.files:
+            self._closures[file.path] = frozenset(file.imports).union(*(self._closures[path] for path in file.imports))
+            for theorem in file.theorems:
+                if theorem.full_name in self._places:
+                    other = self._places[theorem.full_name][0]
+                    raise ValueError(f"{file.path}: {theorem.full_name} is declared in {other} too")
+                self._places[theorem.full_name] = (file.path, theorem)
+
+    @classmethod
+    def load(cls, root: Path) -> "Library":
+        """Read every Lean file under `root`.
+
+        Raises:
+            ValueError: naming the file that cannot be used
+        """
+        paths = sorted(root.rglob("*.lean"))
+        if not paths:
+            raise ValueError(f"{root}: no Lean files here; give the folder that holds Logic/Prelude.lean")
+        return cls(
+            SourceFile.parse(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in paths
+        )
+
+    @cached_property
+    def by_path(self) -> Mapping[str, SourceFile]:
+        """The files by their path."""
+        return {file.path: file for file in self.files}
+
+    def find(self, full_name: str) -> tuple[str, SourceTheorem] | None:
+        """Return the path and the theorem of that name."""
+        return self._places.get(full_name)
+
+    def accessible_constants(self, path: str, position: Position) -> Callable[[str], Declaration | None]:
+        """Return the function that finds what may be used at a place by its full name.
+
+        That is every declaration of the files imported there, directly or not, and those above it in its file.
+        """
+        closure = self._closures[path]
+        places = self._places
+
+        def find_constant(full_name: str) -> Declaration | None:
+            place = places.get(full_name)
+            if place is None or not (place[0] in closure or (place[0] == path and place[1].end <= position)):
+                return None
+            return place[1].statement
+
+        return find_constant
+
+
+@cache
+def lemma_library() -> Library:
+    """Return the lemmas that come with this package."""
+    return Library.load(Path(__file__).parent / "lemmas")
+
+
+def _import_order(files: Mapping[str, SourceFile]) -> list[str]:
+    for file in files.values():
+        for path in file.imports:
+            if path not in files:
+                raise ValueError(f"{file.path}: imports {path}, which is not in the library")
+    sorter = graphlib.TopologicalSorter({path: sorted(files[path].imports) for path in sorted(files)})
+    try:
+        return list(sorter.static_order())
+    except graphlib.CycleError as error:
+        raise ValueError(f"circular imports: {' -> '.join(error.args[1])}") from error

@@ -1,0 +1,81 @@
+"""Candidates that are left out, first of all those that give a goal up and let it count as proved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from common import Candidate, FilePath
+from generator.interface.tactic_generator import TacticGenerator
+from generator.interface.wrappers import GeneratorWrapper
+
+
+class FilteredGenerator(GeneratorWrapper):
+    """Leaves out candidates; there may then be fewer than num_samples.
+
+    Attributes:
+        num_dropped: how many were left out
+    """
+
+    def __init__(self, generator: TacticGenerator, keep: Callable[[str], bool]) -> None:
+        """Wrap a generator; `keep` tells of a tactic whether it stays."""
+        super().__init__(generator)
+        self.keep = keep
+        self.num_dropped = 0
+
+    def batch_generate(
+        self,
+        states: Sequence[str],
+        file_paths: Sequence[FilePath],
+        theorem_full_names: Sequence[str],
+        theorem_positions: Sequence[Any],
+        num_samples: int,
+    ) -> list[list[Candidate]]:
+        """Return the candidates that stay, in their order."""
+        found = super().batch_generate(states, file_paths, theorem_full_names, theorem_positions, num_samples)
+        kept = [[candidate for candidate in candidates if self.keep(candidate[0])] for candidates in found]
+        self.num_dropped += sum(map(len, found)) - sum(map(len, kept))
+        return kept
+
+
+PLACEHOLDERS = ("sorry", "admit", "sorryAx")  # sorryAx is the axiom behind the other two
+
+
+def without_placeholders(generator: TacticGenerator, words: Sequence[str] = PLACEHOLDERS) -> FilteredGenerator:
+    """Return the generator without candidates that give a goal up, see `has_placeholder`."""
+    return FilteredGenerator(generator, lambda tactic: not has_placeholder(tactic, words))
+
+
+# a string, a character, a line's comment, a quoted name, or where a block comment begins
+_QUOTED = re.compile(r""""(?:\\.|[^"\\])*"|(?<![\w'!?])'(?:\\[^']+|[^'\\])'|--[^\n]*|«[^»\n]*»|/-""", re.DOTALL)
+_COMMENT_EDGE = re.compile(r"/-|-/")
+
+
+def has_placeholder(tactic: str, words: Sequence[str] = PLACEHOLDERS) -> bool:
+    """Tell whether one of the words stands in a Lean tactic as a word, not in a name, text or comment."""
+    if not any(word in tactic for word in words):
+        return False
+    any_word = "|".join(map(re.escape, words))
+    # `sorry.1` is a part of sorry, `sorry.intro` a name
+    pattern = rf"(?<![\w.'!?»])(?:{any_word})(?![\w'!?]|\.[^\W\d]|\.«)"
+    return re.search(pattern, _code_of(tactic)) is not None
+
+
+def _code_of(tactic: str) -> str:
+    """Blank out strings, characters, comments and the inside of «»; what does not end stays."""
+    parts, place = [], 0
+    while match := _QUOTED.search(tactic, place):
+        end = _end_of_comment(tactic, match.end()) if match[0] == "/-" else match.end()
+        parts += [tactic[place : match.start()], "«»" if match[0][0] == "«" else " "]
+        place = end
+    return "".join([*parts, tactic[place:]])
+
+
+def _end_of_comment(tactic: str, place: int) -> int:
+    """Where the block comment ends whose inside begins at place; comments nest."""
+    start, depth = place, 1
+    while depth and (match := _COMMENT_EDGE.search(tactic, place)):
+        depth += 1 if match[0] == "/-" else -1
+        place = match.end()
+    return start if depth else place

@@ -1,0 +1,14 @@
+"""Prompt templates for decoder-only models, and what a prompt can tell; see `generator.prompts.templates`."""
+
+from generator.prompts.fields import FittedPrompt, PromptFields, PromptTooLongError
+from generator.prompts.templates import TEMPLATES, PromptTemplate, find_template, get_template
+
+__all__ = [
+    "TEMPLATES",
+    "FittedPrompt",
+    "PromptFields",
+    "PromptTemplate",
+    "PromptTooLongError",
+    "find_template",
+    "get_template",
+]

@@ -1,0 +1,1 @@
+"""What every generator does as a Lightning module."""

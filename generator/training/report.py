@@ -1,0 +1,48 @@
+"""What a training run says at its end: metrics, where things are, and what the model now suggests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from generator.training.next_step_generator import NextStepGenerator
+from retrieval.training.monitoring import best_checkpoint, evaluation_metrics, run_folder
+
+_NUM_EXAMPLES = 3
+_NUM_SUGGESTIONS = 4
+
+
+def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
+    """Print, on rank 0, the validation metrics, paths, and suggestions of the best checkpoint for some states."""
+    folder = run_folder(trainer)
+    if not trainer.is_global_zero:
+        return
+    checkpoint = best_checkpoint(trainer)
+    metrics = evaluation_metrics(trainer)
+    topk = {name: value for name, value in metrics.items() if name.startswith("top")}
+    print()
+    if topk:
+        print("validation: " + "  ".join(f"{name.split('_')[0]} {value:.1%}" for name, value in topk.items()))
+        print(f"loss:       {metrics['loss_val']:.4f} a token, of the targets in validation")
+    else:
+        print("validation: the run ended before the first one; lower trainer.val_check_interval")
+    print(f"metrics:    {folder / 'metrics.json'}")
+    if checkpoint:
+        print(f"checkpoint: {checkpoint}")
+    print(f"logs:       tensorboard --logdir {folder}")
+    dataset = getattr(datamodule, "datasets", {}).get("val", [])
+    if not len(dataset) or not checkpoint or not isinstance(model, NextStepGenerator):
+        return
+    best = type(model).load(checkpoint, device=trainer.strategy.root_device, engine=model.engine.name)
+    print("\nWhat it suggests for states it has not seen:")
+    for i in range(0, len(dataset), -(-len(dataset) // _NUM_EXAMPLES)):
+        example = dataset[i]
+        [candidates] = best.propose([example["state"]], _NUM_SUGGESTIONS)
+        state = example.get("proof_state") or example["state"]
+        print("\n" + "\n".join(f"    {line}" for line in state.split("\n")))
+        if not candidates:
+            print("  no suggestions")
+        for tactic, log_prob in candidates:
+            mark = "  <- the proof's" if tactic == example["tactic"] else ""
+            print(f"  {log_prob:8.2f}  {tactic}{mark}")

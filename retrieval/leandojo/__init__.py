@@ -1,0 +1,1 @@
+"""Files of LeanDojo Benchmark 4, read in little memory."""

@@ -1,0 +1,118 @@
+"""What models from a hub id, a folder, or a description have in common."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    T5Config,
+)
+from transformers.activations import NewGELUActivation
+
+from common import ConfigError
+
+# What makes a T5 a ByT5; sizes are those of a model that trains on a laptop's CPU.
+BYT5: dict[str, Any] = {
+    "vocab_size": 384,
+    "feed_forward_proj": "gated-gelu",
+    "decoder_start_token_id": 0,
+    "d_model": 256,
+    "d_kv": 64,
+    "d_ff": 512,
+    "num_heads": 4,
+    "num_layers": 4,
+    "num_decoder_layers": 2,
+    "dropout_rate": 0.1,
+}
+ARCHITECTURE_KEYS = ("tokenizer",)
+_SIZES = ("d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers", "vocab_size")
+
+
+@contextmanager
+def hub_errors(
+    model_name: str | Path | Mapping[str, Any], kind: str, example: str = "google/byt5-small"
+) -> Iterator[None]:
+    """Turn what transformers raises for a name that it cannot load into one line.
+
+    Args:
+        model_name: what is loaded
+        kind: of model that is wanted
+        example: a hub id of one
+
+    Raises:
+        ConfigError: in place of an OSError or ValueError
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if "Unrecognized configuration class" in reason:
+            reason = f"it is no {kind}."
+        raise ConfigError(
+            f"model_name {str(model_name)!r} cannot be loaded: {reason} Give a hub id such as {example}, a folder of "
+            "save_pretrained, or an architecture to train from scratch"
+        ) from error
+
+
+def t5_config(values: Mapping[str, Any]) -> T5Config:
+    """Return the configuration of a T5 to train from scratch, ByT5's where `values` do not say otherwise.
+
+    Raises:
+        ConfigError: for an unknown key, with the nearest known one, or a size that is no positive integer
+    """
+    known = set(T5Config().to_dict()) | set(BYT5) | set(ARCHITECTURE_KEYS)
+    for key in values:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, sorted(known), n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise ConfigError(f"model_name: an architecture has no key {key!r}{hint}")
+    for key in _SIZES:
+        if values.get(key) is not None and not (isinstance(values[key], int) and values[key] > 0):
+            raise ConfigError(f"model_name: {key} is {values[key]!r}; it must be a whole number above 0")
+    return T5Config(**{**BYT5, **values})
+
+
+@torch.no_grad()
+def spread_position_biases(model: PreTrainedModel) -> None:
+    """Let the heads of a new T5 look at different distances from the start.
+
+    As transformers draws these biases, attention starts as an average over all positions, and learning to
+    read a place takes a small model thousands of steps. With a spread of 2 each head prefers some distances
+    (tests/benchmarks/learning.py --variants pool20 plain_bias compares).
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("relative_attention_bias.weight"):
+            parameter.normal_(std=2.0)
+
+
+def describe(model: PreTrainedModel) -> dict[str, Any]:
+    """Return plain values from which `build_encoder` makes a model that the state dict fits."""
+    return {key: value for key, value in model.config.to_dict().items() if is_plain(value)}
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is stored in a checkpoint without pickling a class."""
+    if isinstance(value, list):
+        return all(is_plain(v) for v in value)
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def fuse_activations(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace transformers' gelu_new, eight operations with a cube, by torch's one; the values are the same."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))
+    return model
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Let a model recompute its activations in the backward pass: less memory, a third slower."""
+    enable = getattr(model, "activation_checkpointing_enable", None)  # transformers 5.20 and later
+    (enable or model.gradient_checkpointing_enable)()

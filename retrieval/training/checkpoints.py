@@ -1,0 +1,213 @@
+"""Checkpoints, and folders made of them, that rebuild their module, read without running what is in them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from common import ConfigError, DataError
+from retrieval.training.extras import import_extra
+from retrieval.training.monitoring import write_json
+
+# Beside the weights and configuration of an exported model: how it is prompted and decoded.
+SETTINGS_FILE = "nextstep.json"
+_SETTINGS_VERSION = 1
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return a checkpoint's contents, tensors memory-mapped on the CPU.
+
+    Raises:
+        DataError: if there is no such file or it is no checkpoint
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"checkpoint {path}: there is no such file; a run keeps its own under checkpoints/")
+    checkpoint = _load(path, "a Lightning checkpoint")
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise DataError(f"checkpoint {path}: holds no state_dict, so it is no Lightning checkpoint")
+    return checkpoint
+
+
+def _load(path: Path, kind: str) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"checkpoint {path}: cannot be read as {kind} ({reason})") from error
+
+
+def read_shards(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a checkpoint folder of DeepSpeed says beside its weights, and the weights, joined.
+
+    Raises:
+        DataError: if it is none, or broken
+        ConfigError: if it is one of FSDP, or deepspeed is not installed
+    """
+    if (folder / ".metadata").is_file():
+        raise ConfigError(
+            f"ckpt_path {folder}: is a sharded checkpoint of FSDP; make one file of it first with "
+            f"python -m pytorch_lightning.utilities.consolidate_checkpoint {folder}"
+        )
+    if not (folder / "latest").is_file():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
+        raise DataError(
+            f"ckpt_path {folder}: is neither a Hugging Face folder (config.json) nor a checkpoint of DeepSpeed "
+            f"(latest); it holds {found}"
+        )
+    what = f"ckpt_path {folder}: is a checkpoint of DeepSpeed, which"
+    deepspeed = import_extra("deepspeed.utils.zero_to_fp32", "deepspeed", what)
+    described = _read_model_states(folder)
+    state_dict = deepspeed.get_fp32_state_dict_from_zero_checkpoint(str(folder))
+    # the wrapper of Lightning before 2.1
+    return described, {key.removeprefix("_forward_module."): value for key, value in state_dict.items()}
+
+
+def _read_model_states(folder: Path) -> dict[str, Any]:
+    """What the first process wrote beside the weights: the module's own entries."""
+    tag = (folder / "latest").read_text(encoding="utf-8").strip()
+    files = sorted((folder / tag).glob("*model_states.pt"))
+    if not files:
+        raise DataError(f"ckpt_path {folder}: there is no *model_states.pt in {folder / tag}; the checkpoint is broken")
+    states: dict[str, Any] = _load(files[0], "one of DeepSpeed")
+    return states
+
+
+def write_settings(folder: Path, class_name: str, options: Mapping[str, Any]) -> None:
+    """Write into an exported folder what its configuration has no place for; see `read_settings`."""
+    settings = {"format_version": _SETTINGS_VERSION, "class": class_name, "options": dict(options)}
+    write_json(folder / SETTINGS_FILE, settings)
+
+
+def read_settings(folder: str | Path) -> dict[str, Any] | None:
+    """Return the `class` and the `options` that a folder was exported with; None if it does not say, or is a hub id.
+
+    Raises:
+        DataError: if its nextstep.json is broken, or of an unknown version
+    """
+    path = Path(folder) / SETTINGS_FILE
+    if not path.is_file():
+        return None
+    hint = "export the model again, or remove the file and give its options yourself"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); {hint}") from error
+    version = settings.get("format_version") if isinstance(settings, dict) else None
+    if version is not None and version != _SETTINGS_VERSION:
+        raise DataError(f"{path}: format_version is {version!r}, but this version reads {_SETTINGS_VERSION}; {hint}")
+    is_whole = version is not None and isinstance(settings.get("class"), str)
+    if not is_whole or not isinstance(settings.get("options"), dict):
+        raise DataError(f"{path}: needs an object with format_version, class, and options as an object; {hint}")
+    return dict(settings)
+
+
+def absolute(model_name: Any) -> Any:
+    """Return a model name, or an architecture, in which local folders are found from anywhere; others as they are."""
+    if isinstance(model_name, Mapping):
+        return {key: absolute(value) if key == "tokenizer" else value for key, value in model_name.items()}
+    return str(Path(model_name).resolve()) if Path(model_name).is_dir() else model_name
+
+
+def class_path(kind: type) -> str:
+    """Return the dotted name of a class, as checkpoints and configurations write it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def check_class(checkpoint: Mapping[str, Any], expected: type, path: str | Path, key: str) -> None:
+    """Raise DataError unless the checkpoint was written by the expected class.
+
+    Args:
+        checkpoint: its contents
+        expected: the class that is to load it
+        path: names it in the message
+        key: where classes of this kind describe themselves: "generator" or "retriever"
+    """
+    name = class_path(expected)
+    saved = checkpoint.get(key, {}).get("class")
+    if saved != name:
+        what = f"of {saved}" if saved else "of another kind of module"
+        raise DataError(f"{path}: is a checkpoint {what}, not of {name}; load it with the class that wrote it")
+
+
+class Restorable(pl.LightningModule):
+    """A module whose checkpoints say how to rebuild it, so that `load` needs neither its hub nor its folder.
+
+    A subclass takes `model_name` in its constructor and sets it, with the tokenizer, as attributes.
+
+    Attributes:
+        checkpoint_key: where its checkpoints describe it: "generator" or "retriever"
+        name: of the model, in tables and files
+    """
+
+    checkpoint_key: ClassVar[str]
+    model_name: str | dict[str, Any]
+    tokenizer: Any
+    name: str
+
+    def architecture(self) -> dict[str, Any]:
+        """Return plain values that the constructor takes as `model_name` to build a model of the same shape."""
+        raise NotImplementedError
+
+    def kept_options(self) -> dict[str, Any]:
+        """Return the constructor's options that `load` takes from a checkpoint beside its hyper-parameters."""
+        return {}
+
+    @classmethod
+    def load(cls, path: str | Path, device: Any = "cpu", freeze: bool = True, **overrides: Any) -> Self:
+        """Return a trained model, ready to use.
+
+        Args:
+            path: a Lightning checkpoint of this class (nothing is fetched for it); or a Hugging Face folder or hub
+                id. A folder of `generator.export` brings the options of the checkpoint that it was made from
+            device: where to put it
+            freeze: evaluation mode, no gradients
+            overrides: constructor arguments to change
+
+        Raises:
+            DataError: if the checkpoint is missing, broken, or of another class, or a folder's options are broken
+            ConfigError: if there is no such folder or hub id
+        """
+        if Path(path).is_file() or Path(path).suffix == ".ckpt":
+            checkpoint = read_checkpoint(path)
+            check_class(checkpoint, cls, path, cls.checkpoint_key)
+            saved = checkpoint[cls.checkpoint_key]
+            options = {**checkpoint["hyper_parameters"], **saved["options"], **overrides}
+            model = cls(**{**options, "model_name": saved["architecture"]})
+            model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
+        else:
+            model = cls(**{**cls._exported_options(path), **overrides, "model_name": str(path)})
+        model.name = str(path)
+        if freeze:
+            model.eval().requires_grad_(False)
+        return model.to(device)
+
+    @classmethod
+    def _exported_options(cls, path: str | Path) -> dict[str, Any]:
+        """What a folder says of its options, as far as this class has them; nothing of a hub id."""
+        settings = read_settings(path)
+        options = {} if settings is None else settings["options"]
+        known = inspect.signature(cls).parameters
+        return {name: value for name, value in options.items() if name in known}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what `load` needs."""
+        # transformers' tokenizers know the folder or hub id that they are from; that of bytes is ours
+        tokenizer = "bytes" if hasattr(self.tokenizer, "extra_ids") else absolute(self.tokenizer.name_or_path)
+        checkpoint[self.checkpoint_key] = {
+            "class": class_path(type(self)),
+            "architecture": {**self.architecture(), "tokenizer": tokenizer},
+            "options": self.kept_options(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another class before its weights fail to fit."""
+        check_class(checkpoint, type(self), "the checkpoint", self.checkpoint_key)

@@ -1,0 +1,134 @@
+"""The parser of command lines and YAML: errors in a line, with the nearest right name, and links that are kept."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from jsonargparse import Namespace
+from pytorch_lightning.cli import LightningArgumentParser
+
+from common import ConfigError
+
+# jsonargparse's ways of naming an option it does not know
+_UNKNOWN = re.compile(
+    r"""[Oo]ption '(?P<a>[\w.]+)' is not accepted"""
+    r"""|not accept option '(?P<b>[\w.]+)'"""
+    r"""|[Kk]ey ['"](?P<c>[\w.]+)['"] is not"""
+    r"""|[Uu]nrecognized arguments: --(?P<d>[\w.]+)"""
+)
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in a line, and refuses what a link would overwrite in silence.
+
+    Attributes:
+        links: option that follows another one -> the other one
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make a parser without options."""
+        self.links: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def link_arguments(self, source: Any, target: str, *args: Any, **kwargs: Any) -> None:
+        """Link, and remember a link that hands over the value as it is."""
+        super().link_arguments(source, target, *args, **kwargs)
+        if not args and not kwargs:
+            self.links[target] = source
+
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
+        """Leave out both ends of the links, which parsing adds last: what it finds there before that was set."""
+        defaults = super().get_defaults(*args, **kwargs)
+        for name in {*self.links, *self.links.values()} & set(defaults.keys()):
+            del defaults[name]
+        return defaults
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Print the message and exit with status 2."""
+        known = {action.dest for parser in self._parsers().values() for action in getattr(parser, "_actions", [])}
+        sys.stderr.write(f"error: {explain(message, known)}\n")
+        sys.exit(2)
+
+    def _parse_common(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # type: ignore[override]  # varies by version
+        """Compare both ends of each link while `cfg` still holds nothing but what was set.
+
+        jsonargparse comes here with each configuration file alone (without defaults), and with all of them
+        together and the command line on top. A file that says the same on both ends, as config.yaml of a run
+        does, sets the source only, so that a later file or option can still change it.
+        """
+        links = {
+            prefix + target: prefix + source
+            for prefix, parser in self._parsers().items()
+            for target, source in getattr(parser, "links", {}).items()
+            if prefix + target in cfg
+        }
+        if not kwargs["defaults"]:
+            for target, source in links.items():
+                if source in cfg and cfg[target] == cfg[source]:
+                    del cfg[target]
+            return super()._parse_common(cfg=cfg, **kwargs)
+        given = {target: cfg[target] for target in links}
+        parsed = super()._parse_common(cfg=cfg, **kwargs)
+        for target, source in links.items():
+            if source in parsed:  # else the class has no such option, and there is nothing to follow
+                check_link(target, given[target], source, parsed[source])
+        return parsed
+
+    def _parsers(self) -> dict[str, Any]:
+        """This parser and those of its subcommands, by the prefix of their options."""
+        choices = [getattr(action, "choices", None) for action in self._actions]  # a dict of parsers for subcommands
+        subcommands = [choice for choice in choices if isinstance(choice, dict)]
+        return {"": self, **{f"{name}.": parser for choice in subcommands for name, parser in choice.items()}}
+
+
+def explain(message: str, known: Iterable[str]) -> str:
+    """Add the nearest accepted names to a message about an unknown option.
+
+    Args:
+        message: what jsonargparse says
+        known: dotted names that the parser accepts
+    """
+    match = _UNKNOWN.search(message)
+    if match is None:
+        return message
+    wrong = next(group for group in match.groups() if group)
+    names = {name.removeprefix("fit.") for name in known}
+    for class_path in re.findall(r"class_path '([\w.]+)'", message):
+        names |= _options(class_path)
+    candidates = names | {name.rpartition(".")[2] for name in names}
+    nearest = difflib.get_close_matches(wrong, sorted(candidates), n=1, cutoff=0.5)
+    return f"{message}\ndid you mean {nearest[0]!r} instead of {wrong!r}?" if nearest else message
+
+
+def check_link(target: str, given: Any, source: str, value: Any) -> None:
+    """Refuse an option that was set to something else than the option that it follows.
+
+    Args:
+        target: dotted name of the option that follows, as the parser has it: fit.model.init_args.template
+        given: its value
+        source: dotted name of the option that decides
+        value: its value
+
+    Raises:
+        ConfigError: if they differ
+    """
+    if given != value:
+        follower, leader = (".".join(name.replace(".init_args.", ".").split(".")[-2:]) for name in (target, source))
+        raise ConfigError(
+            f"{follower} is {given!r}, but it follows {leader}, which is {value!r}: "
+            f"set --{leader}, or in YAML {leader}, instead"
+        )
+
+
+def _options(class_path: str) -> set[str]:
+    module, _, name = class_path.rpartition(".")
+    try:
+        return set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError):
+        return set()

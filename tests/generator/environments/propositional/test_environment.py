@@ -1,0 +1,142 @@
+"""The environment as proof search sees it, and its soundness."""
+
+import random
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generator.environments import (
+    Environment,
+    ProofFinished,
+    ProofState,
+    PropositionalEnvironment,
+    TacticError,
+    Theorem,
+)
+from generator.environments.propositional.environment import PropositionalState
+from generator.environments.propositional.formulas import (
+    And,
+    Atom,
+    Binary,
+    Formula,
+    Iff,
+    Implies,
+    Not,
+    Or,
+    Truth,
+    atoms,
+)
+from generator.environments.propositional.goals import Goal
+from generator.environments.propositional.intuitionistic import is_provable
+
+WORDS = """intro exact apply refine constructor left right rcases exfalso contradiction assumption trivial have h h1 x
+p q And.symm Or.inl mt absurd or_comm .1 .2 .mp ( ) ⟨ ⟩ , | : := => fun with ?_ _ ∧ ∨ → ¬ ↔ True False""".split()
+
+
+def test_it_is_an_environment() -> None:
+    environment: Environment = PropositionalEnvironment()
+    state = environment.start(Theorem("Logic/Or.lean", "Or.symm"))
+    assert state.pp == "a b : Prop\n⊢ a ∨ b → b ∨ a"
+    after = environment.run_tactic(state, "intro h")
+    assert isinstance(after, ProofState) and after.pp == "a b : Prop\nh : a ∨ b\n⊢ b ∨ a"
+    assert environment.run_tactic(state, "intro a") == TacticError("the name 'a' is taken")
+    assert state.pp == "a b : Prop\n⊢ a ∨ b → b ∨ a"  # and can be used again
+    assert environment.run_tactic(after, "exact Or.elim h Or.inr Or.inl") == ProofFinished("no goals")
+
+
+def test_states_are_equal_when_they_print_alike() -> None:
+    environment = PropositionalEnvironment()
+    first = environment.start_statement("(p : Prop) : p → p")
+    again = PropositionalEnvironment().start_statement("(p : Prop) : p → (p)")
+    other = environment.start_statement("(q : Prop) : q → q")
+    assert first == again and hash(first) == hash(again) and len({first, again, other}) == 2
+
+
+def test_unknown_theorems_and_foreign_states_are_the_callers_mistake() -> None:
+    environment = PropositionalEnvironment()
+    for theorem in (
+        Theorem("Logic/And.lean", "mt"),
+        Theorem("Logic/And.lean", "nope"),
+        Theorem("Logic/Prelude.lean", "And"),
+    ):
+        with pytest.raises(LookupError, match=theorem.full_name):
+            environment.start(theorem)
+    with pytest.raises(TypeError, match="ProofState"):
+        environment.run_tactic(ProofState("⊢ True"), "trivial")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
+def test_any_text_gets_an_answer_and_no_answer_loses_soundness(tactic: str) -> None:
+    environment = PropositionalEnvironment()
+    state = environment.start_statement("(p q : Prop) (h : p ∧ q) : (q → p) ∧ (p ∨ q)")
+    result = environment.run_tactic(state, tactic)
+    assert isinstance(result, PropositionalState | ProofFinished | TacticError)
+
+
+def holds(formula: Formula, values: dict[str, bool]) -> bool:
+    """Evaluate a formula by truth tables."""
+    if isinstance(formula, Atom):
+        return values[formula.name]
+    if isinstance(formula, Not):
+        return not holds(formula.body, values)
+    if isinstance(formula, Binary):
+        left, right = holds(formula.left, values), holds(formula.right, values)
+        return {And: left and right, Or: left or right, Implies: not left or right, Iff: left == right}[type(formula)]
+    return isinstance(formula, Truth)
+
+
+def is_tautology(formula: Formula) -> bool:
+    """Tell whether the formula holds under every valuation."""
+    names = sorted(set(atoms(formula)))
+    return all(
+        holds(formula, dict(zip(names, values, strict=True))) for values in product([False, True], repeat=len(names))
+    )
+
+
+CANDIDATES = """intro h2|exact h|exact h1|exact h h1|exact h1 h|apply h|apply h1|constructor|left|right|exfalso|trivial
+|assumption|contradiction|rcases h with h | h|rcases h1 with h1 | h1|rcases h with ⟨h, h3⟩|rcases h1 with ⟨h1, h3⟩
+|have h4 := h h1|have h4 := h1 h|exact h.1|exact h.2|exact h.mp h1|exact h.mpr h1|exact Or.inl h|exact mt h
+|refine ⟨?_, ?_⟩|exact ⟨h, h1⟩|apply mt h|exact absurd h h1|exact h.symm|apply And.symm|apply or_comm.mp
+|apply Or.elim h|refine fun x => ?_|exact Or.elim h (fun x => x) (fun x => x)|apply not_not_intro|exact h1 (h h2)"""
+
+
+def test_whatever_is_proved_is_true_and_goals_that_prove_their_state_are_sound() -> None:
+    """Random play: a finished proof proves a tautology, and a tactic never turns an unprovable goal provable."""
+    rng = random.Random(0)
+    tactics = [tactic.strip() for tactic in CANDIDATES.replace(" | h", " / h").split("|")]
+    tactics = [tactic.replace(" / h", " | h") for tactic in tactics]
+    environment, num_finished, num_steps = PropositionalEnvironment(), 0, 0
+    connectives = [And, Or, Implies, Iff]
+
+    def formula(depth: int) -> Formula:
+        if depth == 0:
+            return Atom(rng.choice("pq"))
+        kind = rng.choice([*connectives, Not])
+        return Not(formula(depth - 1)) if kind is Not else kind(formula(depth - 1), formula(depth - 1))
+
+    for _ in range(500):
+        first, second, target = formula(rng.randrange(3)), formula(1), formula(rng.randrange(3))
+        whole = Implies(first, Implies(second, target))
+        state = environment.start_statement(f"(p q : Prop) (h : {first}) (h1 : {second}) : {target}")
+        for _ in range(12):
+            result = environment.run_tactic(state, rng.choice(tactics))
+            if isinstance(result, TacticError):
+                continue
+            num_steps += 1
+            if isinstance(result, ProofFinished):
+                num_finished += 1
+                assert is_tautology(whole), str(whole)
+                assert is_provable([], whole), str(whole)
+                break
+            assert isinstance(result, PropositionalState)
+            if all(_is_goal_provable(state_goal) for state_goal in result.goals):
+                assert all(_is_goal_provable(state_goal) for state_goal in state.goals), (state.pp, result.pp)
+            state = result
+    assert num_finished > 30 and num_steps > 500
+
+
+def _is_goal_provable(goal: Goal) -> bool:
+    return is_provable([h.type for h in goal.hypotheses if not isinstance(h.type, str)], goal.target)
