@@ -156,6 +156,29 @@ class Context:
         """Return the text that a retriever reads."""
         return self.state
 
+    @classmethod
+    def of_lists(
+        cls,
+        states: Sequence[str],
+        file_paths: Sequence[FilePath],
+        theorem_full_names: Sequence[str],
+        theorem_positions: Sequence[object],
+    ) -> list[Context]:
+        """Return the contexts that provers pass as four lists, one entry for each state.
+
+        Raises:
+            ConfigError: if the lists differ in length
+            DataError: if a position is none, see `Pos.of`
+        """
+        lengths = [len(states), len(file_paths), len(theorem_full_names), len(theorem_positions)]
+        if len(set(lengths)) != 1:
+            raise ConfigError(
+                "states, file_paths, theorem_full_names and theorem_positions must have one entry for each state, "
+                f"but have {lengths}"
+            )
+        rows = zip(states, file_paths, theorem_full_names, theorem_positions, strict=True)
+        return [cls(str(path), name, Pos.of(position), state) for state, path, name, position in rows]
+
 
 def split_name(full_name: str) -> list[str]:
     """Split a Lean name at its dots, except inside «», and drop the quotes."""

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from common import ConfigError, DataError, Pos, Premise, check_positive
+from common import ConfigError, Context, DataError, FilePath, Premise, check_positive
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import EmbeddingIndex, embed
 from retrieval.encoder import context_text, encode_in_chunks, encode_tokens, premise_text, tokenize
@@ -165,7 +165,7 @@ class PremiseSearch(pl.LightningModule):
         return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
 
     def retrieve(
-        self, state: str, file_path: str | Path, theorem_full_name: str, theorem_pos: Any, k: int
+        self, state: str, file_path: FilePath, theorem_full_name: str, theorem_pos: Any, k: int
     ) -> tuple[list[Premise], list[float]]:
         """Return the k best premises that a theorem may cite in a state, best first, and their cosines.
 
@@ -183,26 +183,29 @@ class PremiseSearch(pl.LightningModule):
         premises, scores = self.batch_retrieve([state], [file_path], [theorem_full_name], [theorem_pos], k)
         return premises[0], scores[0]
 
-    @torch.no_grad()
     def batch_retrieve(
         self,
         states: Sequence[str],
-        file_paths: Sequence[str | Path],
+        file_paths: Sequence[FilePath],
         theorem_full_names: Sequence[str],
         theorem_positions: Sequence[Any],
         k: int,
     ) -> tuple[list[list[Premise]], list[list[float]]]:
         """Return what `retrieve` returns for each of several states, in their order."""
+        contexts = Context.of_lists(states, file_paths, theorem_full_names, theorem_positions)
+        return self.retrieve_contexts(contexts, k)
+
+    @torch.no_grad()
+    def retrieve_contexts(self, contexts: Sequence[Context], k: int) -> tuple[list[list[Premise]], list[list[float]]]:
+        """Return the k best premises for each context, best first, and their cosines; see `retrieve`."""
         check_positive(k=k)
         corpus = self._corpus()
-        places = [(path, Pos.of(pos)) for path, pos in zip(file_paths, theorem_positions, strict=True)]
-        if not len(states) == len(places) == len(theorem_full_names):
-            raise ConfigError(f"{len(states)} states, {len(theorem_full_names)} theorems and {len(places)} places")
-        if not states:
+        if not contexts:
             return [], []
         if self.index is None or self._is_stale:
             self.reindex_corpus()
-        contexts = self.encode([context_text(state, self.max_seq_len) for state in states])
-        scores, numbers = (tensor.tolist() for tensor in self._search(contexts, places, k))
+        vectors = self.encode([context_text(context.state, self.max_seq_len) for context in contexts])
+        places = [(context.path, context.theorem_pos) for context in contexts]
+        scores, numbers = (tensor.tolist() for tensor in self._search(vectors, places, k))
         premises = [[corpus[number] for number in row if number >= 0] for row in numbers]
         return premises, [row[: len(found)] for row, found in zip(scores, premises, strict=True)]

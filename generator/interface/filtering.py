@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from common import Candidate, FilePath
+from common import Candidate, Context
 from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import GeneratorWrapper
 
@@ -24,16 +23,9 @@ class FilteredGenerator(GeneratorWrapper):
         self.keep = keep
         self.num_dropped = 0
 
-    def batch_generate(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        num_samples: int,
-    ) -> list[list[Candidate]]:
+    def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """Return the candidates that stay, in their order."""
-        found = super().batch_generate(states, file_paths, theorem_full_names, theorem_positions, num_samples)
+        found = super().propose(contexts, num_candidates)
         kept = [[candidate for candidate in candidates if self.keep(candidate[0])] for candidates in found]
         self.num_dropped += sum(map(len, found)) - sum(map(len, kept))
         return kept

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from common import Candidate, ConfigError, FilePath, Pos, remove_marks
+from common import Candidate, Context, FilePath, check_positive, remove_marks
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class TacticGenerator(ABC):
     """Proposes tactics, best first, each once, premise marks removed.
 
-    The methods and their keywords are those that ReProver's and LeanDojo-v2's provers call. `file_path`
-    and `theorem_pos` (a Pos, a pair, or an object with line_nb and column_nb) say which premises may be
-    cited; a generator that retrieves none ignores them.
+    A subclass answers `propose`. Provers call `generate` and `batch_generate`, whose keywords are those that ReProver's
+    and LeanDojo-v2's provers use. `file_path` and `theorem_pos` (a Pos, a pair, or an object with line_nb and
+    column_nb) say which premises may be cited; a generator that retrieves none ignores them.
 
     Attributes:
         reads_theorem: whether the answer for a state depends on file and theorem, so that caches have to look at them
@@ -25,6 +29,15 @@ class TacticGenerator(ABC):
 
     def initialize(self) -> None:  # noqa: B027 - a hook: provers call it before the first state
         """Load what was put off until now; does nothing by default."""
+
+    @abstractmethod
+    def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
+        """Return at most num_candidates tactics for each context, in their order; see the class.
+
+        Args:
+            contexts: states, and the theorems they are met in; there may be none
+            num_candidates: for each, at least 1
+        """
 
     def generate(
         self,
@@ -37,7 +50,6 @@ class TacticGenerator(ABC):
         """Return at most num_samples tactics for one state, with log-probabilities, best first."""
         return self.batch_generate([state], [file_path], [theorem_full_name], [theorem_pos], num_samples)[0]
 
-    @abstractmethod
     def batch_generate(
         self,
         states: Sequence[str],
@@ -46,57 +58,50 @@ class TacticGenerator(ABC):
         theorem_positions: Sequence[Any],
         num_samples: int,
     ) -> list[list[Candidate]]:
-        """Return what `generate` returns for each of several states, in their order."""
+        """Return what `generate` returns for each of several states, in their order.
+
+        Raises:
+            ConfigError: if the lists differ in length or num_samples is below 1
+            DataError: if a position is none
+        """
+        check_positive(num_samples=num_samples)
+        contexts = Context.of_lists(states, file_paths, theorem_full_names, theorem_positions)
+        return self.propose(contexts, num_samples)
 
     def as_async(self) -> AsyncTacticGenerator:
         """Return the same generator for provers that await."""
         return AsyncTacticGenerator(self)
 
 
+def _awaitable(
+    method: Callable[Concatenate[TacticGenerator, _P], _R],
+) -> Callable[Concatenate[AsyncTacticGenerator, _P], Awaitable[_R]]:
+    """Return a method of the same name and arguments that is awaited."""
+
+    @functools.wraps(method)
+    async def call(view: AsyncTacticGenerator, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        async with view.lock:
+            own: Callable[..., _R] = getattr(view.generator, method.__name__)
+            return await asyncio.to_thread(own, *args, **kwargs)
+
+    return call
+
+
 class AsyncTacticGenerator:
-    """Awaitable view of a generator: work runs in a thread, one call at a time."""
+    """Awaitable view of a generator: work runs in a thread, one call at a time.
+
+    Attributes:
+        generator: answers
+        lock: held during a call
+    """
 
     def __init__(self, generator: TacticGenerator) -> None:
         self.generator = generator
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
-    async def initialize(self) -> None:
-        """See `TacticGenerator.initialize`."""
-        async with self._lock:
-            await asyncio.to_thread(self.generator.initialize)
-
-    async def generate(
-        self,
-        state: str,
-        file_path: FilePath,
-        theorem_full_name: str,
-        theorem_pos: Any,
-        num_samples: int,
-    ) -> list[Candidate]:
-        """See `TacticGenerator.generate`."""
-        async with self._lock:
-            return await asyncio.to_thread(
-                self.generator.generate, state, file_path, theorem_full_name, theorem_pos, num_samples
-            )
-
-    async def batch_generate(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        num_samples: int,
-    ) -> list[list[Candidate]]:
-        """See `TacticGenerator.batch_generate`."""
-        async with self._lock:
-            return await asyncio.to_thread(
-                self.generator.batch_generate,
-                states,
-                file_paths,
-                theorem_full_names,
-                theorem_positions,
-                num_samples,
-            )
+    initialize = _awaitable(TacticGenerator.initialize)
+    generate = _awaitable(TacticGenerator.generate)
+    batch_generate = _awaitable(TacticGenerator.batch_generate)
 
 
 def merge_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -105,26 +110,3 @@ def merge_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
     for tactic, log_prob in candidates:
         merged.setdefault(remove_marks(tactic), log_prob)
     return list(merged.items())
-
-
-def check_request(
-    states: Sequence[str],
-    file_paths: Sequence[FilePath],
-    theorem_full_names: Sequence[str],
-    theorem_positions: Sequence[Any],
-    num_samples: int,
-) -> list[Pos]:
-    """Return the positions as Pos.
-
-    Raises:
-        ConfigError: if the lists differ in length or num_samples is below 1
-    """
-    lengths = [len(states), len(file_paths), len(theorem_full_names), len(theorem_positions)]
-    if len(set(lengths)) != 1:
-        raise ConfigError(
-            "states, file_paths, theorem_full_names and theorem_positions must have one entry a state, "
-            f"but have {lengths}"
-        )
-    if num_samples < 1:
-        raise ConfigError(f"num_samples is {num_samples}; it must be at least 1")
-    return [Pos.of(position) for position in theorem_positions]

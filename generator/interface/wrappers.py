@@ -10,12 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
-from common import Candidate, ConfigError, FilePath, check_positive
-from generator.interface.tactic_generator import TacticGenerator, check_request, merge_candidates
+from common import Candidate, ConfigError, Context, check_positive
+from generator.interface.tactic_generator import TacticGenerator, merge_candidates
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -32,16 +32,9 @@ class GeneratorWrapper(TacticGenerator):
         """See `TacticGenerator.initialize`."""
         self.generator.initialize()
 
-    def batch_generate(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        num_samples: int,
-    ) -> list[list[Candidate]]:
-        """See `TacticGenerator.batch_generate`."""
-        return self.generator.batch_generate(states, file_paths, theorem_full_names, theorem_positions, num_samples)
+    def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
+        """See `TacticGenerator.propose`."""
+        return self.generator.propose(contexts, num_candidates)
 
 
 class CachingGenerator(GeneratorWrapper):
@@ -77,36 +70,27 @@ class CachingGenerator(GeneratorWrapper):
         with self._lock:
             self._entries.clear()
 
-    def batch_generate(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        num_samples: int,
-    ) -> list[list[Candidate]]:
+    def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """Return what is remembered, and ask for the rest in one batch, each state once."""
-        positions = check_request(states, file_paths, theorem_full_names, theorem_positions, num_samples)
-        request = states, file_paths, theorem_full_names, positions
-        keys = [self._key(*row, num_samples) for row in zip(*request, strict=True)]
-        row_of: dict[Hashable, int] = {}
-        for row, key in enumerate(keys):
-            row_of.setdefault(key, row)
+        keys = [self._key(context, num_candidates) for context in contexts]
+        context_of: dict[Hashable, Context] = {}
+        for key, context in zip(keys, contexts, strict=True):
+            context_of.setdefault(key, context)
         with self._lock:
-            self.hits += len(keys) - len(row_of)
+            self.hits += len(keys) - len(context_of)
         answers: dict[Hashable, list[Candidate]] = {}
-        while open_keys := [key for key in row_of if key not in answers]:
+        while open_keys := [key for key in context_of if key not in answers]:
             entries, new_keys = self._claim(open_keys)
             if new_keys:
-                rows = [row_of[key] for key in new_keys]
-                self._ask([[column[row] for row in rows] for column in request], num_samples, new_keys, entries)
+                self._ask([context_of[key] for key in new_keys], num_candidates, new_keys, entries)
             for key, entry in entries.items():
                 with suppress(CancelledError):  # the thread that asked for it failed; this one asks itself
                     answers[key] = entry.result()
         return [list(answers[key]) for key in keys]
 
-    def _key(self, state: str, file_path: FilePath, full_name: str, position: Hashable, num_samples: int) -> Hashable:
-        return (state, num_samples, str(file_path), full_name, position) if self.reads_theorem else (state, num_samples)
+    def _key(self, context: Context, num_candidates: int) -> Hashable:
+        """What two requests have in common whose answers are the same."""
+        return (context if self.reads_theorem else context.state), num_candidates
 
     def _claim(self, keys: Sequence[Hashable]) -> tuple[dict[Hashable, Future[list[Candidate]]], list[Hashable]]:
         """Return the entry of each key, and the keys whose entries are new and for the caller to fill."""
@@ -124,15 +108,14 @@ class CachingGenerator(GeneratorWrapper):
 
     def _ask(
         self,
-        request: Sequence[Sequence[Any]],
-        num_samples: int,
+        contexts: Sequence[Context],
+        num_candidates: int,
         keys: Sequence[Hashable],
         entries: Mapping[Hashable, Future[list[Candidate]]],
     ) -> None:
         """Fill the entries of these keys, or withdraw them."""
-        states, file_paths, full_names, positions = request
         try:
-            found = self.generator.batch_generate(states, file_paths, full_names, positions, num_samples)
+            found = self.generator.propose(contexts, num_candidates)
             for key, candidates in zip(keys, found, strict=True):
                 entries[key].set_result(list(candidates))
         except BaseException:
@@ -177,36 +160,21 @@ class RetryingGenerator(GeneratorWrapper):
         """Let the generator load, which may have to be tried again too."""
         self._retry(self.generator.initialize)
 
-    def batch_generate(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        num_samples: int,
-    ) -> list[list[Candidate]]:
+    def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """Return the candidates of the first call that succeeds."""
-        check_request(states, file_paths, theorem_full_names, theorem_positions, num_samples)
-        return self._ask((states, file_paths, theorem_full_names, theorem_positions), num_samples)
-
-    def _ask(self, request: Sequence[Sequence[Any]], num_samples: int) -> list[list[Candidate]]:
-        states, file_paths, full_names, positions = request
         try:
-            return self._retry(
-                lambda: self.generator.batch_generate(states, file_paths, full_names, positions, num_samples)
-            )
+            return self._retry(lambda: self.generator.propose(contexts, num_candidates))
         except torch.OutOfMemoryError as error:
-            if len(states) <= 1:
+            if len(contexts) <= 1:
                 error.add_note("One state alone does not fit: lower num_samples, max_inp_seq_len or max_oup_seq_len.")
                 raise
         # not in the handler, where the error's traceback keeps the tensors of the failed call alive
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-        half = (len(states) + 1) // 2
+        half = (len(contexts) + 1) // 2
         self.num_halvings += 1
-        _LOGGER.warning("out of memory with %d states; going on with %d at a time", len(states), half)
-        parts = [column[:half] for column in request], [column[half:] for column in request]
-        return [candidates for part in parts for candidates in self._ask(part, num_samples)]
+        _LOGGER.warning("out of memory with %d states; going on with %d at a time", len(contexts), half)
+        return self.propose(contexts[:half], num_candidates) + self.propose(contexts[half:], num_candidates)
 
     def _retry(self, call: Callable[[], _T]) -> _T:
         for attempt in range(1, self.attempts):
@@ -241,18 +209,11 @@ class FixedTacticGenerator(TacticGenerator):
         self._by_state = {s: _ranked(t) for s, t in tactics.items()} if isinstance(tactics, Mapping) else None
         self._for_all = [] if isinstance(tactics, Mapping) else _ranked(tactics)
 
-    def batch_generate(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        num_samples: int,
-    ) -> list[list[Candidate]]:
+    def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """Return the tactics for each state."""
-        check_request(states, file_paths, theorem_full_names, theorem_positions, num_samples)
-        by_state = self._by_state
-        return [(self._for_all if by_state is None else by_state.get(s, []))[:num_samples] for s in states]
+        if self._by_state is None:
+            return [self._for_all[:num_candidates] for _ in contexts]
+        return [self._by_state.get(context.state, [])[:num_candidates] for context in contexts]
 
 
 def _ranked(tactics: str | Sequence[str | Candidate]) -> list[Candidate]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,10 +16,10 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from common import Candidate, ConfigError, Context, FilePath, Premise, check_positive, format_state, remove_marks
+from common import Candidate, ConfigError, Context, Premise, check_positive, format_state, remove_marks
 from generator.decoding.sampling import check_sampling
 from generator.engines import Decoding, Engine
-from generator.interface.tactic_generator import TacticGenerator, check_request, merge_candidates
+from generator.interface.tactic_generator import TacticGenerator, merge_candidates
 from generator.training.metrics import TopkAccuracy
 from generator.training.premise_source import PremiseSource
 from retrieval.training.checkpoints import Restorable
@@ -115,11 +115,11 @@ class NextStepGenerator(TacticGenerator, Restorable):
         return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.length_penalty)
 
     @torch.no_grad()
-    def propose(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
+    def decode(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
         """Return at most num_candidates candidates for each input, best first, each once; none for no input.
 
         Args:
-            inputs: whole, as data writes them (`state` of its examples) and `generate` does
+            inputs: whole, as data writes them (`state` of its examples) and `propose` does
             num_candidates: for each
         """
         asked = [text for text in inputs if text]
@@ -230,7 +230,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         if self._is_sharded:
             return
-        candidates = self.propose(batch["state"], self.num_beams)
+        candidates = self.decode(batch["state"], self.num_beams)
         topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
         if batch_idx == 0:
             self._log_io_texts(split, batch, candidates)
@@ -253,7 +253,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Return a record for each example: where it is from, its tactic, and the candidates."""
-        candidates = self.propose(batch["state"], self.num_beams)
+        candidates = self.decode(batch["state"], self.num_beams)
         return [
             {
                 "file_path": batch["file_path"][i],
@@ -299,21 +299,10 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.num_shortened += num_shortened
 
     @torch.no_grad()
-    def batch_generate(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        num_samples: int,
-    ) -> list[list[Candidate]]:
-        """Return the tactics of several states, in their order; see `generate`."""
-        positions = check_request(states, file_paths, theorem_full_names, theorem_positions, num_samples)
-        contexts = [
-            Context(str(path), name, position, format_state(state))
-            for state, path, name, position in zip(states, file_paths, theorem_full_names, positions, strict=True)
-        ]
-        return self.propose(self._format(contexts), num_samples)
+    def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
+        """See `TacticGenerator.propose`."""
+        formatted = [replace(context, state=format_state(context.state)) for context in contexts]
+        return self.decode(self._format(formatted), num_candidates)
 
 
 def beam_table(candidates: Sequence[Candidate], tactic: str) -> str:

@@ -33,13 +33,7 @@ class PremiseSource:
 
     def retrieve(self, contexts: Sequence[Context], device: Any) -> list[list[Premise]]:
         """Return the premises for each context, best first."""
-        premises, _ = self.load(device).batch_retrieve(
-            states=[context.state for context in contexts],
-            file_paths=[context.path for context in contexts],
-            theorem_full_names=[context.theorem_full_name for context in contexts],
-            theorem_positions=[context.theorem_pos for context in contexts],
-            k=self.num_premises,
-        )
+        premises, _ = self.load(device).retrieve_contexts(contexts, self.num_premises)
         return premises
 
 

@@ -38,7 +38,7 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
     print("\nWhat it suggests for states it has not seen:")
     for i in range(0, len(dataset), -(-len(dataset) // _NUM_EXAMPLES)):
         example = dataset[i]
-        [candidates] = best.propose([example["state"]], _NUM_SUGGESTIONS)
+        [candidates] = best.decode([example["state"]], _NUM_SUGGESTIONS)
         state = example.get("proof_state") or example["state"]
         print("\n" + "\n".join(f"    {line}" for line in state.split("\n")))
         if not candidates:

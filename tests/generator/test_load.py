@@ -226,7 +226,7 @@ def test_answers_are_remembered_on_request_by_state_alone_without_a_retriever(ck
 
 def test_placeholders_stay_unless_they_are_refused(ckpt_path, monkeypatch):
     proposed = [("sorry", -1.0), ("simp", -2.0)]
-    monkeypatch.setattr(RetrievalAugmentedGenerator, "batch_generate", lambda self, states, *rest: [proposed])
+    monkeypatch.setattr(RetrievalAugmentedGenerator, "propose", lambda self, contexts, num_candidates: [proposed])
     assert load_generator(ckpt_path, device="cpu").generate(**REQUEST) == proposed
     assert load_generator(ckpt_path, device="cpu", allow_sorry=False).generate(**REQUEST) == [("simp", -2.0)]
 

@@ -127,7 +127,7 @@ def test_validation_ranks_as_inference_ranks(overfit):
     module = data(folder)
     module.setup("validate")
     batch = next(iter(module.val_dataloader()))
-    in_validation = model.propose(batch["state"], 4)
+    in_validation = model.decode(batch["state"], 4)
     in_inference = model.batch_generate(batch["state"], batch["file_path"], batch["full_name"], batch["start"], 4)
     for one, two in zip(in_validation, in_inference, strict=True):
         assert [t for t, _ in one] == [t for t, _ in two]

@@ -214,7 +214,7 @@ def test_what_cannot_be_retrieved_is_refused(retriever: PremiseRetriever) -> Non
         retriever.retrieve("⊢ p", "Gone.lean", "t", (1, 1), 3)
     with pytest.raises(ConfigError, match="no corpus; call load_corpus"):
         build().retrieve(*STATE, k=3)
-    with pytest.raises(ConfigError, match="2 states, 1 theorems and 1 places"):
+    with pytest.raises(ConfigError, match=r"one entry for each state, but have \[2, 1, 1, 1\]"):
         retriever.batch_retrieve(["a", "b"], ["Main.lean"], ["t"], [(1, 1)], 3)
 
 

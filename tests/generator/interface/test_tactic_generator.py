@@ -2,27 +2,25 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from common import ConfigError, DataError, Pos
-from generator.interface.tactic_generator import TacticGenerator, check_request, merge_candidates
+from common import ConfigError, Context, DataError, Pos
+from generator.interface.tactic_generator import TacticGenerator, merge_candidates
 
 
 class Echo(TacticGenerator):
-    """Proposes the state itself, and notes which thread asked."""
+    """Proposes the state itself, and notes what it was asked and by which thread."""
 
     def __init__(self):
-        self.threads = []
+        self.contexts, self.threads = [], []
 
-    def generate(self, state, file_path, theorem_full_name, theorem_pos, num_samples):
+    def propose(self, contexts, num_candidates):
+        self.contexts += contexts
         self.threads.append(threading.current_thread())
-        return [(state, -1.0)][:num_samples]
-
-    def batch_generate(self, states, file_paths, theorem_full_names, theorem_positions, num_samples):
-        check_request(states, file_paths, theorem_full_names, theorem_positions, num_samples)
-        return [self.generate(s, None, None, None, num_samples) for s in states]
+        return [[(context.state, -1.0)][:num_candidates] for context in contexts]
 
 
 def test_async_view_awaits_off_the_event_loop():
@@ -45,20 +43,23 @@ def test_merging_keeps_the_first_of_equal_tactics():
     assert merged == [("exact f", -1.0), ("simp", -3.0)]
 
 
-def test_positions_of_every_kind_are_read():
+def test_provers_lists_become_contexts():
+    echo = Echo()
     kinds = [Pos(1, 2), (1, 2), [1, 2], SimpleNamespace(line_nb=1, column_nb=2)]
-    assert check_request(["s"] * 4, ["f"] * 4, ["t"] * 4, kinds, 1) == [Pos(1, 2)] * 4
+    echo.batch_generate(["s"] * 4, ["f", Path("f")] * 2, ["t"] * 4, kinds, 1)
+    assert echo.contexts == [Context("f", "t", Pos(1, 2), "s")] * 4
+    assert echo.batch_generate([], [], [], [], 1) == []
 
 
 def test_bad_requests_are_refused():
     with pytest.raises(ConfigError, match="num_samples is 0"):
-        check_request(["s"], ["f"], ["t"], [(1, 1)], 0)
+        Echo().generate("s", "f", "t", (1, 1), 0)
     with pytest.raises(ConfigError, match=r"\[2, 1, 2, 2\]"):
-        check_request(["s"] * 2, ["f"], ["t"] * 2, [(1, 1)] * 2, 1)
+        Echo().batch_generate(["s"] * 2, ["f"], ["t"] * 2, [(1, 1)] * 2, 1)
     with pytest.raises(DataError, match="position"):
-        check_request(["s"], ["f"], ["t"], ["here"], 1)
+        Echo().generate("s", "f", "t", "here", 1)
 
 
 def test_the_interface_cannot_be_instantiated():
-    with pytest.raises(TypeError, match="batch_generate"):
+    with pytest.raises(TypeError, match="propose"):
         TacticGenerator()

@@ -11,7 +11,7 @@ import torch
 
 from common import ConfigError, Pos
 from generator.interface.filtering import FilteredGenerator, has_placeholder, without_placeholders
-from generator.interface.tactic_generator import TacticGenerator, check_request
+from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import CachingGenerator, FixedTacticGenerator, RetryingGenerator
 
 
@@ -24,14 +24,11 @@ class Scripted(TacticGenerator):
     def initialize(self):
         self.num_loads += 1
 
-    def generate(self, state, file_path, theorem_full_name, theorem_pos, num_samples):
-        raise AssertionError("wrappers ask for batches")
-
-    def batch_generate(self, states, file_paths, theorem_full_names, theorem_positions, num_samples):
-        check_request(states, file_paths, theorem_full_names, theorem_positions, num_samples)
-        self.batches.append(list(states))
+    def propose(self, contexts, num_candidates):
+        states = [context.state for context in contexts]
+        self.batches.append(states)
         self.before(states)
-        return [[(f"{state.upper()}{i}", -1.0 - i) for i in range(num_samples)] for state in states]
+        return [[(f"{state.upper()}{i}", -1.0 - i) for i in range(num_candidates)] for state in states]
 
 
 def ask(generator, states, num_samples=1, name="t", file_path="A.lean", position=(1, 1)):
@@ -155,7 +152,7 @@ def test_a_failure_is_not_remembered_and_does_not_become_another_threads():
 
 def test_a_generator_that_loses_a_state_is_found_out():
     inner = Scripted()
-    inner.batch_generate = lambda states, *rest: [[("x", -1.0)]]
+    inner.propose = lambda contexts, num_candidates: [[("x", -1.0)]]
     cached = CachingGenerator(inner)
     with pytest.raises(ValueError, match="zip"):
         ask(cached, "ab")

@@ -33,15 +33,15 @@ def test_the_best_checkpoint_is_asked_what_validation_asked(
     trainer = quiet_trainer(tmp_path, max_steps=1, callbacks=[saving], enable_checkpointing=True)
     trainer.fit(model, module)
     asked: list[str] = []
-    propose = NextStepGenerator.propose
+    decode = NextStepGenerator.decode
 
     def listen(self: Any, inputs: Any, num_candidates: int) -> Any:
         assert self is not model and self.engine.name == engine
         asked.extend(inputs)
-        propose(self, inputs, num_candidates)
+        decode(self, inputs, num_candidates)
         return [[] if len(asked) == 3 else [(EIGHT[1][1], -0.5)]]
 
-    monkeypatch.setattr(NextStepGenerator, "propose", listen)
+    monkeypatch.setattr(NextStepGenerator, "decode", listen)
     report_fit(trainer, model, module)
     printed = capsys.readouterr().out
     examples = module.datasets["val"]
