@@ -7,32 +7,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from common import IGNORE_INDEX, ConfigError, Context, DataError, load_tokenizer
+from common import IGNORE_INDEX, ConfigError, Context, DataError
 from generator.architectures.adapters import Lora, adapter_weights, add_lora, check_adapters, check_base, plain
 from generator.architectures.decoder_only import build_causal, num_positions
 from generator.architectures.encoder_decoder import describe
 from generator.architectures.traits import positions_of
 from generator.data.completion_encoding import CompletionEncoder
 from generator.data.instruct_batch import InstructBatch
-from generator.data.instruct_dataset import check_limits
-from generator.engines import Decoding, make_engine
+from generator.data.instruct_dataset import PromptFormat
+from generator.engines import Decoding
+from generator.instruct_datamodule import InstructDataModule
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptFields, PromptTemplate, PromptTooLongError, get_template
-from generator.training.next_step_generator import NextStepGenerator, Sampling
+from generator.training.next_step_generator import NextStepGenerator
 from generator.training.packed_attention import check_packing, packed_masks
-from generator.training.premise_source import premise_source
-from retrieval.training.architectures import checkpoint_activations
 from retrieval.training.checkpoints import absolute, read_checkpoint, read_settings
-from retrieval.training.optimizers import OptimizerName
+from retrieval.training.optimizers import Optimization
+from retrieval.training.options import flat_options, names_of
 
 
 class CausalGenerator(NextStepGenerator):
@@ -42,109 +41,48 @@ class CausalGenerator(NextStepGenerator):
     data as in arXiv:2310.18457 (llmstep).
     """
 
-    decoding_options: ClassVar[tuple[str, ...]] = (
-        "num_beams",
-        "length_penalty",
-        "max_seq_len",
-        "max_completion_len",
-        "template",
-    )
-
+    @flat_options
     def __init__(
         self,
         model_name: str | dict[str, Any],
-        lr: float = 1e-5,
-        warmup_steps: int = 100,
-        optimizer: OptimizerName = "adamw",
-        lr_decay: float = 0.0,
-        num_beams: int = 8,
-        length_penalty: float = 0.0,
-        sampling: Sampling | None = None,
-        engine: str = "native",
-        engine_options: dict[str, Any] | None = None,
-        template: str | None = None,
-        max_seq_len: int = 2048,
-        max_completion_len: int = 256,
+        *,
+        optimization: Optimization = Optimization(lr=1e-5, warmup_steps=100),
+        format: PromptFormat = PromptFormat(),
         lora: Lora | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
-        log_text_every_n_steps: int = 500,
-        ret_ckpt_path: str | None = None,
-        corpus_path: str | None = None,
-        index_path: str | None = None,
-        eval_num_retrieved: int = 100,
         sources_path: str | None = None,
+        **shared: Any,
     ) -> None:
         """Build the model.
 
         Args:
             model_name: hub id or Hugging Face folder to fine-tune; or, to train from scratch, an architecture: a
                 mapping or YAML file with transformers' `model_type` and its configuration's keys
-            lr: learning rate after the warm-up
-            warmup_steps: optimizer steps over which the learning rate rises
-            optimizer: "adamw", or "muon", which learns from fewer steps; see retrieval.training.optimizers
-            lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it
-            num_beams: beams, and so candidates, in validation, test and predict
-            length_penalty: candidates rank by log-probability / length ** this; 0 is their probability
-            sampling: draw candidates instead of searching for the best ones
-            engine: what decodes: "native", "transformers", "vllm"; see generator.engines
-            engine_options: what the engine's constructor takes, such as gpu_memory_utilization of "vllm"
-            template: how a state becomes a prompt, and a completion a tactic, see generator.prompts; if not given,
-                that of the training data. Without any, `generate` takes whole prompts and returns whole completions.
-            max_seq_len: tokens of prompt, completion and EOS together
-            max_completion_len: tokens of a completion, EOS included; a prompt has the rest
+            optimization: how it is trained
+            format: how prompts are written and how long they may be. Without a template, `generate` takes whole prompts
+                and returns whole completions
             lora: train low-rank adapters instead of the whole model
-            gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
-            compile: compile the training step with torch.compile
-            log_text_every_n_steps: how often a prompt and its tactic are logged as text in training
-            ret_ckpt_path: retriever that `generate` asks for premises: a checkpoint, or an encoder's folder or
-                hub id; training and evaluation read predictions instead (see InstructDataModule)
-            corpus_path: corpus.jsonl that it retrieves from
-            index_path: folder of its embeddings, from `python -m retrieval.index`; without it they are made first
-            eval_num_retrieved: premises for each state, of which the prompt holds as many as fit
             sources_path: folder in which the file paths of requests begin; the prompt tells what stands in the file
                 before the theorem, as far as it fits. Models published for ntp-ctx saw the file up to the tactic,
                 which no prover tells
+            **shared: see NextStepGenerator
         """
-        super().__init__()
         model_name = absolute(model_name)
-        self._set_up(
-            model_name,
-            lr,
-            warmup_steps,
-            optimizer,
-            lr_decay,
-            num_beams,
-            length_penalty,
-            sampling,
-            log_text_every_n_steps,
-        )
-        check_limits(max_seq_len, max_completion_len)
-        self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
-        self.premise_source = premise_source(ret_ckpt_path, corpus_path, index_path, eval_num_retrieved)
+        super().__init__(model_name, optimization=optimization, **shared)
+        self.max_seq_len, self.max_completion_len = format.max_seq_len, format.max_completion_len
         self.sources = None if sources_path is None else SourceFiles(sources_path)
         self._empty_of = ""  # the template of which was said what stays empty
-        self._take_template(template)
-        self.save_hyperparameters(
-            "model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "gradient_checkpointing", "compile"
-        )
+        self._take_template(format.template)
         self.lora = Lora.of(lora)
-        self.tokenizer = load_tokenizer(model_name)
         self._encoder = CompletionEncoder(self.tokenizer)
         dtype = torch.float32 if lora is None else "auto"
-        self.generator: Any = build_causal(model_name, self.tokenizer, dtype)
-        _check_positions(self.generator.config, max_seq_len)
+        network: Any = build_causal(model_name, self.tokenizer, dtype)
+        _check_positions(network.config, format.max_seq_len)
         if self.lora is not None:
             if not isinstance(model_name, str) or model_name.endswith((".yaml", ".yml")):
                 raise ConfigError("lora adapts a trained model; set model_name to a hub id or a folder")
-            self.generator = add_lora(self.generator, self.lora)
+            network = add_lora(network, self.lora)
             self.strict_loading = False  # a checkpoint holds the adapters alone
-        if gradient_checkpointing:
-            checkpoint_activations(self.generator)
-        self._compiled = [torch.compile(self.generator, dynamic=True)] if compile else []
-        self.engine = make_engine(
-            engine, self.generator, self.tokenizer, max_inp_seq_len=self._max_prompt_len, **(engine_options or {})
-        )
+        self.take_network(network, self._max_prompt_len)
 
     def _take_template(self, name: str | None) -> None:
         """Use a template, which must have places for what prompts are to tell."""
@@ -167,7 +105,8 @@ class CausalGenerator(NextStepGenerator):
 
     def kept_options(self) -> dict[str, Any]:
         """See `Restorable`."""
-        return {**super().kept_options(), "lora": plain(self.lora)}
+        template = {name: getattr(self, name) for name in names_of(PromptFormat)}
+        return {**super().kept_options(), **template, "lora": plain(self.lora)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what `load` needs; of a model with adapters, which model it was, and the adapters."""
@@ -205,11 +144,11 @@ class CausalGenerator(NextStepGenerator):
     @classmethod
     def _limits(cls, path: str | Path, said: Mapping[str, Any]) -> dict[str, int]:
         """Lengths that a model has positions for, where none are said and it has fewer than our defaults ask for."""
-        parameters = signature(cls).parameters
+        defaults = PromptFormat()
         positions = None if "max_seq_len" in said else num_positions(path)
-        if positions is None or positions >= parameters["max_seq_len"].default:
+        if positions is None or positions >= defaults.max_seq_len:
             return {}
-        completion_len = min(parameters["max_completion_len"].default, positions // 2)
+        completion_len = min(defaults.max_completion_len, positions // 2)
         return {"max_seq_len": positions, "max_completion_len": said.get("max_completion_len", completion_len)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -222,15 +161,17 @@ class CausalGenerator(NextStepGenerator):
 
     def setup(self, stage: str) -> None:
         """Learn from the data how prompts are written, or say that it does otherwise than this model."""
-        module = getattr(self.trainer, "datamodule", None)
-        for found in getattr(module, "found_templates", ()):  # one, if there is data
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, InstructDataModule):
+            return
+        for found in data.found_templates:  # one, if there is data
             if self.template is None and found is not None:
                 rank_zero_info(f"template is that of the data: {found}")
                 self._take_template(found)
             elif found != self.template:
                 written = found or "a format that no template here writes"
                 rank_zero_warn(f"the model was made for template {self.template}, but the data is written in {written}")
-        if getattr(module, "hparams", {}).get("packing"):
+        if data.packing:
             check_packing(self.generator)
 
     def forward(
@@ -251,9 +192,8 @@ class CausalGenerator(NextStepGenerator):
         # the output layer is for what is predicted alone: from one place before the first label
         first = max(1, int(trained[0]))
         num_kept = labels.shape[1] - first + 1
-        model = self._compiled[0] if self._compiled and self.training else self.generator
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "logits_to_keep": num_kept, **packed}
-        logits: Tensor = model(**inputs, use_cache=False).logits
+        logits: Tensor = self.network(**inputs, use_cache=False).logits
         return cross_entropy(
             logits[:, :-1].flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORE_INDEX
         )

@@ -10,18 +10,17 @@ import numpy as np
 
 from common import ConfigError, DataError
 from generator.data.instruct_batch import InstructBatch, InstructExample
-from generator.data.instruct_dataset import InstructDataset, check_limits
+from generator.data.instruct_dataset import InstructDataset, PromptFormat
 from generator.data.instruct_records import DataPath, InstructRecords, find_split_files
-from generator.data.known_datasets import KnownDataset
 from generator.data.packing import PackedDataset
 from generator.data.prompted_steps import Background, InstructSteps, PromptedSteps, TracedSteps
-from generator.data.step_datamodule import StepDataModule, text_or_none
-from generator.environments.propositional_benchmark import DEFAULT_THEOREMS
+from generator.data.step_datamodule import StepDataModule
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import TEMPLATES, get_template
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.retrieved import RetrievedPremises
-from retrieval.training.datamodule import SPLITS, Split, check_splits, missing_splits, rank_of
+from retrieval.training.datamodule import SPLITS, check_splits, missing_splits, text_or_none
+from retrieval.training.options import flat, flat_options
 
 __all__ = ["InstructBatch", "InstructDataModule", "InstructDataset", "InstructExample"]
 
@@ -29,29 +28,17 @@ __all__ = ["InstructBatch", "InstructDataModule", "InstructDataset", "InstructEx
 class InstructDataModule(StepDataModule):
     """Batches of similar length, or of packed rows, from prompts and completions."""
 
+    @flat_options
     def __init__(
         self,
         data_path: DataPath,
         model_name: str | dict[str, Any],
-        template: str | None = None,
-        max_seq_len: int = 2048,
-        max_completion_len: int = 256,
-        batch_size: int | None = None,
-        max_tokens_per_batch: int | None = None,
-        batches_per_pool: int = 200,
-        eval_batch_size: int = 64,
+        *,
+        format: PromptFormat = PromptFormat(),
         packing: bool = False,
-        num_workers: int = 0,
-        seed: int = 3407,
-        predict_split: Split = "test",
         skip_invalid: bool = False,
-        normalize_tactics: bool = True,
-        dataset: KnownDataset | None = None,
-        num_theorems: int = DEFAULT_THEOREMS,
-        corpus_path: str | None = None,
-        preds_path: str | None = None,
-        p_drop: float = 0.5,
         sources_path: str | None = None,
+        **shared: Any,
     ) -> None:
         """Check and keep the options; nothing is read before `prepare_data` and `setup`.
 
@@ -61,61 +48,42 @@ class InstructDataModule(StepDataModule):
                 test to these. Without a mapping file names tell the split; see `find_split_files` in
                 generator.data.instruct_records.
             model_name: whose tokenizer to use; see `common.load_tokenizer`
-            template: how prompts and completions are written, see `generator.prompts`; None leaves those of
-                instruct data as they are, and LeanDojo data needs one
-            max_seq_len: tokens of prompt, completion and EOS together
-            max_completion_len: tokens of a completion, EOS included; longer ones are left out of training. Prompts
-                have the rest of max_seq_len.
-            batch_size: rows in a training batch, at most; 8 if max_tokens_per_batch is not given either
-            max_tokens_per_batch: padded tokens in a training batch, at most
-            batches_per_pool: how many training batches are sorted by length together
-            eval_batch_size: examples in a batch of validation, test and prediction, at most
+            format: how prompts are written and how long they may be
             packing: fill the rows of training batches with several examples each
-            num_workers: processes that prepare batches of each split; 0 prepares them in this one
-            seed: of the order of examples, of packing, and of the propositional dataset
-            predict_split: the split that `predict` reads
             skip_invalid: leave out and count lines of instruct data that are broken, instead of stopping
-            normalize_tactics: write each run of white space in a tactic of LeanDojo data as one space
-            dataset: what `prepare_data` gets where data_path has no splits: "propositional" is built on the
-                spot, "leandojo_benchmark_4" is downloaded; without it the data must be there
-            num_theorems: size of the propositional dataset
-            corpus_path: corpus.jsonl of the premises that prompts of LeanDojo data are to tell; see the template
-            preds_path: folder that `python -m retrieval.main predict` wrote
-            p_drop: probability of leaving out each retrieved premise, in training
             sources_path: folder in which the file paths of LeanDojo data begin, such as a checkout of Mathlib: prompts
                 tell what stands in the file before the theorem, as far as it fits; see the template
+            **shared: see StepDataModule
 
         Raises:
             ConfigError: if an option has a value that cannot be used
         """
-        super().__init__()
         data_path, sources_path = _plain(data_path), text_or_none(sources_path)
-        corpus_path, preds_path = text_or_none(corpus_path), text_or_none(preds_path)
-        model_name = model_name if isinstance(model_name, dict) else str(model_name)
-        # saved with checkpoints, which load with weights_only=True: plain values only
-        self.save_hyperparameters(logger=False)
-        self._check_batches()
-        self._check_source()
-        check_limits(max_seq_len, max_completion_len)
-        if dataset is not None and not isinstance(data_path, str):
-            raise ConfigError(f"dataset={dataset} is made in one folder, but data_path is {data_path}; name a folder")
-        self.template = None if template is None else get_template(template)
+        super().__init__(data_path, model_name, **shared)
+        if self.built_in.dataset is not None and not isinstance(data_path, str):
+            raise ConfigError(
+                f"dataset={self.built_in.dataset} is made in one folder, but data_path is {data_path}; name a folder"
+            )
+        self.data_path: DataPath = data_path
+        self.format, self.packing, self.skip_invalid, self.sources_path = format, packing, skip_invalid, sources_path
+        self.template = None if format.template is None else get_template(format.template)
         if self._has_background:
             self._check_background()
-        self.data_path: DataPath = data_path
+        self.keep(**flat(format), packing=packing, skip_invalid=skip_invalid, sources_path=sources_path)
 
     def _check_background(self) -> None:
         """Raise ConfigError unless prompts have places for what they are to tell."""
         if self.template is None:
             raise ConfigError("corpus_path and sources_path need a template, which has places for what they add")
-        if self.hparams["packing"]:
+        if self.packing:
             raise ConfigError(
                 "packing joins short prompts, but those with premises or file context fill their rows alone; leave out "
                 "packing, or corpus_path and sources_path"
             )
-        for option, field in (("corpus_path", "premises"), ("sources_path", "context")):
-            if self.hparams[option] is not None:
-                self.template.check_place_for(field, option)
+        if self.retrieved.corpus_path is not None:
+            self.template.check_place_for("premises", "corpus_path")
+        if self.sources_path is not None:
+            self.template.check_place_for("context", "sources_path")
 
     @property
     def found_templates(self) -> set[str | None]:
@@ -150,20 +118,19 @@ class InstructDataModule(StepDataModule):
         examples = InstructDataset(
             self._steps(split),
             tokenizer=self.tokenizer,
-            max_seq_len=self.hparams["max_seq_len"],
-            max_completion_len=self.hparams["max_completion_len"],
+            max_seq_len=self.format.max_seq_len,
+            max_completion_len=self.format.max_completion_len,
             is_train=is_train,
-            p_drop=self.hparams["p_drop"],
-            seed=self.hparams["seed"],
-            progress=rank_of(self.trainer) == 0,
+            p_drop=self.retrieved.p_drop,
+            seed=self.batching.seed,
+            progress=self._progress,
         )
         if not len(examples):
             raise DataError(f"{examples.summary()}; nothing is left to read. Choose another data_path")
-        return PackedDataset(examples, self.hparams["seed"]) if is_train and self.hparams["packing"] else examples
+        return PackedDataset(examples, self.batching.seed) if is_train and self.packing else examples
 
     def _steps(self, split: str) -> PromptedSteps:
         """The steps of a split, in whichever form they are there."""
-        progress = rank_of(self.trainer) == 0
         files, folder = _instruct_files(self.data_path, split), _leandojo_folder(self.data_path)
         if folder is not None and not missing_splits(folder, [split]):
             if files:
@@ -176,7 +143,7 @@ class InstructDataModule(StepDataModule):
                     f"{', '.join(TEMPLATES)}"
                 )
             traces = TracedTactics.load(
-                folder / f"{split}.json", normalize_tactics=self.hparams["normalize_tactics"], progress=progress
+                folder / f"{split}.json", normalize_tactics=self.normalize_tactics, progress=self._progress
             )
             return TracedSteps(traces, self.template, self._background(traces))
         if not files and folder is not None:
@@ -191,25 +158,24 @@ class InstructDataModule(StepDataModule):
                 f"{files[0]}: instruct data has its prompts whole; leave out corpus_path and sources_path, or read "
                 "LeanDojo Benchmark files"
             )
-        records = InstructRecords.load(files, skip_invalid=self.hparams["skip_invalid"], progress=progress)
+        records = InstructRecords.load(files, skip_invalid=self.skip_invalid, progress=self._progress)
         return InstructSteps(records, self.template)
 
     @property
     def _has_background(self) -> bool:
         """Whether prompts are to tell premises or file context."""
-        return self.hparams["corpus_path"] is not None or self.hparams["sources_path"] is not None
+        return self.retrieved.corpus_path is not None or self.sources_path is not None
 
     def _background(self, traces: TracedTactics) -> Background | None:
         """Premises and file context of the steps of a split, where they are asked for."""
         if not self._has_background:
             return None
-        premises, sources, progress = None, None, rank_of(self.trainer) == 0
-        if self._retrieved:
+        premises = None
+        if self.retrieved_premises:
             steps = np.arange(len(traces))
-            premises = RetrievedPremises(traces=traces, steps=steps, progress=progress, **self._retrieved)
-        if self.hparams["sources_path"] is not None:
-            sources = SourceFiles(self.hparams["sources_path"])
-        return Background(traces, premises, sources, progress)
+            premises = RetrievedPremises(traces=traces, steps=steps, progress=self._progress, **self.retrieved_premises)
+        sources = None if self.sources_path is None else SourceFiles(self.sources_path)
+        return Background(traces, premises, sources, self._progress)
 
 
 def _plain(data_path: Any) -> DataPath:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -19,6 +18,7 @@ from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import CachingGenerator
 from generator.prompts.templates import TEMPLATES
 from retrieval.training.checkpoints import read_checkpoint, read_settings
+from retrieval.training.options import options_of
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -159,7 +159,7 @@ def _import(class_name: str) -> Any:
 
 def _accepted(loaded: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options, or raise ConfigError for one that the class's constructor lacks."""
-    names = set(inspect.signature(loaded).parameters) - {"model_name"}
+    names = set(options_of(loaded)) - {"model_name"}
     for name in options:
         if name not in names:
             nearest = difflib.get_close_matches(name, sorted(names), n=1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pytorch_lightning.cli import ArgsType
 
+from generator.data.dataset import InputLimits
+from generator.data.instruct_dataset import PromptFormat
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
 from generator.training.prediction_writer import CandidateWriter
 from generator.training.report import report_fit
 from retrieval.training.cli import BaseCLI, run, start
+from retrieval.training.options import names_of
 
 
 class GeneratorCLI(BaseCLI):
@@ -16,7 +19,7 @@ class GeneratorCLI(BaseCLI):
 
     default_model = RetrievalAugmentedGenerator
     default_data = GeneratorDataModule
-    linked = ("max_inp_seq_len", "max_oup_seq_len", "max_seq_len", "max_completion_len", "template")
+    linked = names_of(InputLimits, PromptFormat)
     monitor = "top1_acc_val"
     run_name = "generator"
 

@@ -11,13 +11,14 @@ from torch.utils.data import DataLoader
 
 from common import ConfigError, DataError, check_choice, check_positive
 from retrieval.corpus import Corpus, positive_premises
-from retrieval.dataset import RetrievalBatch, RetrievalDataset, RetrievalExample, check_negatives
+from retrieval.dataset import Negatives, RetrievalBatch, RetrievalDataset, RetrievalExample
 from retrieval.leandojo.traces import TracedTactics
-from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, check_splits, rank_of
+from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, check_splits, rank_of, text_or_none
+from retrieval.training.options import flat, flat_options
 
 __all__ = ["RetrievalBatch", "RetrievalDataModule", "RetrievalDataset", "RetrievalExample"]
 
-_BUILD = "or make the built-in data: python -m generator.environments.propositional_benchmark --output_dir "
+_BUILD = "or make the built-in data, as configs/retrieval/quickstart.yaml says, in "
 
 
 class RetrievalDataModule(SplitDataModule):
@@ -30,19 +31,17 @@ class RetrievalDataModule(SplitDataModule):
 
     corpus: Corpus
 
+    @flat_options
     def __init__(
         self,
         data_path: str,
         model_name: str | dict[str, Any],
         corpus_path: str | None = None,
-        batch_size: int = 8,
-        eval_batch_size: int = 64,
         max_seq_len: int = 1024,
-        num_negatives: int = 3,
-        num_in_file_negatives: int = 1,
-        num_workers: int = 0,
+        *,
+        negatives: Negatives = Negatives(),
         predict_splits: list[Split] = list(SPLITS),  # noqa: B006 - never changed, and shown in --help
-        seed: int = 3407,
+        **shared: Any,
     ) -> None:
         """Check and keep the options; nothing is read before `setup`.
 
@@ -50,35 +49,30 @@ class RetrievalDataModule(SplitDataModule):
             data_path: folder of train.json, val.json and test.json, such as data/leandojo_benchmark_4/random
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             corpus_path: the premises; corpus.jsonl beside the folder data_path if not given
-            batch_size: examples in a training batch, at most
-            eval_batch_size: contexts in a batch of validation, test and prediction, at most
             max_seq_len: tokens of a context or a premise, EOS included
-            num_negatives: premises for each training example that its context does not cite
-            num_in_file_negatives: how many of these, at most, are from the file of the premise to find
-            num_workers: processes that prepare batches of each split; 0 prepares them in this one
+            negatives: premises that training adds to each example
             predict_splits: the splits that `predict` retrieves premises for
-            seed: of the order of examples and of negatives
+            **shared: see SplitDataModule
 
         Raises:
             ConfigError: if an option has a value that cannot be used
         """
-        super().__init__()
-        data_path = str(data_path)
-        corpus_path = None if corpus_path is None else str(corpus_path)
-        model_name = model_name if isinstance(model_name, dict) else str(model_name)
-        predict_splits = list(predict_splits)
-        # saved with checkpoints, which load with weights_only=True: plain values only
-        self.save_hyperparameters(logger=False)
-        self._check_batches()
+        super().__init__(model_name, **shared)
         check_positive(max_seq_len=max_seq_len)
-        check_negatives(num_negatives, num_in_file_negatives)
         if not predict_splits:
             raise ConfigError(f"predict_splits is empty; name some of {', '.join(SPLITS)}")
         for split in predict_splits:
             check_choice("predict_splits", split, SPLITS)
         self.data_path = Path(data_path)
         self.corpus_path = Path(corpus_path) if corpus_path else self.data_path.parent / "corpus.jsonl"
-        self.predict_splits = predict_splits
+        self.max_seq_len, self.negatives, self.predict_splits = max_seq_len, negatives, list(predict_splits)
+        self.keep(
+            **flat(negatives),
+            data_path=str(data_path),
+            corpus_path=text_or_none(corpus_path),
+            max_seq_len=max_seq_len,
+            predict_splits=self.predict_splits,
+        )
 
     # ----------------------------------------------------------------------------------------------
     # Data
@@ -128,10 +122,9 @@ class RetrievalDataModule(SplitDataModule):
                 tokenizer=self.tokenizer,
                 is_train=role == "train",
                 only_citing=not role.startswith("predict"),
-                **{
-                    option: self.hparams[option]
-                    for option in ("max_seq_len", "num_negatives", "num_in_file_negatives", "seed")
-                },
+                max_seq_len=self.max_seq_len,
+                seed=self.batching.seed,
+                negatives=self.negatives,
             )
             if not len(dataset):
                 raise DataError(f"{traces.summary()}; none of them cites a premise of {self.corpus_path}")
@@ -141,4 +134,4 @@ class RetrievalDataModule(SplitDataModule):
 
     def predict_dataloader(self) -> list[DataLoader[Any]]:
         """All contexts of each of predict_splits, in their order, citing or not."""
-        return [self._loader(f"predict-{split}") for split in self.predict_splits]
+        return [self.loader(f"predict-{split}") for split in self.predict_splits]

@@ -7,6 +7,7 @@ Q positive premises of a context.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -55,6 +56,26 @@ class RetrievalBatch(TypedDict):
     labels: NotRequired[torch.Tensor]  # True where premise p is a positive one of context b, bool (B, P)
 
 
+@dataclass(frozen=True)
+class Negatives:
+    """Premises that a context does not cite, for training.
+
+    Attributes:
+        num_negatives: for each training example
+        num_in_file_negatives: how many of these, at most, are from the file of the premise to find
+    """
+
+    num_negatives: int = 3
+    num_in_file_negatives: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.num_in_file_negatives <= self.num_negatives:
+            raise ConfigError(
+                f"num_in_file_negatives is {self.num_in_file_negatives} and num_negatives {self.num_negatives}; the "
+                "first is a part of the second, and neither is below 0"
+            )
+
+
 class RetrievalDataset(KeyedDataset[RetrievalExample]):
     """The contexts of one split as examples; in training, one for each premise that a context cites.
 
@@ -74,8 +95,7 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         max_seq_len: int,
         is_train: bool,
         only_citing: bool,
-        num_negatives: int = 3,
-        num_in_file_negatives: int = 1,
+        negatives: Negatives = Negatives(),
         seed: int = 3407,
     ) -> None:
         """Choose the examples of a split.
@@ -88,17 +108,12 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
             max_seq_len: tokens of a context or premise, EOS included
             is_train: one example for each premise that a context cites, with negatives
             only_citing: leave out contexts that cite no premise, which no metric counts; training always does
-            num_negatives: premises for each example that its context does not cite
-            num_in_file_negatives: how many of these, at most, are from the file of the premise to find
+            negatives: premises that training adds to each example
             seed: where negatives are drawn from
-
-        Raises:
-            ConfigError: if a number of negatives is out of range
         """
-        check_negatives(num_negatives, num_in_file_negatives)
         self.traces, self.positives, self.corpus = traces, positives, corpus
         self.tokenizer, self.max_seq_len, self.is_train, self.seed = tokenizer, max_seq_len, is_train, seed
-        self.num_negatives, self.num_in_file_negatives = num_negatives, num_in_file_negatives
+        self.negatives = negatives
         num_cited = np.array([len(numbers) for numbers in positives], dtype=np.int64)
         steps = np.arange(len(traces))
         if is_train:
@@ -146,9 +161,9 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         candidates[list(positives)] = False
         file = self.corpus.numbers_in_file(self.corpus[target].path)
         own = np.flatnonzero(candidates[file.start : file.stop]) + file.start
-        in_file = rng.choice(own, min(len(own), self.num_in_file_negatives), replace=False)
+        in_file = rng.choice(own, min(len(own), self.negatives.num_in_file_negatives), replace=False)
         candidates[file.start : file.stop] = False
-        num_others = self.num_negatives - len(in_file)
+        num_others = self.negatives.num_negatives - len(in_file)
         others = np.flatnonzero(candidates)
         if len(others) < num_others:  # a file near the root of all imports
             others = np.concatenate([others, np.setdiff1d(own, in_file)])
@@ -183,12 +198,3 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         batch["premise_ids"], batch["premise_mask"] = tokenize(self.tokenizer, texts, self.max_seq_len)
         batch["targets"] = torch.tensor([0, *map(len, premises[:-1])]).cumsum(0)
         batch["labels"] = is_positive(numbers[None], batch["positives"])
-
-
-def check_negatives(num_negatives: int, num_in_file_negatives: int) -> None:
-    """Raise ConfigError unless the second number is a part of the first."""
-    if not 0 <= num_in_file_negatives <= num_negatives:
-        raise ConfigError(
-            f"num_in_file_negatives is {num_in_file_negatives} and num_negatives {num_negatives}; the first is a "
-            "part of the second, and neither is below 0"
-        )

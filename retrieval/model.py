@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 
 from common import check_choice, check_positive, load_tokenizer
-from retrieval.dataset import RetrievalBatch
+from retrieval.datamodule import RetrievalBatch, RetrievalDataModule
 from retrieval.encoder import build_encoder
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
@@ -20,7 +20,8 @@ from retrieval.premise_search import PremiseSearch
 from retrieval.reports import log_curve, log_projector, log_retrieved
 from retrieval.training.architectures import checkpoint_activations, describe
 from retrieval.training.checkpoints import Restorable
-from retrieval.training.optimizers import OptimizerName, check_optimization, configure
+from retrieval.training.optimizers import Optimization, configure
+from retrieval.training.options import flat, flat_options, save_options
 
 Loss = Literal["mse", "info_nce"]
 _CUTOFFS = (1, 10, 100)  # of Recall@k in the log
@@ -34,13 +35,12 @@ class PremiseRetriever(Restorable, PremiseSearch):
 
     checkpoint_key: ClassVar[str] = "retriever"
 
+    @flat_options
     def __init__(
         self,
         model_name: str | dict[str, Any],
-        lr: float = 1e-4,
-        warmup_steps: int = 2000,
-        optimizer: OptimizerName = "adamw",
-        lr_decay: float = 0.0,
+        *,
+        optimization: Optimization = Optimization(lr=1e-4),
         num_retrieved: int = 100,
         max_seq_len: int = 1024,
         loss: Loss = "mse",
@@ -56,10 +56,7 @@ class PremiseRetriever(Restorable, PremiseSearch):
             model_name: hub id or Hugging Face folder to fine-tune (of an encoder-decoder, the encoder is
                 taken); or, to train from scratch, an architecture: a mapping or YAML file with T5Config's keys
                 (ByT5's shape by default)
-            lr: learning rate after the warm-up
-            warmup_steps: optimizer steps over which the learning rate rises
-            optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.training.optimizers
-            lr_decay: share of all steps, at the end, in which the learning rate falls to 0; 0 keeps it (ReProver)
+            optimization: how it is trained
             num_retrieved: premises for each context in validation, test and predict
             max_seq_len: tokens of a context or a premise, EOS included
             loss: "mse" of all similarities of a batch (ReProver), or "info_nce", for large batches
@@ -72,7 +69,6 @@ class PremiseRetriever(Restorable, PremiseSearch):
         """
         super().__init__()
         check_positive(
-            lr=lr,
             num_retrieved=num_retrieved,
             max_seq_len=max_seq_len,
             temperature=temperature,
@@ -80,10 +76,9 @@ class PremiseRetriever(Restorable, PremiseSearch):
             index_batch_size=index_batch_size,
         )
         check_choice("loss", loss, get_args(Loss))
-        check_optimization(optimizer, warmup_steps, lr_decay)
         # how many are retrieved is no hyper-parameter: evaluation may choose otherwise than training did
-        self.save_hyperparameters("model_name", "lr", "warmup_steps", "optimizer", "lr_decay", "loss", "temperature")
-        self.lr, self.warmup_steps, self.optimizer, self.lr_decay = lr, warmup_steps, optimizer, lr_decay
+        save_options(self, flat(optimization, model_name=model_name, loss=loss, temperature=temperature))
+        self.optimization = optimization
         self.num_retrieved, self.max_seq_len = num_retrieved, max_seq_len
         self.loss, self.temperature = loss, temperature
         self.chunk_size, self.index_batch_size = chunk_size, index_batch_size
@@ -135,15 +130,15 @@ class PremiseRetriever(Restorable, PremiseSearch):
 
     def configure_optimizers(self) -> Any:
         """As the options say; the command line's `--optimizer` replaces it."""
-        return configure(self, self.optimizer, self.lr, self.warmup_steps, self.lr_decay)
+        return configure(self, self.optimization)
 
     # ----------------------------------------------------------------------------------- evaluation
 
     def _prepare_evaluation(self) -> None:
         """Embed the premises again if the weights have changed, on all ranks together."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if datamodule is not None:
-            self.load_corpus(datamodule.corpus)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, RetrievalDataModule):
+            self.load_corpus(data.corpus)
         if self.index is None or self._is_stale:
             self._reindex(self.index_batch_size, self.global_rank, self.trainer.world_size)
 

@@ -39,7 +39,7 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     made = start(GeneratorCLI, [], [f"--config={tmp_path / 'config.yaml'}"], run=False)
     limit = "max_seq_len" if is_causal else "max_inp_seq_len"
-    assert getattr(made.model, limit) == made.datamodule.hparams[limit] == options(values, "data")[limit]
+    assert made.model.kept_options()[limit] == made.datamodule.hparams[limit] == options(values, "data")[limit]
     assert isinstance(made.model, CausalGenerator) == is_causal
     hub_ids = ("google/byt5-small", "deepseek-ai/deepseek-coder-1.3b-base")
     assert model_name in hub_ids or isinstance(model_name, dict)

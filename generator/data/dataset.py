@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,6 +24,22 @@ from retrieval.predictions.retrieved import RetrievedPremises
 from retrieval.leandojo.traces import TracedTactics
 
 _TOKENIZED_AT_ONCE = 1024  # texts
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """How long the inputs and tactics of an encoder-decoder may be.
+
+    Attributes:
+        max_inp_seq_len: tokens of an input, EOS included
+        max_oup_seq_len: tokens of a tactic, EOS included; longer ones are left out of training
+    """
+
+    max_inp_seq_len: int = 2300
+    max_oup_seq_len: int = 512
+
+    def __post_init__(self) -> None:
+        check_positive(max_inp_seq_len=self.max_inp_seq_len, max_oup_seq_len=self.max_oup_seq_len)
 
 
 class GeneratorExample(TypedDict):

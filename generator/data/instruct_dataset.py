@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,31 @@ _IN_EVALUATION = {
     _LONG_PROMPTS: "kept as misses",
     _LONG_COMPLETIONS: "kept without labels",
 }
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How a state becomes a prompt and a tactic a completion, and how long they may be.
+
+    Attributes:
+        template: how both are written, see generator.prompts. Data without one leaves the prompts of instruct data as
+            they are (LeanDojo data needs one); a model without one takes that of its training data
+        max_seq_len: tokens of prompt, completion and EOS together
+        max_completion_len: tokens of a completion, EOS included, of which longer ones are left out of training; a prompt
+            has the rest
+    """
+
+    template: str | None = None
+    max_seq_len: int = 2048
+    max_completion_len: int = 256
+
+    def __post_init__(self) -> None:
+        check_positive(max_seq_len=self.max_seq_len, max_completion_len=self.max_completion_len)
+        if self.max_completion_len >= self.max_seq_len:
+            raise ConfigError(
+                f"max_completion_len is {self.max_completion_len}, which leaves no room for a prompt in max_seq_len "
+                f"{self.max_seq_len}; lower it"
+            )
 
 
 class InstructDataset(KeyedDataset[InstructExample]):
@@ -75,7 +100,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
         Raises:
             ConfigError: if the limits leave no room, p_drop is no probability, or the tokenizer has no EOS
         """
-        check_limits(max_seq_len, max_completion_len)
+        PromptFormat(None, max_seq_len, max_completion_len)  # checks them
         check_probability(p_drop=p_drop)
         self.p_drop, self.seed = p_drop if is_train else 0.0, seed
         self.steps, self.is_train = steps, is_train
@@ -243,13 +268,3 @@ class InstructDataset(KeyedDataset[InstructExample]):
 
 def _without_completion(example: EncodedExample) -> EncodedExample:
     return EncodedExample(example.input_ids[: example.num_prompt_tokens], example.num_prompt_tokens)
-
-
-def check_limits(max_seq_len: int, max_completion_len: int) -> None:
-    """Raise ConfigError unless the limits leave room for a prompt."""
-    check_positive(max_seq_len=max_seq_len, max_completion_len=max_completion_len)
-    if max_completion_len >= max_seq_len:
-        raise ConfigError(
-            f"max_completion_len is {max_completion_len}, which leaves no room for a prompt in max_seq_len "
-            f"{max_seq_len}; lower it"
-        )

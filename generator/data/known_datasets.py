@@ -3,44 +3,79 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from common import ConfigError, DataError
+from common import ConfigError, DataError, check_choice
 from generator.data.download import download_leandojo_benchmark_4
-from generator.environments.propositional_benchmark import build_propositional_benchmark
+from generator.environments.propositional_benchmark import (
+    DEFAULT_THEOREMS,
+    MIN_THEOREMS,
+    build_propositional_benchmark,
+)
 from retrieval.training.datamodule import SPLITS, missing_splits
 
 KnownDataset = Literal["propositional", "leandojo_benchmark_4"]
 _BENCHMARK_SPLITS = ("random", "novel_premises")
 
 
-def get_dataset(dataset: KnownDataset, data_path: Path, num_theorems: int, seed: int) -> None:
-    """Make or download a dataset where a split is missing.
+@dataclass(frozen=True)
+class BuiltIn:
+    """A dataset that data modules get by themselves where data_path has no splits.
+
+    Attributes:
+        dataset: "propositional" is built on the spot, "leandojo_benchmark_4" is downloaded; without it the data must be
+            there. Of what is drawn at random the seed of the data module decides; to vary it over one dataset that is
+            there, leave `dataset` out
+        dataset_options: what it is made with, such as num_theorems: 8000 of "propositional"; a dataset that is there
+            must have been made so
+        num_theorems: of "propositional", where dataset_options does not say
+    """
+
+    dataset: KnownDataset | None = None
+    dataset_options: dict[str, Any] | None = None
+    num_theorems: int = DEFAULT_THEOREMS
+
+    def __post_init__(self) -> None:
+        check_choice("dataset", self.dataset, (None, *get_args(KnownDataset)))
+        accepted = {"propositional": {"num_theorems"}}.get(self.dataset or "", set())
+        for name in self.dataset_options or {}:
+            if name not in accepted:
+                takes = f"it takes {', '.join(sorted(accepted))}" if accepted else "it takes none"
+                raise ConfigError(f"dataset_options: dataset {self.dataset} has no option {name!r}; {takes}")
+        object.__setattr__(self, "num_theorems", (self.dataset_options or {}).get("num_theorems", self.num_theorems))
+        if self.num_theorems < MIN_THEOREMS:
+            raise ConfigError(f"num_theorems is {self.num_theorems}; it must be at least {MIN_THEOREMS}")
+
+
+def get_dataset(built_in: BuiltIn, data_path: Path, seed: int) -> None:
+    """Make or download a dataset where a split is missing; nothing if none is asked for.
 
     Args:
-        dataset: which
+        built_in: which, and how it is made
         data_path: the folder of its splits, named after the way in which it is split
-        num_theorems: of "propositional"
-        seed: of "propositional"
+        seed: of what is drawn at random
 
     Raises:
-        ConfigError: if a propositional dataset is there, but not of this num_theorems and seed; or if data_path is no
-            place for a dataset
+        ConfigError: if a propositional dataset is there, but not of this size and seed; or if data_path is no place for
+            a dataset
         DataError: if the dataset cannot be had
     """
+    if built_in.dataset is None:
+        return
     if not missing_splits(data_path, SPLITS):
-        if dataset == "propositional":
-            _check_made_with(data_path.parent, {"num_theorems": num_theorems, "seed": seed})
+        if built_in.dataset == "propositional":
+            _check_made_with(data_path.parent, {"num_theorems": built_in.num_theorems, "seed": seed})
         return
     if data_path.name not in _BENCHMARK_SPLITS:
         raise ConfigError(
-            f"data_path is {str(data_path)!r}; with dataset={dataset} its last part is one of "
+            f"data_path is {str(data_path)!r}; with dataset={built_in.dataset} its last part is one of "
             f"{', '.join(_BENCHMARK_SPLITS)}, the two ways in which the benchmark is split"
         )
     try:
-        if dataset == "propositional":
-            build_propositional_benchmark(data_path.parent, num_theorems, seed)
+        if built_in.dataset == "propositional":
+            build_propositional_benchmark(data_path.parent, built_in.num_theorems, seed)
         else:
             download_leandojo_benchmark_4(data_path.parent)
     except FileExistsError as error:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from common import ConfigError, check_probability
-from generator.environments.propositional_benchmark import MIN_THEOREMS
-from generator.data.known_datasets import KnownDataset, get_dataset
+from generator.data.known_datasets import BuiltIn, get_dataset
 from retrieval.corpus import Corpus
-from retrieval.training.datamodule import SPLITS, SplitDataModule
+from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, rank_of, text_or_none
+from retrieval.training.options import flat, flat_options
 from common import check_choice
 from retrieval.predictions.reader_writer import Predictions
 
@@ -27,33 +29,85 @@ _ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
 }
 
 
+@dataclass(frozen=True)
+class RetrievedOptions:
+    """Premises that were retrieved for the data's states.
+
+    Attributes:
+        corpus_path: corpus.jsonl of the retrieved premises
+        preds_path: folder that `python -m retrieval.main predict` wrote
+        p_drop: probability of leaving out each retrieved premise, in training
+    """
+
+    corpus_path: str | None = None
+    preds_path: str | None = None
+    p_drop: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(p_drop=self.p_drop)
+        if (self.corpus_path is None) != (self.preds_path is None):
+            raise ConfigError("corpus_path and preds_path belong together; give both or neither")
+        for name in ("corpus_path", "preds_path"):
+            object.__setattr__(self, name, text_or_none(getattr(self, name)))
+
+
 class StepDataModule(SplitDataModule):
     """Splits of steps of proofs; `datasets` has the keys train, val, test and predict.
 
-    A subclass has the options `dataset`, `num_theorems`, `seed`, `predict_split`, `corpus_path`, `preds_path` and
-    `p_drop`, and reads a split in `_read`.
+    A subclass reads a split in `_read`.
+
+    Attributes:
+        data_path: where the data is
+        retrieved: which premises were retrieved for it
     """
 
-    def _check_source(self) -> None:
-        """Check the options that say where the data comes from."""
-        check_choice("predict_split", self.hparams["predict_split"], SPLITS)
-        check_choice("dataset", self.hparams["dataset"], (None, *get_args(KnownDataset)))
-        if (num_theorems := self.hparams["num_theorems"]) < MIN_THEOREMS:
-            raise ConfigError(f"num_theorems is {num_theorems}; it must be at least {MIN_THEOREMS}")
-        check_probability(p_drop=self.hparams["p_drop"])
-        if (self.hparams["corpus_path"] is None) != (self.hparams["preds_path"] is None):
-            raise ConfigError("corpus_path and preds_path belong together; give both or neither")
+    data_path: Any
+
+    @flat_options
+    def __init__(
+        self,
+        data_path: Any,
+        model_name: str | dict[str, Any],
+        *,
+        built_in: BuiltIn = BuiltIn(),
+        retrieved: RetrievedOptions = RetrievedOptions(),
+        normalize_tactics: bool = True,
+        predict_split: Split = "test",
+        **shared: Any,
+    ) -> None:
+        """Check and keep the options; nothing is read before `prepare_data` and `setup`.
+
+        Args:
+            data_path: see the subclass
+            model_name: whose tokenizer to use; see `common.load_tokenizer`
+            built_in: a dataset to get if there is none
+            retrieved: premises that were retrieved for the data's states
+            normalize_tactics: write each run of white space in a tactic of LeanDojo data as one space
+            predict_split: the split that `predict` reads
+            **shared: see SplitDataModule
+
+        Raises:
+            ConfigError: if an option has a value that cannot be used
+        """
+        super().__init__(model_name, **shared)
+        check_choice("predict_split", predict_split, SPLITS)
+        self.built_in, self.retrieved = built_in, retrieved
+        self.normalize_tactics, self.predict_split = normalize_tactics, predict_split
+        self.keep(
+            **flat(built_in, retrieved),
+            data_path=data_path,
+            normalize_tactics=normalize_tactics,
+            predict_split=predict_split,
+        )
 
     def prepare_data(self) -> None:
         """Get the dataset if a split is missing; one process of each machine does it. See `get_dataset`."""
-        if self.hparams["dataset"] is not None:
-            options = {name: self.hparams[name] for name in ("dataset", "num_theorems", "seed")}
-            get_dataset(data_path=Path(self.hparams["data_path"]), **options)
+        get_dataset(self.built_in, Path(self.data_path), self.batching.seed)
 
     def setup(self, stage: str | None = None) -> None:
         """Read what a stage needs: "fit", "validate", "test" or "predict"; None needs all."""
-        predicted = str(self.hparams["predict_split"])
-        new = {role: predicted if role == "predict" else role for role in _ROLES[stage] if role not in self.datasets}
+        split_of = {role: self.predict_split if role == "predict" else role for role in _ROLES[stage]}
+        new = {role: split for role, split in split_of.items() if role not in self.datasets}
         if new:
             self._before_reading(list(new.values()))
         for role, split in new.items():
@@ -61,25 +115,25 @@ class StepDataModule(SplitDataModule):
             rank_zero_info(self.datasets[role].summary())
 
     @cached_property
-    def _retrieved(self) -> dict[str, Any]:
-        """The corpus and the predictions, where they are asked for."""
-        if self.hparams["corpus_path"] is None:
+    def retrieved_premises(self) -> dict[str, Any]:
+        """The corpus and the predictions, as datasets take them; {} where none are asked for."""
+        if self.retrieved.corpus_path is None or self.retrieved.preds_path is None:
             return {}
-        corpus = Corpus(self.hparams["corpus_path"])
-        return {"corpus": corpus, "predictions": Predictions.load(self.hparams["preds_path"], corpus)}
+        corpus = Corpus(self.retrieved.corpus_path)
+        return {"corpus": corpus, "predictions": Predictions.load(self.retrieved.preds_path, corpus)}
+
+    @property
+    def _progress(self) -> bool:
+        """Whether this process shows progress bars."""
+        return rank_of(self.trainer) == 0
 
     def _before_reading(self, splits: Sequence[str]) -> None:
         """Check what all of the splits need."""
 
+    @abstractmethod
     def _read(self, split: str, *, is_train: bool) -> Any:
         """Return the dataset of a split."""
-        raise NotImplementedError
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of predict_split; `index` in a batch tells which examples it holds."""
-        return self._loader("predict")
-
-
-def text_or_none(path: object) -> str | None:
-    """Return the text of a path: what is saved with checkpoints is plain."""
-    return None if path is None else str(path)
+        return self.loader("predict")

@@ -16,15 +16,18 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from common import Candidate, ConfigError, Context, Premise, check_positive, format_state, remove_marks
+from common import Candidate, ConfigError, Context, Premise, check_positive, format_state, load_tokenizer, remove_marks
 from generator.decoding.sampling import check_sampling
-from generator.engines import Decoding, Engine
+from generator.engines import Decoding, Engine, make_engine
 from generator.interface.tactic_generator import TacticGenerator, merge_candidates
 from generator.training.metrics import TopkAccuracy
-from generator.training.premise_source import PremiseSource
+from generator.training.premise_source import RetrieverOptions
+from retrieval.training.architectures import checkpoint_activations
+from retrieval.training.batches import target_tokens_per_batch
 from retrieval.training.checkpoints import Restorable
 from retrieval.training.monitoring import as_code, log_text
-from retrieval.training.optimizers import OptimizerName, check_optimization, configure
+from retrieval.training.optimizers import Optimization, configure
+from retrieval.training.options import flat, flat_options, save_options
 
 
 @dataclass(frozen=True)
@@ -47,49 +50,114 @@ class Sampling:
         check_sampling(self.temperature, self.top_k, self.top_p)
 
 
+@dataclass(frozen=True)
+class CandidateOptions:
+    """Which candidates a model finds; evaluation may choose others than training did.
+
+    Attributes:
+        num_beams: beams, and so candidates, in validation, test and predict
+        length_penalty: candidates rank by log-probability / length ** this; 0 is their probability
+        sampling: draw candidates instead of searching for the best ones
+    """
+
+    num_beams: int = 8
+    length_penalty: float = 0.0
+    sampling: Sampling | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(num_beams=self.num_beams)
+        sampling: Any = self.sampling
+        if isinstance(sampling, Mapping):  # of a checkpoint
+            object.__setattr__(self, "sampling", Sampling(**sampling))
+
+
 class NextStepGenerator(TacticGenerator, Restorable):
     """A model that writes tactics, as a Lightning module.
 
-    A subclass gives the loss of a batch (`_loss`) and the model's input for a state (`_format`), and sets `engine`,
-    which finds candidates, and through `_set_up` what all have.
+    A subclass builds its network and hands it to `take_network`, and gives the loss of a batch (`_loss`) and the
+    model's input for a state (`_format`). The attribute `engine` is what finds candidates in validation, test,
+    prediction and `generate` alike.
 
     Attributes:
-        engine: finds candidates in validation, test, prediction and `generate` alike
+        optimization: how it is trained
+        candidates: which candidates evaluation finds
+        generator: the network, of transformers
         premise_source: where `generate` gets premises from, if it does; data brings its own
         num_shortened: states over the limit that `generate` has met; waiting goals or oldest hypotheses were left out
     """
 
     checkpoint_key: ClassVar[str] = "generator"
-    # no hyper-parameters: evaluation may choose others than training did
-    decoding_options: ClassVar[tuple[str, ...]]
+    generator: Any
     engine: Engine
-    premise_source: PremiseSource | None
 
-    def _set_up(
+    @flat_options
+    def __init__(
         self,
         model_name: str | dict[str, Any],
-        lr: float,
-        warmup_steps: int,
-        optimizer: OptimizerName,
-        lr_decay: float,
-        num_beams: int,
-        length_penalty: float,
-        sampling: Sampling | None,
-        log_text_every_n_steps: int,
+        *,
+        optimization: Optimization = Optimization(),
+        candidates: CandidateOptions = CandidateOptions(),
+        retriever: RetrieverOptions = RetrieverOptions(),
+        engine: str = "native",
+        engine_options: dict[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        log_text_every_n_steps: int = 500,
     ) -> None:
-        """Check and keep what every generator has."""
-        check_positive(lr=lr, num_beams=num_beams, log_text_every_n_steps=log_text_every_n_steps)
-        check_optimization(optimizer, warmup_steps, lr_decay)
+        """Keep the options and load the tokenizer.
+
+        Args:
+            model_name: see the subclass
+            optimization: how it is trained
+            candidates: which candidates evaluation finds
+            retriever: which premises `generate` retrieves
+            engine: what decodes: "native", "transformers", for encoder-decoders "ctranslate2", for decoder-only models
+                "vllm"; see generator.engines
+            engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2", or
+                gpu_memory_utilization of "vllm"
+            gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
+            compile: compile the training step with torch.compile
+            log_text_every_n_steps: how often an input and its target are logged as text in training
+        """
+        super().__init__()
+        check_positive(log_text_every_n_steps=log_text_every_n_steps)
+        # what evaluation may choose otherwise than training did is no hyper-parameter
+        training = {"gradient_checkpointing": gradient_checkpointing, "compile": compile}
+        save_options(self, flat(optimization, model_name=model_name, **training))
         self.model_name = model_name
         self.name = model_name if isinstance(model_name, str) else ""
-        self.lr, self.warmup_steps, self.optimizer, self.lr_decay = lr, warmup_steps, optimizer, lr_decay
-        self.num_beams, self.length_penalty = num_beams, length_penalty
-        self.sampling = Sampling(**sampling) if isinstance(sampling, Mapping) else sampling
+        self.optimization, self.candidates = optimization, candidates
+        self.premise_source = retriever.source()
+        self.reads_theorem = self.premise_source is not None
         self.log_text_every_n_steps = log_text_every_n_steps
         self.num_shortened = 0
+        self.tokenizer = load_tokenizer(model_name)
+        self.topk_val = TopkAccuracy(candidates.num_beams)
+        self.topk_test = TopkAccuracy(candidates.num_beams)
+        self._engine = engine, engine_options or {}
+        self._compiles, self._checkpoints_activations = compile, gradient_checkpointing
         self._tokens_per_batch: float | None = None  # target tokens, over an epoch
-        self.topk_val = TopkAccuracy(num_beams)
-        self.topk_test = TopkAccuracy(num_beams)
+        self._compiled: list[Any] = []  # the compiled network, if there is one; in a list, as its weights count once
+
+    def take_network(self, network: Any, max_inp_seq_len: int) -> None:
+        """Train and decode with a network of transformers.
+
+        Args:
+            network: with a language-modelling head
+            max_inp_seq_len: tokens of an input, at most
+        """
+        self.generator = network
+        if self._checkpoints_activations:
+            checkpoint_activations(network)
+        if self._compiles:
+            self._compiled = [torch.compile(network, dynamic=True)]
+        name, options = self._engine
+        self.engine = make_engine(name, network, self.tokenizer, max_inp_seq_len=max_inp_seq_len, **options)
+
+    @property
+    def network(self) -> Any:
+        """What computes a loss: the compiled network in training, if there is one."""
+        return self._compiled[0] if self._compiled and self.training else self.generator
 
     @abstractmethod
     def _loss(self, batch: Any) -> tuple[Tensor, int]:
@@ -110,9 +178,9 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def _decoding(self) -> Decoding:
         """How the engine is to find candidates."""
-        if self.sampling is not None:
-            return Decoding("sample", max_new_tokens=self._max_new_tokens, **asdict(self.sampling))
-        return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.length_penalty)
+        if (sampling := self.candidates.sampling) is not None:
+            return Decoding("sample", max_new_tokens=self._max_new_tokens, **asdict(sampling))
+        return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.candidates.length_penalty)
 
     @torch.no_grad()
     def decode(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
@@ -128,23 +196,15 @@ class NextStepGenerator(TacticGenerator, Restorable):
         merged = (merge_candidates((tactic, p) for tactic, p in texts if tactic is not None) for texts in parsed)
         return [next(merged) if text else [] for text in inputs]
 
-    @property
-    def decoding(self) -> dict[str, Any]:
-        """The settings of formatting and decoding, as plain values."""
-        values = {name: getattr(self, name) for name in self.decoding_options}
-        return {**values, "sampling": None if self.sampling is None else asdict(self.sampling)}
-
     def kept_options(self) -> dict[str, Any]:
-        """See `Restorable`."""
-        return self.decoding
+        """See `Restorable`: the settings of formatting and decoding, as plain values."""
+        return flat(self.candidates)
 
     # ------------------------------------------------------------------------------------- training
 
     def on_train_start(self) -> None:
-        """Learn from the data how many target tokens a batch has on average; of data that does not say, nothing."""
-        loader: Any = self.trainer.train_dataloader
-        total = getattr(getattr(loader, "dataset", None), "num_target_tokens", None)
-        self._tokens_per_batch = None if total is None else total / (len(loader) * self.trainer.world_size)
+        """Ask how many target tokens a batch has on average."""
+        self._tokens_per_batch = target_tokens_per_batch(self.trainer.train_dataloader, self.trainer.world_size)
 
     def on_fit_start(self) -> None:
         """Refuse engines that would validate with the weights of some earlier step."""
@@ -171,9 +231,10 @@ class NextStepGenerator(TacticGenerator, Restorable):
         return loss * self._weight(num_tokens)
 
     def _weight(self, num_tokens: int) -> float:
-        """What a batch counts for: its target tokens, where batches or ranks together make a step, and else 1.
+        """Return the factor of a batch's loss: its share of target tokens, or 1 where a step has one batch alone.
 
-        Their gradients are averaged; without it, a token would count for less in a batch of many.
+        The gradients of the batches and ranks that make a step together are averaged, each batch alike. With this
+        factor each target token counts alike instead, whether its batch has many or few of them.
         """
         if self._accumulated() * self.trainer.world_size == 1 or self._tokens_per_batch is None:
             return 1.0
@@ -184,7 +245,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def configure_optimizers(self) -> Any:
         """As the options say; the command line's `--optimizer` replaces it."""
-        return configure(self, self.optimizer, self.lr, self.warmup_steps, self.lr_decay)
+        return configure(self, self.optimization)
 
     def configure_gradient_clipping(
         self,
@@ -230,7 +291,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         if self._is_sharded:
             return
-        candidates = self.decode(batch["state"], self.num_beams)
+        candidates = self.decode(batch["state"], self.candidates.num_beams)
         topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
         if batch_idx == 0:
             self._log_io_texts(split, batch, candidates)
@@ -253,7 +314,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Return a record for each example: where it is from, its tactic, and the candidates."""
-        candidates = self.decode(batch["state"], self.num_beams)
+        candidates = self.decode(batch["state"], self.candidates.num_beams)
         return [
             {
                 "file_path": batch["file_path"][i],

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 
 from common import DataError
+from retrieval.training.checkpoints import Restorable
 from retrieval.training.monitoring import run_folder, write_json
 
 FORMAT_VERSION = 1
@@ -101,7 +102,7 @@ class CandidateWriter(BasePredictionWriter):
             "checkpoint": str(trainer.ckpt_path or ""),
             "data_path": str(options.get("data_path", "")),
             "split": str(options.get("predict_split", "")),
-            "decoding": getattr(pl_module, "decoding", {}),
+            "decoding": pl_module.kept_options() if isinstance(pl_module, Restorable) else {},
         }
         write_json(self._path.with_suffix(".json"), description)
 

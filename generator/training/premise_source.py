@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from common import ConfigError, Context, Premise, check_positive
 from retrieval.model import PremiseRetriever
+
+
+@dataclass(frozen=True)
+class RetrieverOptions:
+    """Which premises a generator retrieves by itself; training and evaluation read predictions instead.
+
+    Attributes:
+        ret_ckpt_path: retriever that `generate` asks for premises: a checkpoint, or an encoder's folder or hub id
+        corpus_path: corpus.jsonl that it retrieves from
+        index_path: folder of its embeddings, from `python -m retrieval.index`; without it they are made first
+        eval_num_retrieved: premises for each state, of which the input holds as many as fit
+    """
+
+    ret_ckpt_path: str | None = None
+    corpus_path: str | None = None
+    index_path: str | None = None
+    eval_num_retrieved: int = 100
+
+    def __post_init__(self) -> None:
+        check_positive(eval_num_retrieved=self.eval_num_retrieved)
+        if (self.ret_ckpt_path is None) != (self.corpus_path is None) or (self.index_path and not self.ret_ckpt_path):
+            raise ConfigError("ret_ckpt_path and corpus_path belong together, and index_path to both; give the others")
+
+    def source(self) -> PremiseSource | None:
+        """Return where premises come from, or None where they are not asked for."""
+        return None if self.ret_ckpt_path is None else PremiseSource(self)
 
 
 class PremiseSource:
@@ -15,17 +42,17 @@ class PremiseSource:
     Its weights are no part of the generator's, and follow the generator from device to device.
     """
 
-    def __init__(self, ret_ckpt_path: str, corpus_path: str, index_path: str | None, num_premises: int) -> None:
-        """Keep the options; see `premise_source`."""
-        self.ret_ckpt_path, self.corpus_path, self.index_path = ret_ckpt_path, corpus_path, index_path
-        self.num_premises = num_premises
+    def __init__(self, options: RetrieverOptions) -> None:
+        """Keep the options, which must name a retriever and a corpus."""
+        self.options = options
         self._retriever: PremiseRetriever | None = None
 
     def load(self, device: Any) -> PremiseRetriever:
         """Return the retriever on a device, with an index of the corpus."""
         if self._retriever is None:
-            retriever = PremiseRetriever.load(self.ret_ckpt_path, device)
-            retriever.load_corpus(self.corpus_path, self.index_path)
+            assert self.options.ret_ckpt_path is not None and self.options.corpus_path is not None
+            retriever = PremiseRetriever.load(self.options.ret_ckpt_path, device)
+            retriever.load_corpus(self.options.corpus_path, self.options.index_path)
             if retriever.index is None:
                 retriever.reindex_corpus()
             self._retriever = retriever
@@ -33,27 +60,5 @@ class PremiseSource:
 
     def retrieve(self, contexts: Sequence[Context], device: Any) -> list[list[Premise]]:
         """Return the premises for each context, best first."""
-        premises, _ = self.load(device).retrieve_contexts(contexts, self.num_premises)
+        premises, _ = self.load(device).retrieve_contexts(contexts, self.options.eval_num_retrieved)
         return premises
-
-
-def premise_source(
-    ret_ckpt_path: str | None, corpus_path: str | None, index_path: str | None, num_premises: int
-) -> PremiseSource | None:
-    """Return the source that a generator's options ask for, if they ask for one.
-
-    Args:
-        ret_ckpt_path: a retriever's checkpoint, or an encoder's folder or hub id
-        corpus_path: corpus.jsonl that it retrieves from
-        index_path: folder of its embeddings; without it they are made first
-        num_premises: for each state
-
-    Raises:
-        ConfigError: if one of the options needs another
-    """
-    check_positive(eval_num_retrieved=num_premises)
-    if (ret_ckpt_path is None) != (corpus_path is None) or (index_path and not ret_ckpt_path):
-        raise ConfigError("ret_ckpt_path and corpus_path belong together, and index_path to both; give the others")
-    if ret_ckpt_path is None or corpus_path is None:
-        return None
-    return PremiseSource(ret_ckpt_path, corpus_path, index_path, num_premises)

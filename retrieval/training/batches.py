@@ -202,6 +202,17 @@ def _with_count(bounds: list[tuple[int, int]], count: int) -> list[tuple[int, in
     return bounds
 
 
+def target_tokens_per_batch(loader: Any, num_ranks: int) -> float | None:
+    """Return how many target tokens a batch of a loader has on average; None if its dataset does not say.
+
+    Args:
+        loader: whose dataset may have `num_target_tokens`, those of all its examples
+        num_ranks: that share the dataset out
+    """
+    total = getattr(getattr(loader, "dataset", None), "num_target_tokens", None)
+    return None if total is None else total / (len(loader) * num_ranks)
+
+
 class ResumableDataLoader(DataLoader[Any]):
     """A DataLoader over a batch sampler that can go on in the middle of an epoch.
 

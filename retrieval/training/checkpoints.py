@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import pickle
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from torch import Tensor
 from common import ConfigError, DataError
 from retrieval.training.extras import import_extra
 from retrieval.training.monitoring import write_json
+from retrieval.training.options import options_of
 
 # Beside the weights and configuration of an exported model: how it is prompted and decoded.
 SETTINGS_FILE = "nextstep.json"
@@ -129,7 +129,7 @@ def check_class(checkpoint: Mapping[str, Any], expected: type, path: str | Path,
         checkpoint: its contents
         expected: the class that is to load it
         path: names it in the message
-        key: where classes of this kind describe themselves: "generator" or "retriever"
+        key: where classes of this kind describe themselves, see `Restorable.checkpoint_key`
     """
     name = class_path(expected)
     saved = checkpoint.get(key, {}).get("class")
@@ -144,7 +144,7 @@ class Restorable(pl.LightningModule):
     A subclass takes `model_name` in its constructor and sets it, with the tokenizer, as attributes.
 
     Attributes:
-        checkpoint_key: where its checkpoints describe it: "generator" or "retriever"
+        checkpoint_key: where its checkpoints describe it, such as "generator"
         name: of the model, in tables and files
     """
 
@@ -195,7 +195,7 @@ class Restorable(pl.LightningModule):
         """What a folder says of its options, as far as this class has them; nothing of a hub id."""
         settings = read_settings(path)
         options = {} if settings is None else settings["options"]
-        known = inspect.signature(cls).parameters
+        known = options_of(cls)
         return {name: value for name, value in options.items() if name in known}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from retrieval.training.monitoring import (
     as_code,
     log_text,
 )
-from retrieval.training.optimizers import with_schedule
+from retrieval.training.optimizers import Optimization, with_schedule
 from retrieval.training.parser import Parser
 
 _CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
@@ -102,9 +102,9 @@ class BaseCLI(LightningCLI):
     @staticmethod
     def configure_optimizers(lightning_module: Any, optimizer: Any, lr_scheduler: Any = None) -> Any:
         """With `--optimizer` and no `--lr_scheduler`, keep the model's warm-up and decay."""
-        if lr_scheduler is None and hasattr(lightning_module, "warmup_steps"):
-            lr_decay = getattr(lightning_module, "lr_decay", 0.0)
-            return with_schedule(lightning_module, optimizer, lightning_module.warmup_steps, lr_decay)
+        optimization = getattr(lightning_module, "optimization", None)
+        if lr_scheduler is None and isinstance(optimization, Optimization):
+            return with_schedule(lightning_module, optimizer, optimization.warmup_steps, optimization.lr_decay)
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
     def _parse_ckpt_path(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from common import ConfigError, DataError, check_positive, load_tokenizer
 from retrieval.training.batches import LengthGroupedBatchSampler, ResumableDataLoader
+from retrieval.training.options import flat, flat_options, save_options
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-_DEFAULT_BATCH_SIZE = 8
+DEFAULT_BATCH_SIZE = 8
 
 
 def missing_splits(folder: Path, splits: Sequence[str]) -> list[str]:
@@ -42,35 +44,76 @@ def check_splits(folder: Path, splits: Sequence[str], alternative: str) -> None:
         raise DataError(f"data_path {folder}: no {', '.join(missing)}; {found}. {advice}, {alternative}")
 
 
+def text_or_none(path: object) -> str | None:
+    """Return the text of a path: what is saved with checkpoints is plain."""
+    return None if path is None else str(path)
+
+
 def rank_of(trainer: pl.Trainer | None) -> int:
     """Return the rank of this process, 0 without a trainer."""
     return 0 if trainer is None else trainer.global_rank
 
 
-def make_loader(
-    dataset: Any, trainer: pl.Trainer | None, *, batch_size: int | None, num_workers: int, **sampling: Any
-) -> DataLoader[Any]:
+@dataclass(frozen=True)
+class Batching:
+    """How examples become batches.
+
+    Attributes:
+        batch_size: examples or packed rows in a training batch, at most; 8 if max_tokens_per_batch is not given either
+        eval_batch_size: examples in a batch of validation, test and prediction, at most
+        max_tokens_per_batch: padded source and target tokens (bytes for ByT5) in a training batch, at most
+        batches_per_pool: how many training batches are sorted by length together: fewer mix lengths more, so that small
+            batches teach more, and pad more
+        num_workers: processes that prepare batches of each split; 0 prepares them in this one
+        seed: of the order of examples, and of whatever else of the data is drawn at random
+    """
+
+    batch_size: int | None = None
+    eval_batch_size: int = 64
+    max_tokens_per_batch: int | None = None
+    batches_per_pool: int = 200
+    num_workers: int = 0
+    seed: int = 3407
+
+    def __post_init__(self) -> None:
+        names = ("batch_size", "eval_batch_size", "max_tokens_per_batch", "batches_per_pool")
+        check_positive(**{name: getattr(self, name) for name in names})
+        if self.num_workers < 0:
+            raise ConfigError(f"num_workers is {self.num_workers}; it must be at least 0")
+
+    @property
+    def max_examples(self) -> int | None:
+        """Examples in a training batch, at most; None where only tokens are counted."""
+        if self.batch_size is None and self.max_tokens_per_batch is None:
+            return DEFAULT_BATCH_SIZE
+        return self.batch_size
+
+
+def make_loader(dataset: Any, trainer: pl.Trainer | None, batching: Batching, *, is_train: bool) -> DataLoader[Any]:
     """Return a loader of batches of similar length, shared out over the ranks, that resumes in mid-epoch.
 
     Args:
         dataset: a Dataset with `source_lengths`, `collate`, and perhaps `target_lengths`
         trainer: whose ranks and device count
-        batch_size: examples a batch may hold
-        num_workers: processes that prepare batches
-        sampling: what else `LengthGroupedBatchSampler` takes
+        batching: how large batches are
+        is_train: in a new order each epoch; else the same batches each time, in one mixed order
     """
-    options = _worker_options(num_workers, trainer)
+    options = _worker_options(batching.num_workers, trainer)
+    batch_size = batching.max_examples if is_train else batching.eval_batch_size
     if getattr(trainer, "overfit_batches", 0):
         # Lightning replaces every sampler but this one by a sampler of single examples
         plain: Dataset[Any] = dataset
-        return DataLoader(plain, batch_size=batch_size or _DEFAULT_BATCH_SIZE, collate_fn=dataset.collate, **options)
+        return DataLoader(plain, batch_size=batch_size or DEFAULT_BATCH_SIZE, collate_fn=dataset.collate, **options)
     sampler = LengthGroupedBatchSampler(
         dataset.source_lengths,
         getattr(dataset, "target_lengths", None),
         batch_size=batch_size,
+        max_tokens=batching.max_tokens_per_batch if is_train else None,
+        shuffle=is_train,
+        batches_per_pool=batching.batches_per_pool,
+        seed=batching.seed,
         num_replicas=1 if trainer is None else trainer.world_size,
         rank=rank_of(trainer),
-        **sampling,
     )
     return ResumableDataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=dataset.collate, **options)
 
@@ -88,54 +131,52 @@ def _worker_options(num_workers: int, trainer: pl.Trainer | None) -> dict[str, A
 class SplitDataModule(pl.LightningDataModule):
     """Batches of similar length from datasets of several splits, each read when it is first needed.
 
-    A subclass has the options `model_name`, `eval_batch_size`, `seed`, `num_workers`, and perhaps `batch_size`,
-    `max_tokens_per_batch` and `batches_per_pool`, saves them as hyper-parameters, and fills `datasets` in `setup`.
+    A subclass fills `datasets` in `setup`.
 
     Attributes:
+        model_name: whose tokenizer to use
+        batching: how examples become batches
         datasets: by what they serve, such as train, val, test
-        batch_size: examples in a training batch, at most; None where only tokens are counted
     """
 
-    datasets: dict[str, Any]
+    @flat_options
+    def __init__(self, model_name: str | dict[str, Any], *, batching: Batching = Batching()) -> None:
+        """Check and keep the options; nothing is read before `setup`.
 
-    def _check_batches(self) -> None:
-        """Check the options of batches."""
-        names = ("batch_size", "eval_batch_size", "max_tokens_per_batch", "batches_per_pool")
-        check_positive(**{name: self.hparams[name] for name in names if name in self.hparams})
-        if (num_workers := self.hparams["num_workers"]) < 0:
-            raise ConfigError(f"num_workers is {num_workers}; it must be at least 0")
-        self.batch_size: int | None = self.hparams["batch_size"]
-        if self.batch_size is None and self.hparams.get("max_tokens_per_batch") is None:
-            self.batch_size = _DEFAULT_BATCH_SIZE
-        self.datasets = {}
+        Args:
+            model_name: whose tokenizer to use; see `common.load_tokenizer`
+            batching: how examples become batches
+
+        Raises:
+            ConfigError: if an option has a value that cannot be used
+        """
+        super().__init__()
+        self.model_name = model_name if isinstance(model_name, dict) else str(model_name)
+        self.batching = batching
+        self.datasets: dict[str, Any] = {}
+        self.keep(**flat(batching, model_name=self.model_name))
+
+    def keep(self, **options: Any) -> None:
+        """Save options as hyper-parameters; plain values, since checkpoints load with weights_only=True."""
+        save_options(self, options, logger=False)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of model_name, loaded when first used."""
-        return load_tokenizer(self.hparams["model_name"])
+        return load_tokenizer(self.model_name)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in a new order each epoch."""
-        return self._loader("train")
+        return self.loader("train")
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The same batches each time, in one mixed order."""
-        return self._loader("val")
+        return self.loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The same batches each time, in one mixed order."""
-        return self._loader("test")
+        return self.loader("test")
 
-    def _loader(self, role: str) -> DataLoader[Any]:
-        is_train = role == "train"
-        sampling = {"batches_per_pool": self.hparams["batches_per_pool"]} if "batches_per_pool" in self.hparams else {}
-        return make_loader(
-            self.datasets[role],
-            self.trainer,
-            batch_size=self.batch_size if is_train else self.hparams["eval_batch_size"],
-            max_tokens=self.hparams.get("max_tokens_per_batch") if is_train else None,
-            shuffle=is_train,
-            seed=self.hparams["seed"],
-            num_workers=self.hparams["num_workers"],
-            **sampling,
-        )
+    def loader(self, role: str) -> DataLoader[Any]:
+        """Return the loader of the dataset that serves as `role`, such as "val"."""
+        return make_loader(self.datasets[role], self.trainer, self.batching, is_train=role == "train")

@@ -141,24 +141,21 @@ def token_masks(batch: Any) -> dict[str, Tensor]:
     return {name: mask for name, mask in batch.items() if name.endswith("_mask")}
 
 
-def count_tokens(masks: Mapping[str, Tensor]) -> Tensor:
+def count_tokens(masks: Mapping[str, Tensor], target_mask: str | None = None) -> Tensor:
     """Return what `TrainingFlops.total` takes, on the device of the masks and without waiting for it.
 
     Args:
-        masks: of `token_masks`, at least one; where there are state_mask (B, S) and tactic_mask (B, T), their
-            rows are sources and targets, else every row of every mask is a source, or every segment of a row
+        masks: of `token_masks`, at least one; every row, or every segment of a row, is a source (B, S)
+        target_mask: the one whose rows are the targets (B, T) of an encoder-decoder, if it is there
 
     Returns:
         the sums over rows of S, S^2, T, T^2 and S T, int64 (5,)
     """
-    if {"state_mask", "tactic_mask"} <= masks.keys():
-        source, target = masks["state_mask"].sum(dim=1), masks["tactic_mask"].sum(dim=1)
+    if "segment_ids" in masks:
+        source = _segment_lengths(masks["segment_ids"])
     else:
-        if "segment_ids" in masks:
-            source = _segment_lengths(masks["segment_ids"])
-        else:
-            source = torch.cat([mask.sum(dim=1) for mask in masks.values()])
-        target = torch.zeros_like(source)
+        source = torch.cat([mask.sum(dim=1) for name, mask in masks.items() if name != target_mask])
+    target = masks[target_mask].sum(dim=1) if target_mask in masks else torch.zeros_like(source)
     return torch.stack([source, source**2, target, target**2, source * target]).sum(dim=1)
 
 

@@ -58,6 +58,8 @@ class ThroughputMonitor(pl.Callback):
     `useful_bytes_per_s`, or `useful_tokens_per_s` where a token is no byte, and `padding_share`; for transformers
     models `model_flops_per_s`, over all ranks, and, where the peak of the device is known, `mfu`: the share of it that
     the model's FLOPs take. The peak is that of bfloat16 whatever the precision. See `retrieval.training.flops`.
+
+    An encoder-decoder names the mask of its targets in a class attribute `target_mask`.
     """
 
     def __init__(self, peak_flops_per_s: float | None = None) -> None:
@@ -99,7 +101,8 @@ class ThroughputMonitor(pl.Callback):
         if not masks:
             return
         useful = torch.stack([mask.count_nonzero() for mask in masks.values()]).sum()
-        self._counts.append(torch.cat([useful[None], count_tokens(masks)]))
+        by_kind = count_tokens(masks, getattr(pl_module, "target_mask", None))
+        self._counts.append(torch.cat([useful[None], by_kind]))
         self._padded += sum(mask.numel() for mask in masks.values())
         if len(self._counts) < _log_interval(trainer) * trainer.accumulate_grad_batches:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -14,7 +15,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_constant_schedule_with_warmup
 
-from common import ConfigError, check_choice
+from common import ConfigError, check_choice, check_positive
 
 OptimizerName = Literal["adamw", "muon"]
 
@@ -113,37 +114,51 @@ def _fusible(parameters: Sequence[Tensor]) -> bool:
     return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
-def check_optimization(optimizer: OptimizerName, warmup_steps: int, lr_decay: float) -> None:
-    """Raise ConfigError for an option out of range."""
-    check_choice("optimizer", optimizer, get_args(OptimizerName))
-    if warmup_steps < 0:
-        raise ConfigError(f"warmup_steps is {warmup_steps}; it must be at least 0")
-    if not 0 <= lr_decay <= 1:
-        raise ConfigError(f"lr_decay is {lr_decay}; it is the share of all steps, from 0 to 1, in which lr falls to 0")
+@dataclass(frozen=True)
+class Optimization:
+    """How a model is trained.
+
+    Attributes:
+        lr: learning rate after the warm-up
+        warmup_steps: optimizer steps over which the learning rate rises
+        optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.training.optimizers
+        lr_decay: share of all steps, at the end, in which the learning rate falls to 0 in a line; 0 keeps it (ReProver)
+    """
+
+    lr: float = 5e-4
+    warmup_steps: int = 2000
+    optimizer: OptimizerName = "adamw"
+    lr_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(lr=self.lr)
+        check_choice("optimizer", self.optimizer, get_args(OptimizerName))
+        if self.warmup_steps < 0:
+            raise ConfigError(f"warmup_steps is {self.warmup_steps}; it must be at least 0")
+        if not 0 <= self.lr_decay <= 1:
+            raise ConfigError(
+                f"lr_decay is {self.lr_decay}; it is the share of all steps, from 0 to 1, in which lr falls to 0"
+            )
 
 
-def configure(
-    module: pl.LightningModule, optimizer: OptimizerName, lr: float, warmup_steps: int, lr_decay: float
-) -> dict[str, Any]:
+def configure(module: pl.LightningModule, optimization: Optimization) -> dict[str, Any]:
     """Return what `configure_optimizers` has to.
 
     Args:
         module: whose parameters to train; frozen ones are left out
-        optimizer: "adamw", or "muon", see MuonAdamW
-        lr: learning rate after the warm-up
-        warmup_steps: optimizer steps from 0 to lr
-        lr_decay: share of all steps, at the end, in which the learning rate falls to 0 in a line; 0 keeps it
+        optimization: how
 
     Raises:
         ConfigError: if the trainer's strategy cannot do it, or has no end to decay towards
     """
-    if optimizer == "muon":
+    lr, warmup_steps = optimization.lr, optimization.warmup_steps
+    if optimization.optimizer == "muon":
         if isinstance(module.trainer.strategy, FSDPStrategy | DeepSpeedStrategy):
             raise ConfigError("optimizer muon needs whole matrices, and this strategy shards them; use ddp, or adamw")
         trained = MuonAdamW(*split_matrices(module), lr=lr)
     else:
         trained = adamw_with_warmup(module.parameters(), lr, warmup_steps)["optimizer"]
-    return with_schedule(module, trained, warmup_steps, lr_decay)
+    return with_schedule(module, trained, warmup_steps, optimization.lr_decay)
 
 
 def with_schedule(

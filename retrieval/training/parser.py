@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import re
 import sys
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
 from common import ConfigError
+from retrieval.training.options import options_of
 
 # jsonargparse's ways of naming an option it does not know
 _UNKNOWN = re.compile(
@@ -43,10 +43,16 @@ class Parser(LightningArgumentParser):
             self.links[target] = source
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
-        """Leave out both ends of the links, which parsing adds last: what it finds there before that was set."""
+        """Leave out what parsing adds last, so that what it finds before that was set by someone.
+
+        That is both ends of the links, and the options of classes that are defaults: another class, chosen instead,
+        would take them over where it has defaults of its own.
+        """
         defaults = super().get_defaults(*args, **kwargs)
         for name in {*self.links, *self.links.values()} & set(defaults.keys()):
             del defaults[name]
+        for name in [name for name in defaults.keys() if name.endswith(".class_path")]:
+            defaults.pop(name.removesuffix("class_path") + "init_args", None)
         return defaults
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
@@ -129,6 +135,6 @@ def check_link(target: str, given: Any, source: str, value: Any) -> None:
 def _options(class_path: str) -> set[str]:
     module, _, name = class_path.rpartition(".")
     try:
-        return set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        return set(options_of(getattr(importlib.import_module(module), name)))
     except (ImportError, AttributeError, ValueError):
         return set()

@@ -129,7 +129,7 @@ def train(variant: str, seed: int, args: argparse.Namespace) -> dict[str, float]
         name: statistics.median(event.value for event in events.Scalars(name))
         for name in ("useful_bytes_per_s", "padding_share")
     }
-    names = {"top1": "top1_acc_val", "in_beam": f"top{cli.model.num_beams}_acc_val", "loss": "loss_val"}
+    names = {"top1": "top1_acc_val", "in_beam": f"top{cli.model.candidates.num_beams}_acc_val", "loss": "loss_val"}
     return {**{short: metrics[name] for short, name in names.items()}, **logged}
 
 

@@ -265,7 +265,7 @@ def train(
     assert costs is not None
     masks = [token_masks(batch) for batch in batches]
     useful = sum(int(mask.count_nonzero()) for found in masks for mask in found.values())
-    return seconds, useful, sum(costs.total(count_tokens(found).tolist()) for found in masks)
+    return seconds, useful, sum(costs.total(count_tokens(found, "tactic_mask").tolist()) for found in masks)
 
 
 def train_step(side: Side, batch: dict[str, torch.Tensor], args: argparse.Namespace) -> None:

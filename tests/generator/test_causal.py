@@ -123,7 +123,7 @@ def test_sampling_instead_of_search(overfit, tmp_path):
     sampled = CausalGenerator.load(path, sampling={"temperature": 0.5, "seed": 3})
     candidates = sampled.generate(EIGHT[1][0], *PLACE, num_samples=4)
     assert candidates[0][0] == EIGHT[1][1] and candidates == sampled.generate(EIGHT[1][0], *PLACE, num_samples=4)
-    assert sampled.decoding["sampling"]["temperature"] == 0.5
+    assert sampled.kept_options()["sampling"]["temperature"] == 0.5
 
 
 def test_a_checkpoint_loads_alone_with_its_template(overfit, tmp_path):

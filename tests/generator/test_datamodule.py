@@ -1,6 +1,5 @@
 """Batches: every example once an epoch, the same for any number of workers, ranks and resumes."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from generator.data.dataset import GeneratorBatch
 from generator.datamodule import GeneratorDataModule
 from generator.environments import propositional_benchmark
 from generator.instruct_datamodule import InstructDataModule
+from retrieval.training.options import options_of
 from tests.fakes import quiet_trainer
 from tests.ranks import run_two_ranks
 
@@ -127,7 +127,7 @@ def test_batches_of_eight_where_nothing_is_said(data_path: str) -> None:
     module = make(data_path, batch_size=None)
     module.setup("fit")
     assert max(len(batch["index"]) for batch in module.train_dataloader()) == 8
-    assert make(data_path, batch_size=None, max_tokens_per_batch=500).batch_size is None
+    assert make(data_path, batch_size=None, max_tokens_per_batch=500).batching.max_examples is None
 
 
 def test_stages_read_what_they_need_once(data_path: str) -> None:
@@ -273,11 +273,11 @@ def test_every_way_to_the_built_in_dataset_makes_the_quickstarts(
     config = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
     expected = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["num_theorems"]
     for kind in (GeneratorDataModule, InstructDataModule):
-        assert inspect.signature(kind).parameters["num_theorems"].default == expected
+        assert options_of(kind)["num_theorems"].default == expected
     asked: list[Any] = []
     monkeypatch.setattr(propositional_benchmark, "build_propositional_benchmark", lambda *args: asked.extend(args))
     propositional_benchmark.main(["--output_dir", str(tmp_path)])
-    assert asked == [tmp_path, expected, inspect.signature(GeneratorDataModule).parameters["seed"].default]
+    assert asked == [tmp_path, expected, options_of(GeneratorDataModule)["seed"].default]
 
 
 def test_a_dataset_is_not_built_among_other_files(tmp_path: Path) -> None:

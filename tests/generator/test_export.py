@@ -27,6 +27,7 @@ from generator.causal import CausalGenerator
 from generator.engines import Decoding, make_engine
 from generator.export import export, load_source, main
 from generator.model import RetrievalAugmentedGenerator
+from generator.training.next_step_generator import CandidateOptions
 from tests.fakes import TINY, save_checkpoint, save_pretrained
 from tests.generator.decoding_fakes import randomize
 
@@ -105,7 +106,7 @@ def test_generate_finds_the_generators_candidates_with_the_exported_settings(mod
 
 def test_one_beam_writes_settings_that_transformers_accepts(tmp_path):
     model = generator()
-    model.num_beams = 1
+    model.candidates = CandidateOptions(num_beams=1)
     export(save_checkpoint(model, tmp_path / "model.ckpt"), tmp_path / "out")
     assert "length_penalty" not in json.loads((tmp_path / "out" / "generation_config.json").read_text())
 

@@ -82,11 +82,14 @@ def test_an_exported_folder_answers_as_its_checkpoint_does(name, request, tmp_pa
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*whole prompt")
         loaded = load_generator(tmp_path / "out", device="cpu")
-    assert type(loaded) is type(model) and loaded.decoding == model.decoding
+    assert type(loaded) is type(model) and loaded.kept_options() == model.kept_options()
     expected = model.generate(**REQUEST)
     assert expected
     assert_same_candidates([loaded.generate(**REQUEST)], [expected], tolerance=1e-4)
-    assert load_generator(tmp_path / "out", device="cpu", num_beams=2).decoding == {**model.decoding, "num_beams": 2}
+    assert load_generator(tmp_path / "out", device="cpu", num_beams=2).kept_options() == {
+        **model.kept_options(),
+        "num_beams": 2,
+    }
 
 
 def test_an_exported_folder_prompts_and_parses_with_the_checkpoints_template(causal, tmp_path):
@@ -138,7 +141,7 @@ def test_options_of_a_folder_that_the_class_lacks_are_left_out(folder, tmp_path)
     settings = {"format_version": 1, "class": "another.Class", "options": {"max_oup_seq_len": 9, "template": "llmstep"}}
     (copied / "nextstep.json").write_text(json.dumps(settings))
     loaded = load_generator(copied, device="cpu")
-    assert loaded.max_oup_seq_len == 9 and not hasattr(loaded, "template")
+    assert loaded.limits.max_oup_seq_len == 9 and not hasattr(loaded, "template")
 
 
 def test_whole_prompts_are_announced_where_nothing_says_how_a_model_is_prompted(causal, bare, tmp_path):
@@ -212,7 +215,7 @@ def test_a_checkpoint_is_loaded_by_the_class_that_it_names(tmp_path, monkeypatch
 
 def test_options_reach_the_model(ckpt_path):
     loaded = load_generator(ckpt_path, device="cpu", dtype="bfloat16", num_beams=2)
-    assert loaded.num_beams == 2
+    assert loaded.candidates.num_beams == 2
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
     assert loaded.generate(**REQUEST)
 

@@ -70,7 +70,7 @@ def test_checkpoints_load_without_code_and_without_the_command_line(fitted):
 def test_decoding_settings_can_be_overridden_with_a_checkpoint(fitted):
     folder, _, values = fitted
     cli = run("validate", folder, values, "--ckpt_path", best(fitted), "--model.num_beams", "3")
-    assert cli.model.num_beams == 3 and "top3_acc_val" in cli.trainer.callback_metrics
+    assert cli.model.candidates.num_beams == 3 and "top3_acc_val" in cli.trainer.callback_metrics
 
 
 def test_the_architecture_comes_from_the_checkpoint(fitted):
@@ -132,7 +132,7 @@ def test_a_class_path_chooses_model_and_data(fitted):
         "data": {"class_path": "generator.datamodule.GeneratorDataModule", "init_args": values["data"]},
     }
     cli = run("validate", folder, explicit, "--ckpt_path", best(fitted))
-    assert cli.model.max_inp_seq_len == 128, "linked from the data"
+    assert cli.model.limits.max_inp_seq_len == 128, "linked from the data"
 
 
 # --------------------------------------------------------------------------------------------- loggers, options

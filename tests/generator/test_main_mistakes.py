@@ -123,8 +123,8 @@ def test_both_ends_may_say_the_same_and_a_later_configuration_changes_both(eight
         "model": {"max_inp_seq_len": 64},
         "data": {"max_inp_seq_len": 64, "model_name": values["model"]["model_name"]},
     }
-    assert made_from(tmp_path, values, same).model.max_inp_seq_len == 64
-    assert made_from(tmp_path, values, same, "--data.max_inp_seq_len=32").model.max_inp_seq_len == 32
+    assert made_from(tmp_path, values, same).model.limits.max_inp_seq_len == 64
+    assert made_from(tmp_path, values, same, "--data.max_inp_seq_len=32").model.limits.max_inp_seq_len == 32
     assert made_from(tmp_path, values, "--model.max_inp_seq_len=32", "--data.max_inp_seq_len=32")
     other = made_from(tmp_path, values, same, {"model": {"model_name": {**TINY, "d_model": 16}}})
     assert other.datamodule.hparams["model_name"]["d_model"] == 16
@@ -145,7 +145,7 @@ def test_a_runs_own_configuration_evaluates_and_resumes_with_other_options(fitte
     metrics = json.loads((fitted[1] / "metrics.json").read_text())
     saved = str(fitted[1] / "config.yaml")
     args = ["--config", saved, "--ckpt_path", metrics["last_checkpoint"], f"--trainer.logger.save_dir={tmp_path}"]
-    assert main(["validate", *args, "--data.max_inp_seq_len", "64"]).model.max_inp_seq_len == 64
+    assert main(["validate", *args, "--data.max_inp_seq_len", "64"]).model.limits.max_inp_seq_len == 64
     assert main(["fit", *args, "--trainer.max_epochs", "3"]).trainer.global_step == 12
     with pytest.raises(ConfigError, match=FOLLOWS):
         main(["validate", *args, "--model.max_inp_seq_len", "64"])

@@ -151,10 +151,10 @@ def test_a_checkpoint_holds_plain_values_and_loads_alone(overfit, tmp_path):
     torch.load(path, weights_only=True)
     loaded = RetrievalAugmentedGenerator.load(path, device="cpu")
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
-    assert loaded.decoding == model.decoding
+    assert loaded.kept_options() == model.kept_options()
     assert loaded.generate(eight[0][0], "A", "t", (1, 1), 2)[0][0] == eight[0][1]
     other = RetrievalAugmentedGenerator.load(path, num_beams=2, freeze=False)
-    assert other.num_beams == 2 and other.training
+    assert other.candidates.num_beams == 2 and other.training
 
 
 def test_lightnings_own_loading_works_too(overfit, tmp_path):
@@ -211,7 +211,7 @@ def test_sizes_must_be_positive(tiny_architecture, option):
 
 
 def test_warm_up_may_be_zero_but_not_negative(tiny_architecture):
-    assert build(tiny_architecture, warmup_steps=0).warmup_steps == 0
+    assert build(tiny_architecture, warmup_steps=0).optimization.warmup_steps == 0
     with pytest.raises(ConfigError, match="warmup_steps is -1"):
         build(tiny_architecture, warmup_steps=-1)
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from common import ConfigError, DataError
-from retrieval.datamodule import RetrievalDataModule, RetrievalDataset
-from retrieval.leandojo.traces import TracedTactics
+from retrieval.datamodule import RetrievalDataModule
+from retrieval.dataset import Negatives
 from tests.retrieval.fakes import CITED, STATES, write_library
 
 
@@ -179,9 +179,9 @@ def test_the_corpus_stands_beside_the_data_or_where_it_is_said(data: Path, tmp_p
 
 
 def test_missing_files_are_answered_with_how_to_make_them(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: no train\.json, val\.json; .*propositional_benchmark --output_dir"):
+    with pytest.raises(DataError, match=r"nowhere: no train\.json, val\.json; .*as configs/retrieval/quickstart\.yaml"):
         module(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"gone\.jsonl: there is no such file.*propositional_benchmark"):
+    with pytest.raises(DataError, match=r"gone\.jsonl: there is no such file.*as configs/retrieval/quickstart\.yaml"):
         module(data, corpus_path="gone.jsonl")
 
 
@@ -214,18 +214,6 @@ def test_options_that_cannot_be_used_are_named(data: Path, options: dict[str, An
         RetrievalDataModule(str(data), "google/byt5-small", **options)
 
 
-def test_the_dataset_alone_checks_its_negatives(data: Path) -> None:
-    made = module(data, "validate")
-    traces = TracedTactics.load(data / "val.json")
+def test_negatives_from_the_file_are_a_part_of_all() -> None:
     with pytest.raises(ConfigError, match="num_in_file_negatives is 2 and num_negatives 1"):
-        RetrievalDataset(
-            traces,
-            [[] for _ in traces],
-            made.corpus,
-            tokenizer=made.tokenizer,
-            max_seq_len=9,
-            is_train=True,
-            only_citing=True,
-            num_negatives=1,
-            num_in_file_negatives=2,
-        )
+        Negatives(num_negatives=1, num_in_file_negatives=2)

@@ -56,7 +56,7 @@ def ones(*shape: int) -> torch.Tensor:
 def by_formula(model: nn.Module, **masks: torch.Tensor) -> int:
     flops = training_flops(model)
     assert flops is not None
-    return flops.total(count_tokens(masks).tolist())
+    return flops.total(count_tokens(masks, "tactic_mask").tolist())
 
 
 @pytest.mark.parametrize("options", [{}, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}])

@@ -41,6 +41,8 @@ def mask(lengths: list[int]) -> torch.Tensor:
 class Module(pl.LightningModule):
     """A T5 of bytes or nothing of the kind, and a loss that reads no batch."""
 
+    target_mask = "tactic_mask"
+
     def __init__(self, has_model: bool) -> None:
         super().__init__()
         self.tokenizer = ByteTokenizer() if has_model else None
@@ -82,7 +84,9 @@ def test_tokens_flops_and_padding_are_logged_every_few_steps(monkeypatch: pytest
         rows = [row for batch in batches for row in batch]
         useful = sum(s + t for s, t in rows)
         padded = sum(len(batch) * (max(s for s, _ in batch) + max(t for _, t in batch)) for batch in batches)
-        counts = count_tokens({"state_mask": mask([s for s, _ in rows]), "tactic_mask": mask([t for _, t in rows])})
+        counts = count_tokens(
+            {"state_mask": mask([s for s, _ in rows]), "tactic_mask": mask([t for _, t in rows])}, "tactic_mask"
+        )
         expected["useful_bytes_per_s"].append(useful / (2 * SECONDS))
         expected["padding_share"].append(1 - useful / padded)
         expected["model_flops_per_s"].append(flops.total(counts.tolist()) / (2 * SECONDS))

@@ -14,7 +14,7 @@ from common import ConfigError
 from generator.architectures.encoder_decoder import build_seq2seq
 from retrieval.training.optimizers import (
     MuonAdamW,
-    check_optimization,
+    Optimization,
     configure,
     orthogonalized,
     split_matrices,
@@ -129,11 +129,11 @@ def module_of(num_steps: float = 10, strategy: Any = None) -> Any:
 
 def test_the_decay_needs_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pl.LightningModule, "trainer", property(lambda self: self._trainer))
-    configured = configure(module_of(), "muon", 1.0, 2, 0.5)
+    configured = configure(module_of(), Optimization(1.0, 2, "muon", 0.5))
     assert isinstance(configured["optimizer"], MuonAdamW)
     assert configured["lr_scheduler"]["scheduler"].lr_lambdas[0](6) == pytest.approx(0.8)
     with pytest.raises(ConfigError, match=r"lr_decay is 0\.5, so the last step must be known; set trainer\.max_steps"):
-        configure(module_of(float("inf")), "adamw", 1.0, 2, 0.5)
+        configure(module_of(float("inf")), Optimization(1.0, 2, "adamw", 0.5))
 
 
 def test_any_optimizer_takes_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,15 +151,16 @@ def test_muon_refuses_sharded_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pl.LightningModule, "trainer", property(lambda self: self._trainer))
     sharded = object.__new__(pl.strategies.FSDPStrategy)
     with pytest.raises(ConfigError, match="muon needs whole matrices"):
-        configure(module_of(strategy=sharded), "muon", 1.0, 2, 0.0)
+        configure(module_of(strategy=sharded), Optimization(1.0, 2, "muon"))
 
 
 def test_options_out_of_range_are_named() -> None:
-    check_optimization("muon", 0, 1.0)
+    Optimization(optimizer="muon", warmup_steps=0, lr_decay=1.0)
     for options, message in [
-        (("sgd", 0, 0.0), "optimizer is 'sgd'"),
-        (("adamw", -1, 0.0), "warmup_steps is -1"),
-        (("adamw", 0, 1.5), r"lr_decay is 1\.5"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
+        ({"warmup_steps": -1}, "warmup_steps is -1"),
+        ({"lr_decay": 1.5}, r"lr_decay is 1\.5"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            check_optimization(*options)
+            Optimization(**options)
