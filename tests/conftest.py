@@ -1,13 +1,50 @@
-"""Fixtures that tests of several modules use."""
+"""What holds for all tests: no network but this machine's own, one thread; and fixtures of several modules."""
 
+import ipaddress
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, here and in processes that tests start
+
 import torch
 
 from tests.fakes import TINY, write_splits
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _only_this_machine() -> Iterator[None]:
+    """Connections that leave this machine fail with a message that says so."""
+
+    def guarded(connect: Any) -> Any:
+        def checked(self: socket.socket, address: Any) -> Any:
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+                raise AssertionError(f"a test connects to {address[0]}; tests run without a network")
+            return connect(self, address)
+
+        return checked
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        yield
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Names of tests are the same in every process, or several processes could not share them out."""
+    for item in items:
+        assert " at 0x" not in item.nodeid, f"{item.nodeid}: give the parameter an id, or its class a repr"
 
 
 @pytest.fixture(autouse=True)

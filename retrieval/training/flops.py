@@ -155,7 +155,8 @@ def count_tokens(masks: Mapping[str, Tensor], target_mask: str | None = None) ->
         source = _segment_lengths(masks["segment_ids"])
     else:
         source = torch.cat([mask.sum(dim=1) for name, mask in masks.items() if name != target_mask])
-    target = masks[target_mask].sum(dim=1) if target_mask in masks else torch.zeros_like(source)
+    targets = masks.get(target_mask or "")
+    target = torch.zeros_like(source) if targets is None else targets.sum(dim=1)
     return torch.stack([source, source**2, target, target**2, source * target]).sum(dim=1)
 
 
