@@ -16,8 +16,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from common import ConfigError, check_positive, check_probability, drop_premises
-from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.architectures.traits import num_token_ids
+from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
 from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps, usable
 from generator.prompts.templates import PromptTooLongError
@@ -42,8 +42,8 @@ class PromptFormat:
         template: how both are written, see generator.prompts. Data without one leaves the prompts of instruct data as
             they are (LeanDojo data needs one); a model without one takes that of its training data
         max_seq_len: tokens of prompt, completion and EOS together
-        max_completion_len: tokens of a completion, EOS included, of which longer ones are left out of training; a prompt
-            has the rest
+        max_completion_len: tokens of a completion, EOS included, of which longer ones are left out of training; prompts
+            have the rest
     """
 
     template: str | None = None

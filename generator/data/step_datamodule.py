@@ -12,13 +12,12 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from common import ConfigError, check_probability
+from common import ConfigError, check_choice, check_probability
 from generator.data.known_datasets import BuiltIn, get_dataset
 from retrieval.corpus import Corpus
+from retrieval.predictions.reader_writer import Predictions
 from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, rank_of, text_or_none
 from retrieval.training.options import flat, flat_options
-from common import check_choice
-from retrieval.predictions.reader_writer import Predictions
 
 _ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
     "fit": ("train", "val"),
