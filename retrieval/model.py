@@ -6,20 +6,16 @@ K premises retrieved for a context.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from common import check_choice, check_positive, load_tokenizer
+from common import check_choice, check_positive
 from retrieval.datamodule import RetrievalBatch, RetrievalDataModule
-from retrieval.encoder import build_encoder
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
 from retrieval.premise_search import PremiseSearch
 from retrieval.reports import log_curve, log_projector, log_retrieved
-from retrieval.training.architectures import checkpoint_activations, describe
-from retrieval.training.checkpoints import Restorable
 from retrieval.training.optimizers import Optimization, configure
 from retrieval.training.options import flat, flat_options, save_options
 
@@ -27,13 +23,11 @@ Loss = Literal["mse", "info_nce"]
 _CUTOFFS = (1, 10, 100)  # of Recall@k in the log
 
 
-class PremiseRetriever(Restorable, PremiseSearch):
-    """Embeds states and premises with one encoder; the best premises are those nearest to the state.
+class PremiseRetriever(PremiseSearch):
+    """Learns to embed states near the premises that their proofs go on with; retrieves as PremiseSearch does.
 
     Source: LeanDojo (arXiv:2306.15626, section 5).
     """
-
-    checkpoint_key: ClassVar[str] = "retriever"
 
     @flat_options
     def __init__(
@@ -42,13 +36,10 @@ class PremiseRetriever(Restorable, PremiseSearch):
         *,
         optimization: Optimization = Optimization(lr=1e-4),
         num_retrieved: int = 100,
-        max_seq_len: int = 1024,
         loss: Loss = "mse",
         temperature: float = 0.05,
-        gradient_checkpointing: bool = False,
-        chunk_size: int | None = None,
-        index_batch_size: int = 64,
         log_projector: bool = False,
+        **shared: Any,
     ) -> None:
         """Build the model.
 
@@ -58,50 +49,21 @@ class PremiseRetriever(Restorable, PremiseSearch):
                 (ByT5's shape by default)
             optimization: how it is trained
             num_retrieved: premises for each context in validation, test and predict
-            max_seq_len: tokens of a context or a premise, EOS included
             loss: "mse" of all similarities of a batch (ReProver), or "info_nce", for large batches
             temperature: what InfoNCE divides similarities by
-            gradient_checkpointing: recompute activations layer by layer; less memory, a third slower
-            chunk_size: texts whose activations are in memory at a time in training (gradient caching), for
-                batches that do not fit; the same gradients, a third slower. None takes all at once
-            index_batch_size: premises of full length that are embedded at a time for the index
             log_projector: show the premises as points in TensorBoard's Projector when training ends
+            **shared: see PremiseSearch
         """
-        super().__init__()
-        check_positive(
-            num_retrieved=num_retrieved,
-            max_seq_len=max_seq_len,
-            temperature=temperature,
-            chunk_size=chunk_size,
-            index_batch_size=index_batch_size,
-        )
+        check_positive(num_retrieved=num_retrieved, temperature=temperature)
         check_choice("loss", loss, get_args(Loss))
+        super().__init__(model_name, **shared)
         # how many are retrieved is no hyper-parameter: evaluation may choose otherwise than training did
         save_options(self, flat(optimization, model_name=model_name, loss=loss, temperature=temperature))
-        self.optimization = optimization
-        self.num_retrieved, self.max_seq_len = num_retrieved, max_seq_len
+        self.optimization, self.num_retrieved = optimization, num_retrieved
         self.loss, self.temperature = loss, temperature
-        self.chunk_size, self.index_batch_size = chunk_size, index_batch_size
         self.log_projector = log_projector
-
-        self.model_name = model_name
-        self.name = "" if isinstance(model_name, Mapping) else str(model_name)  # in tables and files
-        self.tokenizer = load_tokenizer(model_name)
-        self.encoder = build_encoder(model_name)
-        if gradient_checkpointing:
-            checkpoint_activations(self.encoder)
         self.metrics_val = RetrievalMetrics(num_retrieved)
         self.metrics_test = RetrievalMetrics(num_retrieved)
-
-    # ---------------------------------------------------------------------------------- checkpoints
-
-    def architecture(self) -> dict[str, Any]:
-        """See `Restorable`."""
-        return describe(self.encoder)
-
-    def kept_options(self) -> dict[str, Any]:
-        """See `Restorable`."""
-        return {"max_seq_len": self.max_seq_len}
 
     # ------------------------------------------------------------------------------------- training
 

@@ -5,43 +5,78 @@ Shape legend: B texts, L padded length, D dimension, N premises of the corpus, k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from common import ConfigError, Context, DataError, FilePath, Premise, check_positive
+from common import ConfigError, Context, DataError, FilePath, Premise, check_positive, load_tokenizer
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import EmbeddingIndex, embed
-from retrieval.encoder import context_text, encode_in_chunks, encode_tokens, premise_text, tokenize
+from retrieval.encoder import build_encoder, context_text, encode_in_chunks, encode_tokens, premise_text, tokenize
+from retrieval.training.architectures import checkpoint_activations, describe
+from retrieval.training.checkpoints import Restorable
 
 _SAME = 0.99  # cosine of a premise with itself in an index, under any storage and precision; other weights give less
 
 
-class PremiseSearch(pl.LightningModule):
+class PremiseSearch(Restorable):
     """Embeds states and premises with one encoder, and finds the premises nearest to a state.
 
-    A subclass sets `encoder`, `tokenizer`, `max_seq_len`, `chunk_size` and `index_batch_size`.
-
     Attributes:
+        encoder: of transformers
         corpus: what is retrieved from; None before `load_corpus` and before a run
         index: its embeddings; None before they are first needed
         name: of the retriever, in tables and files
     """
 
-    encoder: Any
-    tokenizer: Any
-    max_seq_len: int
-    chunk_size: int | None
-    index_batch_size: int
-    name: str
+    checkpoint_key: ClassVar[str] = "retriever"
     corpus: Corpus | None = None
     index: EmbeddingIndex | None = None
     _is_stale = False  # whether the weights have changed since the index was made
+
+    def __init__(
+        self,
+        model_name: str | dict[str, Any],
+        *,
+        max_seq_len: int = 1024,
+        gradient_checkpointing: bool = False,
+        chunk_size: int | None = None,
+        index_batch_size: int = 64,
+    ) -> None:
+        """Build the encoder.
+
+        Args:
+            model_name: hub id or Hugging Face folder to fine-tune (of an encoder-decoder, the encoder is
+                taken); or, to train from scratch, an architecture: a mapping or YAML file with T5Config's keys
+                (ByT5's shape by default)
+            max_seq_len: tokens of a context or a premise, EOS included
+            gradient_checkpointing: recompute activations layer by layer; less memory, a third slower
+            chunk_size: texts whose activations are in memory at a time in training (gradient caching), for
+                batches that do not fit; the same gradients, a third slower. None takes all at once
+            index_batch_size: premises of full length that are embedded at a time for the index
+        """
+        super().__init__()
+        check_positive(max_seq_len=max_seq_len, chunk_size=chunk_size, index_batch_size=index_batch_size)
+        self.max_seq_len, self.chunk_size, self.index_batch_size = max_seq_len, chunk_size, index_batch_size
+        self.model_name = model_name
+        self.name = "" if isinstance(model_name, Mapping) else str(model_name)
+        self.tokenizer = load_tokenizer(model_name)
+        self.encoder: Any = build_encoder(model_name)
+        if gradient_checkpointing:
+            checkpoint_activations(self.encoder)
+
+    def architecture(self) -> dict[str, Any]:
+        """See `Restorable`."""
+        return describe(self.encoder)
+
+    def kept_options(self) -> dict[str, Any]:
+        """See `Restorable`."""
+        return {"max_seq_len": self.max_seq_len}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the unit vectors of tokenized texts.

@@ -56,6 +56,16 @@ def test_the_lora_overlay_changes_what_it_names(capsys):
     assert model["model_name"].startswith("deepseek") and options(printed, "data")["template"] == "ntp-st"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "lr", "warmup_steps"), [([], 5e-4, 2000), (["--model=generator.causal.CausalGenerator"], 1e-5, 100)]
+)
+def test_a_class_brings_its_own_defaults(capsys, chosen, lr, warmup_steps):
+    with pytest.raises(SystemExit):
+        main(["fit", *chosen, "--model.model_name=x", "--data.data_path=y", "--print_config"])
+    model = options(yaml.safe_load(capsys.readouterr().out), "model")
+    assert (model["lr"], model["warmup_steps"]) == (lr, warmup_steps)
+
+
 def test_a_template_is_an_option_of_the_data(tmp_path):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("model: {template: llmstep}")
