@@ -66,7 +66,8 @@ class PremiseSearch(Restorable):
         self.model_name = model_name
         self.name = "" if isinstance(model_name, Mapping) else str(model_name)
         self.tokenizer = load_tokenizer(model_name)
-        self.encoder: Any = build_encoder(model_name)
+        # transformers loads in evaluation mode, and Lightning trains in what it finds
+        self.encoder: Any = build_encoder(model_name).train()
         if gradient_checkpointing:
             checkpoint_activations(self.encoder)
 

@@ -146,7 +146,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
             network: with a language-modelling head
             max_inp_seq_len: tokens of an input, at most
         """
-        self.generator = network
+        self.generator = network.train()  # transformers loads in evaluation mode, and Lightning trains in what it finds
         if self._checkpoints_activations:
             checkpoint_activations(network)
         if self._compiles:

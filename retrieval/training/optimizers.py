@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_constant_schedule_with_warmup
 
 from common import ConfigError, check_choice, check_positive
+from retrieval.training.devices import rough_dtype
 
 OptimizerName = Literal["adamw", "muon"]
 
@@ -99,9 +100,11 @@ def orthogonalized(matrices: Tensor) -> Tensor:
         matrices: (n, rows, columns), no more rows than columns
 
     Returns:
-        bfloat16, of the same shape; precise enough for a direction, and what matrix units are fast at
+        Of the same shape; bfloat16, which is precise enough for a direction, where the device is fast at it (one
+        thread of a Xeon with AMX: 10 ms for 14 matrices of 128 x 384, float32 23 ms), else float32 (with AVX2 alone
+        bfloat16 takes 790 ms, float32 17 ms)
     """
-    found = matrices.bfloat16()
+    found = matrices.to(rough_dtype(matrices.device))
     found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(_NUM_ITERATIONS):
         gram = found @ found.mT
