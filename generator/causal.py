@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -22,7 +22,7 @@ from generator.architectures.decoder_only import build_causal, num_positions
 from generator.architectures.encoder_decoder import describe
 from generator.architectures.traits import positions_of
 from generator.data.completion_encoding import CompletionEncoder
-from generator.data.instruct_batch import InstructBatch
+from generator.data.instruct_batch import InstructBatch, PackedBatch
 from generator.data.instruct_dataset import check_limits
 from generator.engines import Decoding, make_engine
 from generator.prompts.source_files import SourceFiles
@@ -262,8 +262,9 @@ class CausalGenerator(NextStepGenerator):
         labels, packed = batch["labels"], {}
         mask: Tensor | dict[str, Tensor] = batch["attention_mask"]
         if "segment_ids" in batch:
-            mask = packed_masks(self.generator, batch["segment_ids"])
-            packed = {"position_ids": batch["position_ids"]}
+            rows = cast(PackedBatch, batch)
+            mask = packed_masks(self.generator, rows["segment_ids"])
+            packed = {"position_ids": rows["position_ids"]}
         num_tokens = int((labels[:, 1:] != IGNORE_INDEX).sum())
         return self(batch["input_ids"], mask, labels, **packed), num_tokens
 

@@ -117,7 +117,7 @@ def predict(
         with writer, tqdm(total=len(traced), desc=f"bm25 {split}", unit="state") as bar:
             for first in range(0, len(traced), _BATCH_SIZE):
                 steps = traced[first : first + _BATCH_SIZE]
-                accessible = corpus.accessible_masks([(step.file_path, step.start) for step in steps])
+                accessible = corpus.accessible_masks([step.provenance.place for step in steps])
                 scores, numbers = retriever.search([step.state for step in steps], accessible, k)
                 writer.write([_context(step) for step in steps], numbers, scores)
                 bar.update(len(steps))
@@ -125,7 +125,7 @@ def predict(
 
 
 def _context(step: TracedTactic) -> RetrievalContext:
-    return RetrievalContext(step.file_path, step.full_name, step.start, step.tactic_idx, hash_state(step.state))
+    return RetrievalContext(step.provenance, hash_state(step.state))
 
 
 def main(args: list[str] | None = None) -> None:

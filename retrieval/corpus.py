@@ -5,13 +5,12 @@ Shape legend: N premises.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,6 @@ class Corpus:
                 unknown, on a later line, or part of a cycle
         """
         self.path = Path(path)
-        self.num_dropped: Counter[str] = Counter()
         self._files: dict[str, int] = {}  # numbers of files, by path
         self._reach: list[int] = []  # bit g of _reach[f]: g is f, or f imports it, directly or not
         self._first = [0]  # premises of file f are numbered from _first[f] to _first[f + 1]
@@ -57,30 +55,13 @@ class Corpus:
         if not self._files:
             raise DataError(f"{self.path} is empty; a corpus.jsonl has one source file on each line")
         self._columns = reader.columns()
-        self._finish(reader.num_dropped)
+        self._paths = list(self._files)
+        self._sizes = np.diff(self._first)
+        self.num_dropped = reader.num_dropped
         if num_dropped := self.num_dropped.total():
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.num_dropped.items())
             total = len(self) + num_dropped
             _LOG.warning("%s: left out %d of %d premises: %s", self.path, num_dropped, total, reasons)
-
-    def with_file(self, record: Mapping[str, Any]) -> Corpus:
-        """Return a corpus that has one more source file, its premises numbered behind all others.
-
-        This one stays as it is: a user's file that changes is added to the same corpus again.
-
-        Args:
-            record: `path`, `imports` and `premises`, as a line of corpus.jsonl has them
-
-        Raises:
-            DataError: as for a line of corpus.jsonl
-        """
-        corpus = copy.copy(self)
-        corpus._files, corpus._reach, corpus._first = self._files.copy(), self._reach[:], self._first[:]
-        reader = ColumnsReader()
-        corpus._append_file(record, "the added file", reader)
-        corpus._columns = self._columns.followed_by(reader.columns())
-        corpus._finish(self.num_dropped + reader.num_dropped)
-        return corpus
 
     def _append_file(self, record: Mapping[str, Any], where: str, reader: ColumnsReader) -> None:
         """Append one source file, its premises to the reader; `where` names the place of an error."""
@@ -103,21 +84,11 @@ class Corpus:
         self._reach.append(reach)
         self._first.append(self._first[-1] + len(reader) - first)
 
-    def _finish(self, num_dropped: Counter[str]) -> None:
-        """Set what follows from the columns."""
-        self.num_dropped = num_dropped
-        self._paths = list(self._files)
-        self._sizes = np.diff(self._first)
-        self._content_hash: str | None = None
-        self._by_name: dict[str, list[int]] | None = None
-
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """Hash of premises, files and imports: stored beside whatever keeps premise numbers."""
-        if self._content_hash is None:
-            graph = json.dumps([self._paths, self._first, [f"{reach:x}" for reach in self._reach]])
-            self._content_hash = hashlib.sha256(self._columns.digest() + graph.encode()).hexdigest()
-        return self._content_hash
+        graph = json.dumps([self._paths, self._first, [f"{reach:x}" for reach in self._reach]])
+        return hashlib.sha256(self._columns.digest() + graph.encode()).hexdigest()
 
     @property
     def paths(self) -> KeysView[str]:
@@ -150,14 +121,6 @@ class Corpus:
         """
         file = self._file(path)
         return range(self._first[file], self._first[file + 1])
-
-    def numbers_by_name(self, full_name: str) -> list[int]:
-        """Return the numbers of all premises of this full name, which several may share."""
-        if self._by_name is None:
-            self._by_name = {}
-            for number in range(len(self)):
-                self._by_name.setdefault(self._columns.name(number), []).append(number)
-        return list(self._by_name.get(full_name, ()))
 
     def locate(self, path: str | Path, pos: object) -> int | None:
         """Return the number of the first premise of a file that holds a position, its ends included.
@@ -214,8 +177,8 @@ class Corpus:
         file = self._files.get(_posix(path))
         if file is None:
             raise DataError(
-                f"{_posix(path)!r} is not a file of the corpus {self.path}; write the path as the corpus "
-                "does, or add the file with Corpus.with_file"
+                f"{_posix(path)!r} is not a file of the corpus {self.path}; write the path as the corpus does, or "
+                "add a line for the file to the corpus"
             )
         return file
 

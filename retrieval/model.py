@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 
 from common import check_choice, check_positive, load_tokenizer
-from retrieval.dataset import RetrievalBatch
+from retrieval.dataset import RetrievalBatch, RetrievalTrainingBatch
 from retrieval.encoder import build_encoder
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
@@ -110,7 +110,7 @@ class PremiseRetriever(Restorable, PremiseSearch):
 
     # ------------------------------------------------------------------------------------- training
 
-    def training_step(self, batch: RetrievalBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: RetrievalTrainingBatch, batch_idx: int) -> Tensor:
         """One step: one pass of the encoder over all contexts, and one over all premises."""
         contexts = self(batch["state_ids"], batch["state_mask"])  # (B, D)
         premises = self(batch["premise_ids"], batch["premise_mask"])  # (P, D)

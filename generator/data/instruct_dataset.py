@@ -18,7 +18,7 @@ from tqdm import tqdm
 from common import ConfigError, check_positive, check_probability, drop_premises
 from generator.architectures.traits import num_token_ids
 from generator.data.completion_encoding import CompletionEncoder, EncodedExample
-from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
+from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows
 from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps, usable
 from generator.prompts.templates import PromptTooLongError
 from retrieval.training.batches import KeyedDataset
@@ -67,7 +67,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
             max_completion_len: tokens of a completion, EOS included. Longer ones are left out of training; in
                 evaluation, where the model can only fail on them, they stay without labels. None is ever cut.
                 Goals that fit no prompt likewise; in evaluation their prompt is "", and nothing is asked.
-            is_train: leave out what is too long to learn, and give no prompts apart
+            is_train: leave out what is too long to learn
             p_drop: probability of leaving out each retrieved premise, in training
             seed: where premise dropout draws from
             progress: show a progress bar where it takes more than a second
@@ -167,7 +167,6 @@ class InstructDataset(KeyedDataset[InstructExample]):
         """See `KeyedDataset`."""
         number = self._numbers[index]
         step = self.steps[number]
-        origin = step.provenance
         prompt, example = self._shortened.get(number, step.prompt), self._encoded(index)
         if self.steps.background is not None and prompt:
             prompt, example = self._with_background(step, example, self.steps.background, epoch, index)
@@ -177,12 +176,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
             proof_state="" if step.fields is None else step.fields.state,
             input_ids=example.input_ids,
             num_prompt_tokens=example.num_prompt_tokens,
-            url=origin.url,
-            commit=origin.commit,
-            file_path=origin.file_path,
-            full_name=origin.full_name,
-            start=origin.start,
-            tactic_idx=origin.tactic_idx,
+            provenance=step.provenance,
             index=index,
         )
 
@@ -220,13 +214,8 @@ class InstructDataset(KeyedDataset[InstructExample]):
         return num_tokens
 
     def collate(self, examples: Sequence[InstructExample]) -> InstructBatch:
-        """Pad examples to one batch, a row each; in evaluation with their prompts apart."""
-        batch = collate_rows([[example] for example in examples], self.encoder.pad_id)
-        if not self.is_train:
-            prompts = [example["input_ids"][: example["num_prompt_tokens"]] for example in examples]
-            batch["prompt_ids"] = padded(prompts, self.encoder.pad_id)
-            batch["prompt_mask"] = padded([[1] * len(prompt) for prompt in prompts], 0)
-        return batch
+        """Pad examples to one batch, a row each."""
+        return collate_rows([[example] for example in examples], self.encoder.pad_id)
 
     def summary(self) -> str:
         """Say in one line what was read, what was left out, and what is cut."""

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, cast, overload
 from tqdm import tqdm
 
 from common import ConfigError, DataError
+from retrieval.leandojo.text_column import TextColumn
 from retrieval.training.datamodule import SPLITS
 
 DataPath = str | list[str] | dict[str, str | list[str]]
@@ -71,7 +72,7 @@ class InstructRecords(Sequence[InstructRecord]):
         self.paths = list(paths)
         self.left_out: Counter[str] = Counter()
         self.first_left_out: dict[str, str] = {}
-        self._prompts, self._completions, self._metadata = _TextColumn(), _TextColumn(), _TextColumn()
+        self._prompts, self._completions, self._metadata = TextColumn(), TextColumn(), TextColumn()
         self._names: dict[str, int] = {}  # tasks and prompt names, of which there are few
         self._numbers = array("i")  # task, prompt_name, file, line
 
@@ -106,9 +107,9 @@ class InstructRecords(Sequence[InstructRecord]):
         for name, reason in _EMPTY.items():
             if not record[name].decode().strip():
                 return self._leave_out(reason, place)
-        self._prompts.add(record["prompt"])
-        self._completions.add(record["completion"])
-        self._metadata.add(record["metadata"])
+        self._prompts.append(record["prompt"])
+        self._completions.append(record["completion"])
+        self._metadata.append(record["metadata"])
         names = (record[name].decode() for name in ("task", "prompt_name"))
         task, prompt_name = (self._names.setdefault(name, len(self._names)) for name in names)
         self._numbers.fromlist([task, prompt_name, file, line_nb])
@@ -143,7 +144,7 @@ class InstructRecords(Sequence[InstructRecord]):
     @property
     def num_bytes(self) -> int:
         """Bytes of the texts that are kept."""
-        return sum(map(_TextColumn.num_bytes, (self._prompts, self._completions, self._metadata)))
+        return sum(texts.num_bytes for texts in (self._prompts, self._completions, self._metadata))
 
     def summary(self) -> str:
         """Say in one line what the files hold and what was left out."""
@@ -151,27 +152,6 @@ class InstructRecords(Sequence[InstructRecord]):
         notes = [f"{files}: {len(self):,} examples"]
         notes += [f"left out: {n:,} {what} (first {self.first_left_out[what]})" for what, n in self.left_out.items()]
         return "; ".join(notes)
-
-
-class _TextColumn:
-    """Texts by number, one behind the other in UTF-8."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._bounds = array("q", [0])
-
-    def add(self, text: bytes) -> None:
-        self._bytes += text
-        self._bounds.append(len(self._bytes))
-
-    def num_bytes(self) -> int:
-        return len(self._bytes)
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    def __getitem__(self, number: int) -> str:
-        return self._bytes[self._bounds[number] : self._bounds[number + 1]].decode()
 
 
 # ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
+from generator.data.instruct_batch import InstructExample, PackedBatch, collate_rows, padded
 from generator.data.instruct_dataset import InstructDataset
 from retrieval.training.batches import KeyedDataset
 
@@ -78,14 +78,16 @@ class PackedDataset(KeyedDataset[list[InstructExample]]):
         """See `KeyedDataset`."""
         return [self.examples[epoch, number] for number in self._rows[index]]
 
-    def collate(self, rows: Sequence[list[InstructExample]]) -> InstructBatch:
+    def collate(self, rows: Sequence[list[InstructExample]]) -> PackedBatch:
         """Write rows as one batch, with positions and segments that keep their examples apart."""
-        batch = collate_rows(rows, self.examples.encoder.pad_id)
-        lengths = [[len(example["input_ids"]) for example in row] for row in rows]
-        batch["position_ids"] = padded([[i for length in row for i in range(length)] for row in lengths], 0)
+        lengths = [[len(example.input_ids) for example in row] for row in rows]
+        positions = [[i for length in row for i in range(length)] for row in lengths]
         segments = [[number for number, length in enumerate(row, 1) for _ in range(length)] for row in lengths]
-        batch["segment_ids"] = padded(segments, 0)
-        return batch
+        return PackedBatch(
+            **collate_rows(rows, self.examples.encoder.pad_id),
+            position_ids=padded(positions, 0),
+            segment_ids=padded(segments, 0),
+        )
 
     def summary(self) -> str:
         """Say in one line what was read and how full the rows are."""

@@ -14,22 +14,9 @@ from common import ConfigError, DataError, Pos, remove_marks
 from generator.data.instruct_records import InstructRecord, InstructRecords
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptFields, PromptTemplate, find_template
+from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 from retrieval.predictions.retrieved import RetrievedPremises
-
-_UNKNOWN_POS = Pos(1, 1)  # instruct data of other projects does not say where a theorem starts
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a step comes from; "" and 1:1 where the data does not say."""
-
-    url: str = ""
-    commit: str = ""
-    file_path: str = ""
-    full_name: str = ""  # of the theorem
-    start: Pos = _UNKNOWN_POS  # of the theorem
-    tactic_idx: int = 0  # number of the step among the theorem's traced tactics
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +121,7 @@ class Background:
     def _context(self, number: int, max_tokens: int) -> str:
         if self.sources is None:
             return ""
-        step = self.traces[number]
-        return self.sources.before(step.file_path, step.start, max_tokens)
+        return self.sources.before(*self.traces[number].provenance.place, max_tokens)
 
 
 class TracedSteps:
@@ -162,10 +148,10 @@ class TracedSteps:
     def of(self, step: TracedTactic) -> PromptedStep:
         """Write one step; see PromptedSteps."""
         tactic = remove_marks(step.tactic)
-        fields = PromptFields(step.state, full_name=step.full_name)
+        fields = PromptFields(step.state, full_name=step.provenance.full_name)
         prompt = self.template.fit(fields).text
         if not prompt.strip():
-            raise UnusableStep("steps with an empty state", f"{step.full_name} ({step.file_path}:{step.start})")
+            raise UnusableStep("steps with an empty state", str(step.provenance))
         try:
             completion = self.template.complete(tactic)
         except DataError as error:
@@ -176,7 +162,7 @@ class TracedSteps:
             tactic=tactic.strip(),
             fields=fields,
             template=self.template,
-            provenance=Provenance(step.url, step.commit, step.file_path, step.full_name, step.start, step.tactic_idx),
+            provenance=step.provenance,
         )
 
     def summary(self) -> str:
@@ -274,7 +260,7 @@ def provenance_of(metadata: dict[str, Any]) -> Provenance:
     try:
         start = Pos.of(metadata["start"])
     except (KeyError, DataError):
-        start = _UNKNOWN_POS
+        start = Pos(1, 1)  # other projects do not write where a theorem starts
     number = metadata.get("tactic_idx")
     return Provenance(
         url=text("url"),

@@ -19,39 +19,39 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from common import DataError, Pos
+from common import DataError
+from retrieval.leandojo.provenance import Provenance
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalContext:
-    """Names a proof state of a split: the theorem, and the number of the tactic that starts from it.
+    """A proof state of a split that premises were retrieved for.
 
-    `state_hash` (see `hash_state`) tells whether the state itself is still the same.
+    Attributes:
+        provenance: the theorem, and the number of the tactic that starts from the state; files leave out the repository
+        state_hash: what `hash_state` gives for the state, to tell whether it is still the same
     """
 
-    file_path: str
-    full_name: str
-    start: Pos
-    tactic_idx: int
+    provenance: Provenance
     state_hash: str = ""
 
     def to_json(self) -> str:
         """Return the context as one line of JSON."""
-        return json.dumps(asdict(self) | {"start": list(self.start)}, ensure_ascii=False)
+        return json.dumps(self.provenance.to_record() | {"state_hash": self.state_hash}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> RetrievalContext:
         """Read what `to_json` wrote."""
         record = json.loads(line)
-        return cls(**record | {"start": Pos.of(record["start"])})
+        return cls(Provenance.from_record(record), record["state_hash"])
 
 
 @dataclass(frozen=True, slots=True)

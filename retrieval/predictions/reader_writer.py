@@ -22,8 +22,9 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save
 
-from common import ConfigError, DataError, Pos, check_positive
+from common import ConfigError, DataError, check_positive
 from retrieval.corpus import Corpus
+from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import hash_state
 from retrieval.predictions import files
 from retrieval.predictions.files import FORMAT_VERSION, Part, RetrievalContext
@@ -189,7 +190,7 @@ class Predictions:
                 self._shards.append(path)
                 lines = path.with_suffix(".jsonl").read_bytes().splitlines()
                 _check_shape(path, (len(lines), part.k))
-                keys.append(np.array([_key_of(RetrievalContext.from_json(x)) for x in lines], dtype=np.int64))
+                keys.append(np.array([_key(RetrievalContext.from_json(x).provenance) for x in lines], dtype=np.int64))
                 splits.append(np.full(len(lines), self.splits.index(part.split), dtype=np.int8))
         all_keys = np.concatenate([np.zeros(0, np.int64), *keys])
         # what padding of the last distributed batch wrote twice is kept once
@@ -259,16 +260,9 @@ class Predictions:
         lines = [x for path in self._shards for x in path.with_suffix(".jsonl").read_bytes().splitlines()]
         return [RetrievalContext.from_json(lines[i]) for i in self._kept.tolist()]
 
-    def find(self, file_path: str, full_name: str, start: object, tactic_idx: int) -> int | None:
-        """Return the row of a context, or None where nothing was retrieved for it.
-
-        Args:
-            file_path: of the theorem
-            full_name: of the theorem
-            start: where the theorem starts; whatever `Pos.of` reads
-            tactic_idx: number of the tactic in the theorem's traced tactics, from 0
-        """
-        key = _key(file_path, full_name, Pos.of(start), tactic_idx)
+    def find(self, provenance: Provenance) -> int | None:
+        """Return the row of the state that a step starts from, whatever its repository; None where there is none."""
+        key = _key(provenance)
         place = int(np.searchsorted(self._sorted_keys, key))
         if place == len(self._sorted_keys) or self._sorted_keys[place] != key:
             return None
@@ -295,15 +289,11 @@ class Predictions:
         return gathered
 
 
-def _key(file_path: str, full_name: str, start: Pos, tactic_idx: int) -> int:
+def _key(provenance: Provenance) -> int:
     """63 bits that stand for a context: two of a million meet with a probability of 1e-7."""
-    text = f"{file_path}\0{full_name}\0{start}\0{tactic_idx}"
+    text = "\0".join(map(str, (provenance.file_path, provenance.full_name, provenance.start, provenance.tactic_idx)))
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
-
-
-def _key_of(context: RetrievalContext) -> int:
-    return _key(context.file_path, context.full_name, context.start, context.tactic_idx)
 
 
 def _padded(rows: torch.Tensor | npt.NDArray[Any], k: int, filler: float, dtype: Any) -> npt.NDArray[Any]:

@@ -43,15 +43,15 @@ class RetrievedPremises:
         self._rows = np.full(len(steps), -1, dtype=np.int64)
         for index in tqdm(range(len(steps)), desc="match predictions", delay=1, disable=not progress):
             step = traces[int(steps[index])]
-            row = predictions.find(step.file_path, step.full_name, step.start, step.tactic_idx)
+            row = predictions.find(step.provenance)
             self._rows[index] = -1 if row is None else row
         missing = np.flatnonzero(self._rows < 0)
         if len(missing):
             step = traces[int(steps[missing[0]])]
             raise DataError(
                 f"{traces.path}: {len(missing):,} of {len(steps):,} steps have no predictions, first "
-                f"{step.full_name} ({step.file_path}:{step.start}) tactic {step.tactic_idx}; predict "
-                "premises for this split, or leave out preds_path"
+                f"{step.provenance} tactic {step.provenance.tactic_idx}; predict premises for this split, or leave "
+                "out preds_path"
             )
 
     def __len__(self) -> int:
