@@ -152,10 +152,6 @@ class Context:
     theorem_pos: Pos
     state: str = field(repr=False)
 
-    def serialize(self) -> str:
-        """Return the text that a retriever reads."""
-        return self.state
-
 
 def split_name(full_name: str) -> list[str]:
     """Split a Lean name at its dots, except inside «», and drop the quotes."""
@@ -306,16 +302,6 @@ class ByteTokenizer:
 
     def __len__(self) -> int:
         return _FIRST_SENTINEL + self.extra_ids
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, special ones included."""
-        return len(self)
-
-    @property
-    def all_special_ids(self) -> list[int]:
-        """Ids that `skip_special_tokens` leaves out."""
-        return list(self._special_ids.values())
 
     def __call__(
         self,

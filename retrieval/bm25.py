@@ -23,7 +23,8 @@ from common import ConfigError, NextstepError, Premise, check_positive, split_na
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
-from retrieval.predictions.reader_writer import PredictionWriter, RetrievalContext, hash_state
+from retrieval.predictions.files import RetrievalContext, hash_state
+from retrieval.predictions.reader_writer import PredictionWriter
 from retrieval.training.extras import import_extra
 
 # Words end at dots, underscores, digits and capitals; a letter that is not ASCII (ℕ, α) and a run of symbols

@@ -18,8 +18,9 @@ from common import ConfigError
 from retrieval.corpus import Corpus
 from retrieval.encoder import context_text, premise_text, tokenize
 from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
-from retrieval.leandojo.traces import TracedTactics, hash_state
+from retrieval.leandojo.traces import TracedTactics
 from retrieval.metrics import is_positive, pad_numbers
+from retrieval.predictions.files import hash_state
 from retrieval.training.batches import KeyedDataset
 
 

@@ -12,7 +12,8 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from retrieval.datamodule import RetrievalBatch
 from retrieval.leandojo.provenance import provenances_of
-from retrieval.predictions.reader_writer import PredictionWriter, RetrievalContext
+from retrieval.predictions.files import RetrievalContext
+from retrieval.predictions.reader_writer import PredictionWriter
 from retrieval.training.monitoring import run_folder
 
 

@@ -23,11 +23,6 @@ class EncodedExample(NamedTuple):
     num_prompt_tokens: int
 
 
-def encode_example(tokenizer: Any, prompt: str, completion: str) -> EncodedExample:
-    """Encode one example; see `CompletionEncoder`."""
-    return CompletionEncoder(tokenizer).encode([prompt], [completion])[0]
-
-
 class CompletionEncoder:
     """Encodes prompts and completions for a decoder-only model.
 

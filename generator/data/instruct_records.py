@@ -141,11 +141,6 @@ class InstructRecords(Sequence[InstructRecord]):
             place=f"{self.paths[file]}:{line_nb}",
         )
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the texts that are kept."""
-        return sum(texts.num_bytes for texts in (self._prompts, self._completions, self._metadata))
-
     def summary(self) -> str:
         """Say in one line what the files hold and what was left out."""
         files = ", ".join(map(str, self.paths[:3])) + (f" and {len(self.paths) - 3} more" if self.paths[3:] else "")

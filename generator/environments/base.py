@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from common import NO_GOALS
+
 
 @dataclass(frozen=True)
 class ProofState:
@@ -19,7 +21,7 @@ class ProofState:
 class ProofFinished:
     """No goals are left."""
 
-    pp: str = "no goals"
+    pp: str = NO_GOALS
 
 
 @dataclass(frozen=True)

@@ -72,30 +72,15 @@ def _lines(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """A prompt, and what it lost to fit.
+    """A prompt, and what the state lost so that it fits.
 
     Attributes:
         text: the prompt
-        num_dropped_premises: premises left out whole, the worst first
-        num_cut_lines: lines left out at the beginning of file context and proof
         num_cut_bytes: bytes of the state left out: waiting goals, then the oldest hypotheses
     """
 
     text: str
-    num_dropped_premises: int = 0
-    num_cut_lines: int = 0
     num_cut_bytes: int = 0
-
-    @property
-    def is_shortened(self) -> bool:
-        """Whether anything was lost."""
-        return bool(self.num_dropped_premises or self.num_cut_lines or self.num_cut_bytes)
-
-    @classmethod
-    def of(cls, text: str, before: PromptFields, after: PromptFields) -> FittedPrompt:
-        """Compare the fields with those that the prompt was written from."""
-        cut = {name: before.amounts(name)[1] - after.amounts(name)[1] for name in ("context", "proof", "state")}
-        return cls(text, len(before.premises) - len(after.premises), cut["context"] + cut["proof"], cut["state"])
 
 
 def most_that_fits(

@@ -125,7 +125,7 @@ class PromptTemplate:
                 size, amount = most_that_fits(size_with, low, high, size, max_tokens, slack)
                 fitted = fitted.shorten(part, amount)
                 if size <= max_tokens:
-                    return FittedPrompt.of(self._write(fitted), fields, fitted)
+                    return FittedPrompt(self._write(fitted), num_bytes(fields.state) - num_bytes(fitted.state))
         raise PromptTooLongError(
             f"template {self.name}: the goal {fitted.state[:80]!r} needs a prompt of {size:,} tokens, but only "
             f"{max_tokens:,} are allowed; raise max_seq_len, or leave out this state"

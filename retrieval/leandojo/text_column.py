@@ -61,11 +61,6 @@ class TextColumn:
         """Bytes of each text, int64 (N,)."""
         return np.diff(self.bounds)
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all texts together."""
-        return len(self._bytes)
-
     def keep(self, is_kept: npt.NDArray[np.bool_]) -> None:
         """Drop all other texts, number those that stay anew in their order, and give their memory back.
 

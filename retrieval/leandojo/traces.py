@@ -10,7 +10,6 @@ Measured by tests/benchmarks/loading.py.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,11 +141,6 @@ class TracedTactics(Sequence[TracedTactic]):
         line = f"{self.path}: {self.num_theorems:,} theorems, {len(self):,} steps"
         left_out = ", ".join(f"{number:,} {what}" for what, number in self.left_out.items())
         return f"{line}; left out: {left_out}" if left_out else line
-
-
-def hash_state(state: str) -> str:
-    """Return 16 hexadecimal digits that stand for a state."""
-    return hashlib.blake2b(state.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def _trim_heap() -> None:

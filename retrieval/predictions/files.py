@@ -15,6 +15,7 @@ Shape legend: M contexts of a shard, k premises per context.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ from common import DataError
 from retrieval.leandojo.provenance import Provenance
 
 FORMAT_VERSION = 1
+
+
+def hash_state(state: str) -> str:
+    """Return 16 hexadecimal digits that stand for a state."""
+    return hashlib.blake2b(state.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

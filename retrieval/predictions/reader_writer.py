@@ -25,11 +25,8 @@ from safetensors.numpy import save
 from common import ConfigError, DataError, check_positive
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import Provenance
-from retrieval.leandojo.traces import hash_state
 from retrieval.predictions import files
 from retrieval.predictions.files import FORMAT_VERSION, Part, RetrievalContext
-
-__all__ = ["PredictionWriter", "Predictions", "RetrievalContext", "hash_state"]
 
 _ROWS_PER_SHARD = 16_384  # 13 MB at k = 100: what a crash can lose
 

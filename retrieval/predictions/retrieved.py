@@ -39,7 +39,7 @@ class RetrievedPremises:
         Raises:
             DataError: if a step has no predictions
         """
-        self._corpus, self._numbers, self._progress = corpus, predictions.premise_numbers, progress
+        self._corpus, self._predictions, self._progress = corpus, predictions, progress
         self._rows = np.full(len(steps), -1, dtype=np.int64)
         for index in tqdm(range(len(steps)), desc="match predictions", delay=1, disable=not progress):
             step = traces[int(steps[index])]
@@ -58,7 +58,7 @@ class RetrievedPremises:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> list[Premise]:
-        return [self._corpus[number] for number in self._numbers[self._rows[index]].tolist() if number >= 0]
+        return [self._corpus[number] for number in self._predictions.retrieved(int(self._rows[index]))]
 
     def num_bytes(self, room: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the bytes that the premises of each step take of its room, at most, (N,).
@@ -68,8 +68,8 @@ class RetrievedPremises:
         """
         taken = np.zeros_like(room)
         num_bytes = np.zeros(len(self._corpus), dtype=np.int64)  # 0: not known yet
-        for rank in tqdm(range(self._numbers.shape[1]), desc="measure premises", delay=1, disable=not self._progress):
-            column = self._numbers[self._rows, rank]
+        for rank in tqdm(range(self._predictions.k), desc="measure premises", delay=1, disable=not self._progress):
+            column = self._predictions.premise_numbers[self._rows, rank]
             rows = np.flatnonzero((taken < room) & (column >= 0))  # most inputs are full after a few premises
             for number in np.unique(column[rows]).tolist():
                 if not num_bytes[number]:

@@ -11,7 +11,8 @@ from retrieval.corpus import Corpus, positive_premises
 from retrieval.evaluate import evaluate, format_table, fuse, main
 from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactics
-from retrieval.predictions.reader_writer import Predictions, PredictionWriter, RetrievalContext
+from retrieval.predictions.files import RetrievalContext
+from retrieval.predictions.reader_writer import Predictions, PredictionWriter
 
 # what is retrieved for the four steps of the fixture data_path, which cite [0], [], [6], [1, 10]
 GOOD = [[0, 1, 2], [3, 4, 5], [6, 5, 4], [1, 10, 3]]

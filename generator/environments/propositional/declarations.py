@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from common import DataError
 from generator.environments.propositional.formulas import Formula, Implies, atoms, parse_formula
 from generator.environments.propositional.goals import PROP, Goal, Hypothesis
 from generator.environments.propositional.syntax import SyntaxProblem, is_name
@@ -143,7 +144,7 @@ def parse_theorems(source: str, file_name: str) -> Iterator[SourceTheorem]:
     """Yield the theorems of a file, which are separated by blank lines.
 
     Raises:
-        ValueError: naming file and line where a theorem is outside the fragment
+        DataError: naming file and line where a theorem is outside the fragment
     """
     lines = source.splitlines()
     line = 0
@@ -157,7 +158,7 @@ def parse_theorems(source: str, file_name: str) -> Iterator[SourceTheorem]:
         try:
             yield _parse_theorem(lines[line : end + 1], line + 1)
         except SyntaxProblem as problem:
-            raise ValueError(f"{file_name}:{line + 1}: {problem}") from problem
+            raise DataError(f"{file_name}:{line + 1}: {problem}") from problem
         line = end + 1
 
 

@@ -13,8 +13,6 @@ from generator.environments.propositional.goals import MAX_LINE_WIDTH, Goal, pri
 from generator.environments.propositional.lemma_files import Library, lemma_library
 from generator.environments.propositional.tactics import Problem, apply_tactic
 
-NO_GOALS = "no goals"
-
 
 @dataclass(frozen=True)
 class PropositionalState(ProofState):
@@ -81,7 +79,7 @@ def run_tactic(state: PropositionalState, tactic: str) -> ProofFinished | Propos
     except RecursionError:
         return TacticError("maximum recursion depth has been reached")
     if not goals:
-        return ProofFinished(NO_GOALS)
+        return ProofFinished()
     result = _state(goals, state.find_constant)
     if any(len(line) > MAX_LINE_WIDTH for line in result.pp.splitlines()):
         return TacticError(f"a line of the state would exceed {MAX_LINE_WIDTH} characters")

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from generator.environments.propositional.syntax import SyntaxProblem, TokenReader, is_name
 
-_MAX_PRECEDENCE = 1024
 _NEGATED_PRECEDENCE = 40  # what ¬ reads after it
 
 

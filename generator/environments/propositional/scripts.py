@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common import DataError
 from generator.environments.base import ProofFinished, TacticError
 from generator.environments.propositional.environment import PropositionalState, run_tactic
 from generator.environments.propositional.lemma_use import LemmaIndex
@@ -48,16 +49,16 @@ def replay(state: PropositionalState, tactics: Sequence[str]) -> list[Step]:
     """Run tactics one after the other.
 
     Raises:
-        ValueError: naming the tactic that fails or comes after the end of the proof
+        DataError: naming the tactic that fails or comes after the end of the proof
     """
     steps: list[Step] = []
     current: PropositionalState | ProofFinished = state
     for tactic in tactics:
         if isinstance(current, ProofFinished):
-            raise ValueError(f"'{tactic}' comes after the end of the proof")
+            raise DataError(f"'{tactic}' comes after the end of the proof")
         result = run_tactic(current, tactic)
         if isinstance(result, TacticError):
-            raise ValueError(f"'{tactic}': {result.message}\n{current.pp}")
+            raise DataError(f"'{tactic}': {result.message}\n{current.pp}")
         steps.append(Step(current.pp, tactic, result.pp))
         current = result
     return steps

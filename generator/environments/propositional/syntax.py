@@ -2,6 +2,8 @@
 
 import re
 
+from common import DataError
+
 _PLAIN_NAME = r"[A-Za-z_α-κμ-ω][A-Za-z0-9_'₀-₉α-κμ-ω]*"
 _TOKEN = re.compile(
     rf"\s*(?P<token>{_PLAIN_NAME}(?:\.{_PLAIN_NAME})*|\.{_PLAIN_NAME}|(?:\.[12]|\?_)(?![A-Za-z0-9_'])"
@@ -16,7 +18,7 @@ _TERM_KEYWORDS = frozenset(
 )
 
 
-class SyntaxProblem(Exception):
+class SyntaxProblem(DataError):
     """Text outside the grammar. Inside the environment it becomes a `TacticError`."""
 
 

@@ -57,18 +57,6 @@ class Underscore:
 Term: TypeAlias = Name | Field | Apply | Anonymous | Lambda | Hole | Underscore
 
 
-def parse_term(text: str) -> Term:
-    """Read a whole term.
-
-    Raises:
-        SyntaxProblem: outside the fragment
-    """
-    reader = TokenReader(text)
-    term = read_term(reader)
-    reader.expect_end()
-    return term
-
-
 def read_term(reader: TokenReader) -> Term:
     """Read a `fun` or an application."""
     if reader.take("fun"):
@@ -126,7 +114,7 @@ def _read_anonymous(reader: TokenReader) -> Anonymous:
 
 
 def print_term(term: Term) -> str:
-    """Print a term so that `parse_term` reads it back."""
+    """Print a term so that `read_term` reads it back."""
     match term:
         case Name(name):
             return name

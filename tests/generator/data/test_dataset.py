@@ -15,7 +15,8 @@ from common import ByteTokenizer, ConfigError, DataError, Pos
 from generator.data.dataset import GeneratorDataset
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import Provenance
-from retrieval.predictions.reader_writer import Predictions, PredictionWriter, RetrievalContext
+from retrieval.predictions.files import RetrievalContext
+from retrieval.predictions.reader_writer import Predictions, PredictionWriter
 
 CORPUS = [
     {

@@ -14,7 +14,8 @@ from common import ConfigError, DataError, Pos
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import Provenance
 from retrieval.predictions import reader_writer as predictions_module
-from retrieval.predictions.reader_writer import Predictions, PredictionWriter, RetrievalContext, hash_state
+from retrieval.predictions.files import RetrievalContext, hash_state
+from retrieval.predictions.reader_writer import Predictions, PredictionWriter
 from tests.retrieval.conftest import LIBRARY, write_corpus
 
 K = 4
