@@ -1,15 +1,19 @@
 """Declarations: what a `theorem` says, read from its Lean source."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 from common import DataError
 from generator.environments.propositional.formulas import Formula, Implies, atoms, parse_formula
 from generator.environments.propositional.goals import PROP, Goal, Hypothesis
 from generator.environments.propositional.syntax import SyntaxProblem, is_name
 
-Position = tuple[int, int]
+FindConstant: TypeAlias = Callable[[str], "Declaration | None"]
+"""Finds a declaration that may be used by its full name."""
+
+Position: TypeAlias = tuple[int, int]
 """Line and column, both from 1, the column in characters."""
 
 

@@ -5,10 +5,10 @@ first-order unification, `¬p` and `p → False` are the same wherever no unknow
 to know their type wait until the others have told it. Everything else is refused, even where Lean would find a way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from generator.environments.propositional.declarations import Declaration
+from generator.environments.propositional.declarations import Declaration, FindConstant
 from generator.environments.propositional.formulas import (
     TRUE,
     And,
@@ -23,8 +23,7 @@ from generator.environments.propositional.formulas import (
     substitute,
     unfold_not,
 )
-from generator.environments.propositional.goals import Goal, Hypothesis
-from generator.environments.propositional.syntax import is_name
+from generator.environments.propositional.goals import Goal, Hypothesis, add_hypotheses
 from generator.environments.propositional.terms import (
     Anonymous,
     Apply,
@@ -62,7 +61,7 @@ class Elaborator(Unknowns):
         find_constant: returns an accessible declaration by its full name, or None
     """
 
-    def __init__(self, find_constant: Callable[[str], Declaration | None]) -> None:
+    def __init__(self, find_constant: FindConstant) -> None:
         """Start without unknowns."""
         super().__init__()
         self._find_constant = find_constant
@@ -280,27 +279,6 @@ class Elaborator(Unknowns):
                 return isinstance(expected, Meta)
             case _:
                 return False
-
-
-def add_hypotheses(
-    goal: Goal, new: Sequence[tuple[str, Formula]], find_constant: Callable[[str], Declaration | None]
-) -> Goal:
-    """Add hypotheses at the end of the context.
-
-    A name that is taken is refused: Lean would shadow the older hypothesis and print it with a dagger.
-
-    Raises:
-        ElaborationProblem: if a name is taken by a hypothesis or a lemma, or is not a plain identifier
-    """
-    taken = {hypothesis.name for hypothesis in goal.hypotheses}
-    for name, _ in new:
-        if not is_name(name):
-            raise ElaborationProblem(f"'{name}' cannot name a hypothesis")
-        if name in taken or find_constant(name) is not None:
-            raise ElaborationProblem(f"the name '{name}' is taken")
-        taken.add(name)
-    added = tuple(Hypothesis(name, formula) for name, formula in new)
-    return Goal(goal.hypotheses + added, goal.target, goal.tag)
 
 
 def _position_of_head(function_type: Formula, head: type[Formula]) -> int | None:

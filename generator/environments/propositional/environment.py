@@ -4,11 +4,10 @@ States print as Lean prints them, tactics have Lean's syntax and effect, and wha
 The opposite does not hold: the fragment is conservative (`tactics` says where).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from generator.environments.base import ProofFinished, ProofState, TacticError, TacticResult, Theorem
-from generator.environments.propositional.declarations import Declaration, parse_signature
+from generator.environments.propositional.declarations import Declaration, FindConstant, parse_signature
 from generator.environments.propositional.goals import MAX_LINE_WIDTH, Goal, print_goals
 from generator.environments.propositional.lemma_files import Library, lemma_library
 from generator.environments.propositional.tactics import Problem, apply_tactic
@@ -19,7 +18,7 @@ class PropositionalState(ProofState):
     """Open goals, first one first, and how the constants that may be used are found."""
 
     goals: tuple[Goal, ...] = field(compare=False)
-    find_constant: Callable[[str], Declaration | None] = field(compare=False, repr=False)
+    find_constant: FindConstant = field(compare=False, repr=False)
 
 
 class PropositionalEnvironment:
@@ -86,5 +85,5 @@ def run_tactic(state: PropositionalState, tactic: str) -> ProofFinished | Propos
     return result
 
 
-def _state(goals: list[Goal], find_constant: Callable[[str], Declaration | None]) -> PropositionalState:
+def _state(goals: list[Goal], find_constant: FindConstant) -> PropositionalState:
     return PropositionalState(print_goals(goals), tuple(goals), find_constant)

@@ -2,13 +2,19 @@
 
 import graphlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from common import DataError
-from generator.environments.propositional.declarations import Declaration, Position, SourceTheorem, parse_theorems
+from generator.environments.propositional.declarations import (
+    Declaration,
+    FindConstant,
+    Position,
+    SourceTheorem,
+    parse_theorems,
+)
 from generator.environments.propositional.prelude import PRELUDE_PATH, built_in_declarations
 
 _IMPORT = re.compile(r"^import (\S+)\s*$", re.MULTILINE)
@@ -77,7 +83,7 @@ class Library:
         """Return the path and the theorem of that name."""
         return self._places.get(full_name)
 
-    def accessible_constants(self, path: str, position: Position) -> Callable[[str], Declaration | None]:
+    def accessible_constants(self, path: str, position: Position) -> FindConstant:
         """Return the function that finds what may be used at a place by its full name.
 
         That is every declaration of the files imported there, directly or not, and those above it in its file.

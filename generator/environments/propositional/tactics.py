@@ -6,10 +6,9 @@ nested patterns before the last place of `⟨...⟩`, anything whose outcome dep
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
 
-from generator.environments.propositional.declarations import Declaration
-from generator.environments.propositional.elaboration import Elaborator, Typed, add_hypotheses
+from generator.environments.propositional.declarations import FindConstant
+from generator.environments.propositional.elaboration import Elaborator, Typed
 from generator.environments.propositional.formulas import (
     FALSE,
     TRUE,
@@ -25,13 +24,12 @@ from generator.environments.propositional.formulas import (
     unfold_all,
     unfold_not,
 )
-from generator.environments.propositional.goals import PROP, Goal, Hypothesis, extend_tag
+from generator.environments.propositional.goals import PROP, Goal, Hypothesis, add_hypotheses, extend_tag
 from generator.environments.propositional.patterns import read_pattern, split_hypothesis
 from generator.environments.propositional.syntax import SyntaxProblem, TokenReader
 from generator.environments.propositional.terms import Name, Term, contains_hole, read_term
 from generator.environments.propositional.unification import ElaborationProblem
 
-FindConstant: TypeAlias = Callable[[str], Declaration | None]
 Problem = (ElaborationProblem, SyntaxProblem)
 """What the functions of this module raise when Lean would report an error."""
 
