@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 class Corpus:
     """The premises of a corpus.jsonl in LeanDojo Benchmark 4 format.
 
-    A premise is known by its number, its place in the order of the file; `corpus[number]` makes the object.
+    Premises are numbered in the order of the file; `corpus[number]` makes the object of one.
 
     Attributes:
         path: the file that was read
@@ -47,7 +47,7 @@ class Corpus:
         """
         self.path = Path(path)
         self._files: dict[str, int] = {}  # numbers of files, by path
-        self._reach: list[int] = []  # bit g of _reach[f]: g is f, or f imports it, directly or not
+        self._reach: list[int] = []  # bit g of _reach[f] is set if f is g or imports it, directly or not
         self._first = [0]  # premises of file f are numbered from _first[f] to _first[f + 1]
         reader = ColumnsReader()
         for where, record in _read_lines(self.path):
@@ -64,7 +64,7 @@ class Corpus:
             _LOG.warning("%s: left out %d of %d premises: %s", self.path, num_dropped, total, reasons)
 
     def _append_file(self, record: Mapping[str, Any], where: str, reader: ColumnsReader) -> None:
-        """Append one source file, its premises to the reader; `where` names the place of an error."""
+        """Add one source file, and its premises to the reader; `where` names its place in errors."""
         number, first = len(self._files), len(reader)
         try:
             path, imports = str(record["path"]), record["imports"]
@@ -86,7 +86,7 @@ class Corpus:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hash of premises, files and imports: stored beside whatever keeps premise numbers."""
+        """Hash of premises, files and imports, which files that hold premise numbers keep beside them."""
         graph = json.dumps([self._paths, self._first, [f"{reach:x}" for reach in self._reach]])
         return hashlib.sha256(self._columns.digest() + graph.encode()).hexdigest()
 
@@ -146,13 +146,13 @@ class Corpus:
 
         Returns:
             True for the premises of all files that this one imports, directly or not, and for those of this
-            file that end at or before pos; bool (N,), the caller's own.
+            file that end at or before pos; bool (N,), a new tensor each time.
 
         Raises:
             DataError: if the corpus has no such file
 
-        Source: LeanDojo (arXiv:2306.15626, section 5); ReProver's code goes by name and so lets in later
-        premises that share one.
+        Source: LeanDojo (arXiv:2306.15626, section 5); ReProver's code goes by name, and so lets in a later premise
+        that has the name of an earlier one.
         """
         return self.accessible_masks([(path, pos)])[0]
 
@@ -181,8 +181,8 @@ class Corpus:
 def positive_premises(traced: TracedTactics, corpus: Corpus) -> list[list[int]]:
     """Return the numbers of the distinct premises that each step cites, in the order of its text.
 
-    As in ReProver the place of a definition decides which premise it is, and not its name. Those that the
-    corpus lacks are left out, counted and reported once.
+    As in ReProver a premise is found by where it is defined, and not by its name. Premises that the corpus lacks
+    are left out, and their number is logged.
     """
     positives, num_cited, num_lost = [], 0, 0
     for step in traced:
@@ -225,26 +225,26 @@ def _explain_import(corpus_path: Path, path: str, imports: Iterable[str], import
             graph.setdefault(str(record["path"]), list(record["imports"]))
             places[record["path"]] = where
         except (KeyError, TypeError):
-            continue  # what is wrong with that line can be said once this one is right
+            continue  # that line is reported once this one is mended
     if imported not in graph:
         return f"{path} imports {imported}, which is no file of the corpus; add its line above this one"
-    cycle = _way(graph, imported, path)
+    cycle = _shortest_path(graph, imported, path)
     if cycle:
         return "the imports form a cycle: " + " imports ".join([path, *cycle])
     return f"{path} imports {imported}, which stands below, at {places[imported]}; order files by import"
 
 
-def _way(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
-    """Return a shortest way from start to end, both included, or [] where there is none."""
+def _shortest_path(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
+    """Return files from start to end, both included, each of which imports the next; [] where there are none."""
     came_from: dict[str, str | None] = {start: None}
     for file in (queue := [start]):
         for name in graph.get(file, []):
             if name not in came_from:
                 came_from[name] = file
                 queue.append(name)
-    way = []
-    step = end if end in came_from else None
-    while step is not None:
-        way.append(step)
-        step = came_from[step]
-    return way[::-1]
+    path = []
+    file_before = end if end in came_from else None
+    while file_before is not None:
+        path.append(file_before)
+        file_before = came_from[file_before]
+    return path[::-1]

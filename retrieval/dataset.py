@@ -92,7 +92,7 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
             tokenizer: see `common.load_tokenizer`
             max_seq_len: tokens of a context or premise, EOS included
             is_train: one example for each premise that a context cites, with negatives
-            only_citing: leave out contexts that cite no premise, which no metric counts; training always does
+            only_citing: leave out contexts that cite no premise, since no metric counts them; training always does
             num_negatives: premises for each example that its context does not cite
             num_in_file_negatives: how many of these, at most, are from the file of the premise to find
             seed: where negatives are drawn from
@@ -152,7 +152,7 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         candidates[file.start : file.stop] = False
         num_others = self.num_negatives - len(in_file)
         others = np.flatnonzero(candidates)
-        if len(others) < num_others:  # a file near the root of all imports
+        if len(others) < num_others:  # a file that imports little
             others = np.concatenate([others, np.setdiff1d(own, in_file)])
         outside = rng.choice(others, min(len(others), num_others), replace=False)
         return [*in_file.tolist(), *outside.tolist()]

@@ -103,7 +103,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             is_train: drop premises, and leave out what is too long to learn
             corpus: where the retrieved premises are
             predictions: which premises were retrieved for each step
-            seed: where premise dropout draws from
+            seed: of premise dropout
             progress: show progress bars for what takes long
 
         Raises:
@@ -161,7 +161,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         """Pad examples to one batch; no target is cut."""
         states = [example.state for example in examples]
         tactics = [example.tactic for example in examples]
-        # the text is fitted already: truncation is for a tokenizer that makes two tokens of a byte
+        # texts fit already, unless a tokenizer makes several tokens of a byte
         source = self.tokenizer(
             states, padding="longest", max_length=self.max_inp_seq_len, truncation=True, return_tensors="pt"
         )
@@ -217,7 +217,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         return num_tokens
 
     def _fitted_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of the states of all examples, as they are fitted to the limit."""
+        """Bytes of the states of all examples, cut to the limit."""
         max_bytes = self.max_inp_seq_len - 1
         num_bytes = self.traces.state_lengths[self._steps]
         is_long = np.flatnonzero(num_bytes > max_bytes)

@@ -40,7 +40,7 @@ class InstructBatch(ProvenanceLists):
 
     input_ids: Tensor  # int64 (B, L)
     attention_mask: Tensor  # int64 (B, L), 0 on padding
-    labels: Tensor  # int64 (B, L), -100 but on completions and their EOS
+    labels: Tensor  # int64 (B, L), -100 except on completions and their EOS
     state: list[str]
     tactic: list[str]
     index: list[int]

@@ -1,8 +1,8 @@
 """Instruct data: prompt/completion examples in JSON Lines, as ntp-toolkit writes them.
 
 Each line is an object with texts `prompt` and `completion`, and perhaps `task`, `prompt_name` and an object
-`metadata`. Files may be packed with gzip. They are read line by line into one buffer of UTF-8 a field, so that an
-example costs no Python object until it is asked for, and forked workers share all of it.
+`metadata`. Files may be packed with gzip. They are read line by line into text columns, so that an example costs no
+Python object until it is asked for, and forked workers share all of it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class InstructRecord:
         prompt: what the model reads
         prompt_name: the template that the data says it was written with
         completion: what the model learns to write
-        metadata: whatever else the data knows of the example
+        metadata: whatever else the data says of the example
         place: file:line
     """
 
@@ -64,7 +64,7 @@ class InstructRecords(Sequence[InstructRecord]):
     Attributes:
         paths: the files
         left_out: how many lines were left out, by reason
-        first_left_out: the first line of each reason, as file:line: what is wrong
+        first_left_out: file and line of the first one of each reason, and what is wrong with it
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -86,7 +86,7 @@ class InstructRecords(Sequence[InstructRecord]):
             progress: show a progress bar where reading takes more than a second
 
         Raises:
-            DataError: if a file is missing or is something else, or a line is broken
+            DataError: if a file is missing or is no JSON Lines, or a line is broken
         """
         records = cls([Path(path) for path in paths])
         total = sum(path.stat().st_size for path in records.paths if path.is_file())
@@ -173,21 +173,21 @@ def _lines(path: Path, bar: Any) -> Iterator[tuple[int, bytes]]:
         packed = file.read(2) == _GZIP_MAGIC
         file.seek(0)
         stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
-        line_nb = done = 0
-        is_known = False
+        line_nb = num_shown = 0  # bytes that the bar shows as read
+        is_first = True
         try:
             for line_nb, line in enumerate(stream, start=1):
                 if line.strip():
-                    if not is_known and (what := foreign_content(line)):
+                    if is_first and (what := foreign_content(line)):
                         raise DataError(f"{path}: {what}")
-                    is_known = True
+                    is_first = False
                     yield line_nb, line
                 if line_nb % 1000 == 0:
-                    bar.update(file.tell() - done)
-                    done = file.tell()
+                    bar.update(file.tell() - num_shown)
+                    num_shown = file.tell()
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(f"{path}: cannot be read behind line {line_nb}: {error}; download it again") from error
-        bar.update(file.tell() - done)
+        bar.update(file.tell() - num_shown)
 
 
 def parse_line(line: bytes) -> dict[str, bytes]:
@@ -239,7 +239,8 @@ def find_split_files(data_path: DataPath, split: str) -> list[Path]:
 
     Args:
         data_path: a folder; a file or a glob; several of these; or a mapping from splits to any of these. Without
-            a mapping the file name tells the split: it has one of the words train, dev, val, valid, validation, test.
+            a mapping the name of a file says its split: it has one of the words train, dev, val, valid, validation,
+            test.
         split: train, val or test
 
     Raises:

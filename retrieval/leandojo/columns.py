@@ -27,7 +27,7 @@ _FIELDS = itemgetter("full_name", "code", "start", "end", "kind")
 
 
 def position_key(pos: object) -> int:
-    """Return an integer that orders as positions do, of whatever `Pos.of` reads."""
+    """Return an integer for a position, of whatever `Pos.of` reads; later positions have larger ones."""
     line_nb, column_nb = Pos.of(pos)
     return line_nb << 32 | column_nb
 
@@ -76,10 +76,10 @@ class PremiseColumns:
 
 
 class ColumnsReader:
-    """Collects the premises of one file of the corpus after the other, with ReProver's filters.
+    """Collects premises, one source file of the corpus after the other, with ReProver's filters.
 
-    Each step works on all premises of a file at once: that is what keeps loading within twice the time of
-    `json.loads` (see tests/benchmarks/premise_retrieval.py).
+    Each operation works on all premises of a file at once, which keeps loading within twice the time of `json.loads`
+    (see tests/benchmarks/premise_retrieval.py).
     """
 
     def __init__(self) -> None:
@@ -88,13 +88,13 @@ class ColumnsReader:
         # lines and columns of starts, lines and columns of ends
         self._positions = (array("i"), array("i"), array("i"), array("i"))
         self._kinds: list[str] = []
-        self._sources: list[tuple[int, str]] = []  # first premise number of each file, and its place
+        self._sources: list[tuple[int, str]] = []  # of each file its first premise number, and its name for errors
 
     def __len__(self) -> int:
         return len(self._kinds)
 
     def append(self, premises: Sequence[Mapping[str, Any]], where: str) -> None:
-        """Add the premises of one file; `where` names it in error messages."""
+        """Add the premises of one file; `where` names it in errors."""
         self._sources.append((len(self), where))
         if not premises:
             return
@@ -107,7 +107,7 @@ class ColumnsReader:
             encoded_codes = list(map(str.encode, codes))
             positions = [array("i", numbers) for side in (starts, ends) for numbers in zip(*side, strict=True)]
             if len(positions) != 4:
-                raise ValueError("there may be positions of another form")
+                raise ValueError("positions may have another form")
             interned_kinds = list(map(intern, kinds))
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             self._append_one_by_one(premises, where)
@@ -119,7 +119,7 @@ class ColumnsReader:
         self._kinds += interned_kinds
 
     def _append_one_by_one(self, premises: Sequence[Mapping[str, Any]], where: str) -> None:
-        """Add premises of which some are to be dropped, or have a rare form or an error."""
+        """Add premises of a file in which one is to be dropped, has a rare form, or is broken."""
         for i, premise in enumerate(premises):
             try:
                 name, code = premise["full_name"], premise["code"]

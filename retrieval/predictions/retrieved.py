@@ -1,4 +1,4 @@
-"""The premises that were retrieved for the steps of a split, and the room they take in a model's input.
+"""The premises that were retrieved for the steps of a split, and the bytes they take in a model's input.
 
 Shape legend: N steps, K retrieved premises.
 """

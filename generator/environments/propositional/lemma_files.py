@@ -1,4 +1,4 @@
-"""A library of Lean files: their theorems, and which of them may be used where."""
+"""A library of Lean files: the theorems in them, and which may be used where."""
 
 import graphlib
 import re
@@ -80,7 +80,7 @@ class Library:
         )
 
     def find(self, full_name: str) -> tuple[str, SourceTheorem] | None:
-        """Return the path and the theorem of that name."""
+        """Return the theorem of a name with the path of its file, or None."""
         return self._places.get(full_name)
 
     def accessible_constants(self, path: str, position: Position) -> FindConstant:

@@ -80,10 +80,12 @@ def split_hypothesis(goal: Goal, formula: Formula, pattern: Pattern, find_consta
 
 
 def _rest(pattern: TuplePattern | Alternatives) -> Pattern:
+    """Return the pattern without its first part."""
     return pattern.parts[1] if len(pattern.parts) == 2 else type(pattern)(pattern.parts[1:])
 
 
 def _components(formula: Formula) -> tuple[Formula, Formula]:
+    """Return what the two components of `a ∧ b` or `a ↔ b` prove."""
     if isinstance(formula, And):
         return formula.left, formula.right
     if isinstance(formula, Iff):

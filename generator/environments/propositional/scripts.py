@@ -1,4 +1,4 @@
-"""Proof scripts: the strategy run in the environment, step by step."""
+"""Proof scripts: tactics run in the environment, with the states around each of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Step:
 def write_script(
     state: PropositionalState, lemmas: LemmaIndex, max_steps: int, max_state_bytes: int
 ) -> list[Step] | None:
-    """Return the steps of the strategy from `state` to the end of the proof.
+    """Return the steps that the strategy takes from `state` to the end of the proof.
 
-    None if the strategy gets stuck, goes round in circles, or exceeds a limit.
+    None if the strategy has no tactic, comes back to an earlier state, or exceeds a limit.
     """
     steps: list[Step] = []
     seen = set()

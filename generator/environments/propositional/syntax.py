@@ -23,8 +23,9 @@ class SyntaxProblem(DataError):
 
 
 def is_name(token: str) -> bool:
-    """Tell whether `token` can name a variable or a hypothesis: at most three letters, or h and the letters of the
-    variables it speaks of (`hpq`), then digits and primes.
+    """Tell whether a token can name a variable or a hypothesis.
+
+    It has at most three letters, or h and the letters of the variables it is about (`hpq`), then digits and primes.
     """
     return _NAME.fullmatch(token) is not None and token not in _RESERVED
 
@@ -62,7 +63,7 @@ class TokenReader:
         return self._tokens[self._position] if self._position < len(self._tokens) else ""
 
     def is_glued(self) -> bool:
-        """Tell whether the next token follows the one before it without a space."""
+        """Tell whether no space is in front of the next token."""
         return self._position < len(self._tokens) and self._is_glued[self._position]
 
     def next(self) -> str:
