@@ -35,7 +35,11 @@ _BATCH_SIZE = 64
 
 
 def tokenize(text: str) -> list[str]:
-    """Split Lean or Coq text into lower-case parts of names, numbers and symbols."""
+    """Split Lean or Coq text into lower-case parts of names, numbers and symbols.
+
+    >>> tokenize("h : Nat.succ_le n ≤ 12")
+    ['h', ':', 'nat', 'succ', 'le', 'n', '≤', '12']
+    """
     return [token.lower() for token in _TOKEN.findall(text)]
 
 

@@ -265,6 +265,9 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     `torch.topk` leaves it open which of equal scores it takes, and statements that occur twice are common.
 
+    >>> top_k(torch.tensor([[0.1, 0.7, 0.7, -torch.inf]]), k=4)[1].tolist()
+    [[1, 2, 0, -1]]
+
     Args:
         scores: float (B, N), -inf where there is nothing to find
         k: greater than 0

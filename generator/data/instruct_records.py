@@ -228,7 +228,11 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 
 def split_of(path: str | Path) -> str | None:
-    """Return train, val or test for the file of a split, such as state_tactic_dev.jsonl.gz; None for any other."""
+    """Return train, val or test for the file of a split; None for any other.
+
+    >>> split_of("state_tactic_dev.jsonl.gz"), split_of("README.md")
+    ('val', None)
+    """
     stem, num_suffixes = _SUFFIX.subn("", Path(path).name)
     words = [_SPLIT_OF_WORD[w] for w in re.split(r"[^a-z]+", stem.lower()) if w in _SPLIT_OF_WORD]
     return words[-1] if words and num_suffixes else None

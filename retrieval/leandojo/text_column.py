@@ -19,7 +19,13 @@ from common import DataError
 
 
 class TextColumn:
-    """Texts by number, one behind the other in UTF-8; `column[number]` makes the text."""
+    """Texts by number, one behind the other in UTF-8; `column[number]` makes the text.
+
+    >>> column = TextColumn()
+    >>> column.extend(["⊢ p".encode(), b"simp"])
+    >>> column[0], column.lengths.tolist()
+    ('⊢ p', [5, 4])
+    """
 
     def __init__(self) -> None:
         # an array gives memory back when it shrinks, which a bytearray often does not
