@@ -184,8 +184,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             means = self.source_lengths.mean(), self.target_lengths.mean()
             notes.append("{:,.0f} tokens in and {:,.0f} out on average".format(*means))
         if self.num_long_targets:
-            fate = "left out of training" if self.is_train else "kept; the model cannot write them"
-            notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({fate})")
+            outcome = "left out of training" if self.is_train else "kept; the model cannot write them"
+            notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({outcome})")
         if self.num_long_states:
             notes.append(f"{self.num_long_states:,} states longer than max_inp_seq_len (cut to their last part)")
         return "; ".join(notes)

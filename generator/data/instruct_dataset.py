@@ -238,8 +238,8 @@ class InstructDataset(KeyedDataset[InstructExample]):
         if len(self):
             notes.append(f"{self.source_lengths.mean():,.0f} tokens an example on average")
         for reason, number in self.left_out.items():
-            fate = "left out" if self.is_train else _IN_EVALUATION.get(reason, "left out")
-            notes.append(f"{fate}: {number:,} {reason} (first {self._first_left_out[reason]})")
+            outcome = "left out" if self.is_train else _IN_EVALUATION.get(reason, "left out")
+            notes.append(f"{outcome}: {number:,} {reason} (first {self._first_left_out[reason]})")
         if self.num_shortened:
             notes.append(f"{self.num_shortened:,} prompts shortened to {self.max_prompt_len:,} tokens")
         return "; ".join(notes)

@@ -1,4 +1,4 @@
-"""Where a step of a proof comes from: one record, and how examples, batches and files tell it."""
+"""Where a step of a proof comes from: one record, and its form in examples, batches and files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Provenance:
         return self.file_path, self.start
 
     def to_record(self) -> dict[str, Any]:
-        """Return what files of predictions tell of a step: all but its repository, as plain values."""
+        """Return what files of predictions say of a step: all but its repository, as plain values."""
         return {
             "file_path": self.file_path,
             "full_name": self.full_name,
@@ -94,7 +94,7 @@ class StepExample(Mapping[str, Any]):
 
 
 class ProvenanceLists(TypedDict):
-    """What a batch tells of where its examples come from: lists with an entry for each of them."""
+    """Where the examples of a batch come from: lists with an entry for each of them."""
 
     url: list[str]
     commit: list[str]
@@ -105,7 +105,7 @@ class ProvenanceLists(TypedDict):
 
 
 def provenance_lists(provenances: Sequence[Provenance]) -> ProvenanceLists:
-    """Return what a batch tells of where its examples come from."""
+    """Return the lists that a batch of examples holds."""
     return ProvenanceLists(
         url=[each.url for each in provenances],
         commit=[each.commit for each in provenances],

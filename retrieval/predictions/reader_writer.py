@@ -189,7 +189,9 @@ class Predictions:
                 self._shards.append(path)
                 lines = path.with_suffix(".jsonl").read_bytes().splitlines()
                 _check_shape(path, (len(lines), part.k))
-                keys.append(np.array([_key(RetrievalContext.from_json(x).provenance) for x in lines], dtype=np.int64))
+                keys.append(
+                    np.array([_key(RetrievalContext.from_json(line).provenance) for line in lines], dtype=np.int64)
+                )
                 splits.append(np.full(len(lines), self.splits.index(part.split), dtype=np.int8))
         all_keys = np.concatenate([np.zeros(0, np.int64), *keys])
         # ranks pad the last batch with contexts that others have too; each is kept once
@@ -256,7 +258,7 @@ class Predictions:
     @cached_property
     def contexts(self) -> list[RetrievalContext]:
         """The contexts of all rows, read from disk when they are asked for: 0.5 KB each, and seldom needed."""
-        lines = [x for path in self._shards for x in path.with_suffix(".jsonl").read_bytes().splitlines()]
+        lines = [line for path in self._shards for line in path.with_suffix(".jsonl").read_bytes().splitlines()]
         return [RetrievalContext.from_json(lines[i]) for i in self._kept.tolist()]
 
     def find(self, provenance: Provenance) -> int | None:

@@ -12,7 +12,7 @@ from generator.environments.propositional.lemma_use import LemmaIndex
 from generator.environments.propositional.terms import Term, print_term
 
 MAX_TERM_LENGTH = 24
-"""Longest proof term that a rule writes out, in characters; longer proofs go another way."""
+"""Length of the longest proof term that a rule writes out, in characters; other rules prove the rest."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sequent:
         return all(is_provable(self.names, target) for target in targets)
 
     def fresh(self, *formulas: Formula, without: str = "") -> list[str]:
-        """Return free names for new hypotheses, which tell what they say; `without` is about to go."""
+        """Return free names for new hypotheses, after what they say; `without` names one that is about to go."""
         taken = {name for name, _ in self.hypotheses if name != without}
         names: list[str] = []
         for formula in formulas:
