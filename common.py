@@ -1,8 +1,7 @@
 """The vocabulary that retrieval and generation share.
 
-Positions, premises and contexts of traced proofs; the text that a model reads and writes; the byte
-tokenizer. Nothing here knows of a model, and importing it
-touches neither torch's settings nor any random state.
+Positions, premises and contexts of traced proofs; the text that a model reads and writes; the byte tokenizer. Nothing
+here knows of a model, and importing it touches neither torch's settings nor any random state.
 
 Shape legend: B batch, L padded length.
 """
@@ -91,6 +90,9 @@ class Pos:
     def of(cls, value: object) -> Pos:
         """Read a Pos, a pair, a string "Pos(line, column)", or an object with line_nb and column_nb.
 
+        >>> Pos.of("Pos(3, 7)") == Pos.of([3, 7]) == Pos(3, 7)
+        True
+
         Raises:
             DataError: if value is none of these, or not a position
         """
@@ -130,8 +132,8 @@ class Premise:
     def serialize(self) -> str:
         """Return the code with the declared name written as `<a>full name</a>`.
 
-        Source code usually gives only the end of a full name (`symm` inside `namespace And`): the longest
-        ending that stands in the code as a whole word is replaced wherever it stands, as in ReProver.
+        Source code often has only the last parts of a full name (`symm` inside `namespace And`): of the
+        endings that stand in the code as whole words the longest is replaced, wherever it stands, as in ReProver.
         """
         marked = f"{MARK_START}{self.full_name}{MARK_END}"
         parts = split_name(self.full_name)
@@ -145,16 +147,12 @@ class Premise:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a premise is asked for: the state to prove, and the theorem (file, position) it is met in."""
+    """A state to prove, and the theorem in whose proof it comes up, which decides what premises it may cite."""
 
     path: str
     theorem_full_name: str
     theorem_pos: Pos
     state: str = field(repr=False)
-
-    def serialize(self) -> str:
-        """Return the text that a retriever reads."""
-        return self.state
 
     @classmethod
     def of_lists(
@@ -186,9 +184,9 @@ def split_name(full_name: str) -> list[str]:
 
 
 def _name_pattern(parts: Sequence[str]) -> re.Pattern[str]:
-    """Match the name as one whole word after a space, in quotes or not, `_root_.` in front or not."""
+    """Return what matches the name as a whole word after a space, with or without quotes and `_root_.`."""
     name = r"\.".join(f"(?:«{re.escape(part)}»|{re.escape(part)})" for part in parts)
-    # Lean goes on with letters, digits, _ ' ! ? and, after a dot, with the next part of a longer name
+    # a longer name would go on with a letter, a digit, one of _ ' ! ? or, after a dot, with its next part
     return re.compile(rf"(?<!\S)(?:_root_\.)?{name}(?![\w'!?«»]|\.[\w«])")
 
 
@@ -207,7 +205,7 @@ def normalize_spaces(text: str) -> str:
 
 
 def format_state(state: str) -> str:
-    """Strip the line "2 goals" that older releases write in front of a state."""
+    """Return a state without the line "2 goals" that older data has in front of it."""
     match = re.match(r"\d+ goals?\s", state)
     return state[match.end() :].strip() if match else state
 
@@ -217,6 +215,9 @@ _MARKED = re.compile(rf"{MARK_START}(.+?){MARK_END}", re.DOTALL)
 
 def format_tactic(annotated: str, full_names: Sequence[str], normalize: bool) -> str:
     """Write every marked name of an annotated tactic in full, keeping the marks.
+
+    >>> format_tactic("rw [<a>add_comm</a>]", ["Nat.add_comm"], normalize=True)
+    'rw [<a>Nat.add_comm</a>]'
 
     Args:
         annotated: the tactic with `<a>name</a>` around each premise
@@ -237,12 +238,15 @@ def format_tactic(annotated: str, full_names: Sequence[str], normalize: bool) ->
 
 
 def fit_state(state: str, max_bytes: int) -> str:
-    """Cut a state to `max_bytes` of UTF-8 so that the end of the goal it asks for stays.
+    """Cut a state to `max_bytes` of UTF-8 so that the end of its first goal, which a tactic acts on, stays.
 
-    Whole goals that wait behind the first one go first (a tactic acts on the first), then the beginning
-    of the first goal, its oldest hypotheses. The cut never splits a character.
+    The goals behind the first one are left out first, each as a whole, then the beginning of the first goal, which
+    holds its oldest hypotheses. No character is split.
+
+    >>> fit_state("h : p\\nhq : q\\n⊢ q\\n\\n⊢ p", max_bytes=12)
+    'hq : q\\n⊢ q'
     """
-    if len(state) <= max_bytes // 4:
+    if len(state) <= max_bytes // 4:  # no character takes more than four bytes
         return state
     encoded = state.encode()
     if len(encoded) <= max_bytes:
@@ -256,7 +260,7 @@ def fit_state(state: str, max_bytes: int) -> str:
 
 
 def drop_premises(premises: Sequence[_T], p_drop: float, rng: random.Random | None) -> Sequence[_T]:
-    """Leave out each premise with probability p_drop, which draws from rng."""
+    """Leave out each premise with probability p_drop, drawing from rng."""
     if p_drop == 0:
         return premises
     if rng is None:
@@ -277,12 +281,16 @@ def format_augmented_state(
     not fit is left out whole and the next one is tried. The state is never cut for a premise, only where
     it is too long by itself (see `fit_state`).
 
+    >>> premise = Premise("Logic.lean", "And.symm", Pos(1, 1), Pos(1, 29), "theorem symm : a ∧ b → b ∧ a")
+    >>> format_augmented_state("⊢ q ∧ p", [premise], max_len=64)
+    'theorem <a>And.symm</a> : a ∧ b → b ∧ a\\n\\n⊢ q ∧ p'
+
     Args:
         state: the state to prove
         premises: retrieved premises, best first
         max_len: tokens (bytes and the EOS that the tokenizer adds) that the input may take
         p_drop: probability of leaving out each premise, in training
-        rng: where the dropping draws from; needed when p_drop > 0
+        rng: decides which are left out; needed when p_drop > 0
 
     Source: ReProver (arXiv:2306.15626, section 5); unlike its code, this leaves room for EOS.
     """
@@ -306,10 +314,13 @@ _FIRST_SENTINEL = _BYTE_OFFSET + 256
 
 
 class ByteTokenizer:
-    """ByT5's tokenizer on whole arrays: the ids of `transformers.ByT5Tokenizer`, over 50x its speed.
+    """ByT5's tokenizer: the ids of `transformers.ByT5Tokenizer`, over 50 times as fast since it works on whole arrays.
 
-    A byte b of UTF-8 is id b + 3, behind pad 0, eos 1 and unk 2; `<extra_id_i>` follow the bytes. It has
-    the part of a Hugging Face tokenizer's interface that is needed to train and decode.
+    A byte b of UTF-8 has the id b + 3, behind pad 0, eos 1 and unk 2; `<extra_id_i>` follow the bytes. It has the part
+    of a Hugging Face tokenizer's interface that is needed to train and decode.
+
+    >>> ByteTokenizer().encode("⊢ p")
+    [229, 141, 165, 35, 115, 1]
 
     Measured by tests/benchmarks/tokenizer.py.
     """
@@ -325,20 +336,10 @@ class ByteTokenizer:
         self._special_ids |= {f"<extra_id_{i}>": _FIRST_SENTINEL + i for i in range(extra_ids)}
         # ByT5Tokenizer strips white space around pad, eos and unk, not around the sentinels
         self._special = re.compile(r"\s*(</s>|<pad>|<unk>)\s*|(<extra_id_(?:0|[1-9]\d*)>)")
-        self._any_special = re.compile(r"<(?:/s|pad|unk|extra_id_\d+)>")  # quick to look for: no white space in front
+        self._any_special = re.compile(r"<(?:/s|pad|unk|extra_id_\d+)>")  # finds out faster whether there is one
 
     def __len__(self) -> int:
         return _FIRST_SENTINEL + self.extra_ids
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, special ones included."""
-        return len(self)
-
-    @property
-    def all_special_ids(self) -> list[int]:
-        """Ids that `skip_special_tokens` leaves out."""
-        return list(self._special_ids.values())
 
     def __call__(
         self,
@@ -365,7 +366,7 @@ class ByteTokenizer:
         """
         texts = [text] if isinstance(text, str) else text
         limit = max_length if truncation and max_length is not None else None
-        rows = [self._row(t, limit, add_special_tokens) for t in texts]
+        rows = [self._row(each, limit, add_special_tokens) for each in texts]
         lengths = np.array([len(row) + add_special_tokens for row in rows], dtype=np.int64)
         width = int(lengths.max(initial=0))
         if padding == "max_length" and max_length is not None:
@@ -382,8 +383,10 @@ class ByteTokenizer:
         if return_tensors == "np":
             return BatchEncoding(arrays)
         ends = [width] * len(rows) if padding else lengths.tolist()
-        lists = {name: [r[:n].tolist() for r, n in zip(a, ends, strict=True)] for name, a in arrays.items()}
-        return BatchEncoding({n: v[0] for n, v in lists.items()} if isinstance(text, str) else lists)
+        lists = {
+            name: [row[:end].tolist() for row, end in zip(array, ends, strict=True)] for name, array in arrays.items()
+        }
+        return BatchEncoding({name: rows[0] for name, rows in lists.items()} if isinstance(text, str) else lists)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of one text."""
@@ -391,7 +394,7 @@ class ByteTokenizer:
         return ids
 
     def _row(self, text: str, limit: int | None, eos: bool) -> npt.NDArray[Any]:
-        """Bytes (uint8) of a plain text, or ids (int64) of one that holds special tokens; no EOS."""
+        """Return the bytes (uint8) of a plain text, or the ids (int64) of one with special tokens, without EOS."""
         row: npt.NDArray[Any]
         if "<" in text and self._any_special.search(text):
             row = np.array(self._ids_with_specials(text), dtype=np.int64)
@@ -432,10 +435,10 @@ class ByteTokenizer:
         is_byte = (ids >= _BYTE_OFFSET) & (ids < _FIRST_SENTINEL)
         if skip_special_tokens or is_byte.all():
             return (ids[is_byte] - _BYTE_OFFSET).astype(np.uint8).tobytes().decode(errors="ignore")
-        names = {number: name for name, number in self._special_ids.items()}
+        names = {number: name.encode() for name, number in self._special_ids.items()}
         pieces = [
-            bytes([i - _BYTE_OFFSET]) if b else names.get(i, "").encode()
-            for i, b in zip(ids.tolist(), is_byte.tolist(), strict=True)
+            bytes([token_id - _BYTE_OFFSET]) if plain else names.get(token_id, b"")
+            for token_id, plain in zip(ids.tolist(), is_byte.tolist(), strict=True)
         ]
         return b"".join(pieces).decode(errors="ignore")
 
@@ -445,7 +448,7 @@ class ByteTokenizer:
 
 
 def _fill(target: npt.NDArray[np.int64], row: npt.NDArray[Any], length: int) -> None:
-    """Write a row of bytes (uint8) or ids (int64) into target, and EOS up to length."""
+    """Write a row of bytes (uint8) or ids (int64) into target, and EOS behind it up to length."""
     target[: len(row)] = row
     if row.dtype == np.uint8:
         target[: len(row)] += _BYTE_OFFSET
@@ -467,8 +470,8 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     """
     architecture = read_architecture(model_name)
     if architecture is not None:
-        inner = architecture.get("tokenizer", "bytes")
-        return ByteTokenizer() if inner == "bytes" else load_tokenizer(inner)
+        other = architecture.get("tokenizer", "bytes")
+        return ByteTokenizer() if other == "bytes" else load_tokenizer(other)
     name = str(model_name)
     if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):
         return ByteTokenizer()  # known without asking the hub
@@ -488,7 +491,7 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
 
 
 def _byt5_extra_ids(tokenizer_config: Path) -> int | None:
-    """Number of sentinels in a saved ByT5 tokenizer without tokens of its own, else None."""
+    """Return the number of sentinels of a saved ByT5 tokenizer; None for another, or one with tokens of its own."""
     config = json.loads(tokenizer_config.read_text(encoding="utf-8"))
     if config.get("tokenizer_class") not in ("ByT5Tokenizer", "ByT5TokenizerFast"):
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -21,7 +21,7 @@ from generator.architectures.decoder_only import build_causal, num_positions
 from generator.architectures.encoder_decoder import describe
 from generator.architectures.traits import positions_of
 from generator.data.completion_encoding import CompletionEncoder
-from generator.data.instruct_batch import InstructBatch
+from generator.data.instruct_batch import InstructBatch, PackedBatch
 from generator.data.instruct_dataset import PromptFormat
 from generator.engines import Decoding
 from generator.instruct_datamodule import InstructDataModule
@@ -202,8 +202,9 @@ class CausalGenerator(NextStepGenerator):
         labels, packed = batch["labels"], {}
         mask: Tensor | dict[str, Tensor] = batch["attention_mask"]
         if "segment_ids" in batch:
-            mask = packed_masks(self.generator, batch["segment_ids"])
-            packed = {"position_ids": batch["position_ids"]}
+            rows = cast(PackedBatch, batch)
+            mask = packed_masks(self.generator, rows["segment_ids"])
+            packed = {"position_ids": rows["position_ids"]}
         num_tokens = int((labels[:, 1:] != IGNORE_INDEX).sum())
         return self(batch["input_ids"], mask, labels, **packed), num_tokens
 

@@ -114,7 +114,8 @@ def _raw_steps(path: Path, traces: TracedTactics, progress: bool) -> Iterator[tu
 def _is_step(step: TracedTactic, theorem: dict[str, Any], tactic_idx: int, raw: dict[str, Any]) -> bool:
     """Whether what stands in the file became this step; steps that were left out did not."""
     here = (theorem["file_path"], theorem["full_name"], tactic_idx, format_state(raw["state_before"]))
-    return here == (step.file_path, step.full_name, step.tactic_idx, step.state)
+    origin = step.provenance
+    return here == (origin.file_path, origin.full_name, origin.tactic_idx, step.state)
 
 
 def _record(step: PromptedStep, theorem: dict[str, Any], raw: dict[str, Any], split: str) -> dict[str, Any]:

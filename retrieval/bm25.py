@@ -23,7 +23,8 @@ from common import ConfigError, NextstepError, Premise, check_positive, split_na
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
-from retrieval.predictions.reader_writer import PredictionWriter, RetrievalContext, hash_state
+from retrieval.predictions.files import RetrievalContext, hash_state
+from retrieval.predictions.reader_writer import PredictionWriter
 from retrieval.training.extras import import_extra
 
 # Words end at dots, underscores, digits and capitals; a letter that is not ASCII (ℕ, α) and a run of symbols
@@ -34,7 +35,11 @@ _BATCH_SIZE = 64
 
 
 def tokenize(text: str) -> list[str]:
-    """Split Lean or Coq text into lower-case parts of names, numbers and symbols."""
+    """Split Lean or Coq text into lower-case parts of names, numbers and symbols.
+
+    >>> tokenize("h : Nat.succ_le n ≤ 12")
+    ['h', ':', 'nat', 'succ', 'le', 'n', '≤', '12']
+    """
     return [token.lower() for token in _TOKEN.findall(text)]
 
 
@@ -117,7 +122,7 @@ def predict(
         with writer, tqdm(total=len(traced), desc=f"bm25 {split}", unit="state") as bar:
             for first in range(0, len(traced), _BATCH_SIZE):
                 steps = traced[first : first + _BATCH_SIZE]
-                accessible = corpus.accessible_masks([(step.file_path, step.start) for step in steps])
+                accessible = corpus.accessible_masks([step.provenance.place for step in steps])
                 scores, numbers = retriever.search([step.state for step in steps], accessible, k)
                 writer.write([_context(step) for step in steps], numbers, scores)
                 bar.update(len(steps))
@@ -125,7 +130,7 @@ def predict(
 
 
 def _context(step: TracedTactic) -> RetrievalContext:
-    return RetrievalContext(step.file_path, step.full_name, step.start, step.tactic_idx, hash_state(step.state))
+    return RetrievalContext(step.provenance, hash_state(step.state))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -5,13 +5,12 @@ Shape legend: N premises.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 class Corpus:
     """The premises of a corpus.jsonl in LeanDojo Benchmark 4 format.
 
-    A premise is known by its number, its place in the order of the file; `corpus[number]` makes the object.
+    Premises are numbered in the order of the file; `corpus[number]` makes the object of one.
 
     Attributes:
         path: the file that was read
@@ -47,9 +46,8 @@ class Corpus:
                 unknown, on a later line, or part of a cycle
         """
         self.path = Path(path)
-        self.num_dropped: Counter[str] = Counter()
         self._files: dict[str, int] = {}  # numbers of files, by path
-        self._reach: list[int] = []  # bit g of _reach[f]: g is f, or f imports it, directly or not
+        self._reach: list[int] = []  # bit g of _reach[f] is set if f is g or imports it, directly or not
         self._first = [0]  # premises of file f are numbered from _first[f] to _first[f + 1]
         reader = ColumnsReader()
         for where, record in _read_lines(self.path):
@@ -57,33 +55,16 @@ class Corpus:
         if not self._files:
             raise DataError(f"{self.path} is empty; a corpus.jsonl has one source file on each line")
         self._columns = reader.columns()
-        self._finish(reader.num_dropped)
+        self._paths = list(self._files)
+        self._sizes = np.diff(self._first)
+        self.num_dropped = reader.num_dropped
         if num_dropped := self.num_dropped.total():
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.num_dropped.items())
             total = len(self) + num_dropped
             _LOG.warning("%s: left out %d of %d premises: %s", self.path, num_dropped, total, reasons)
 
-    def with_file(self, record: Mapping[str, Any]) -> Corpus:
-        """Return a corpus that has one more source file, its premises numbered behind all others.
-
-        This one stays as it is: a user's file that changes is added to the same corpus again.
-
-        Args:
-            record: `path`, `imports` and `premises`, as a line of corpus.jsonl has them
-
-        Raises:
-            DataError: as for a line of corpus.jsonl
-        """
-        corpus = copy.copy(self)
-        corpus._files, corpus._reach, corpus._first = self._files.copy(), self._reach[:], self._first[:]
-        reader = ColumnsReader()
-        corpus._append_file(record, "the added file", reader)
-        corpus._columns = self._columns.followed_by(reader.columns())
-        corpus._finish(self.num_dropped + reader.num_dropped)
-        return corpus
-
     def _append_file(self, record: Mapping[str, Any], where: str, reader: ColumnsReader) -> None:
-        """Append one source file, its premises to the reader; `where` names the place of an error."""
+        """Add one source file, and its premises to the reader; `where` names its place in errors."""
         number, first = len(self._files), len(reader)
         try:
             path, imports = str(record["path"]), record["imports"]
@@ -103,21 +84,11 @@ class Corpus:
         self._reach.append(reach)
         self._first.append(self._first[-1] + len(reader) - first)
 
-    def _finish(self, num_dropped: Counter[str]) -> None:
-        """Set what follows from the columns."""
-        self.num_dropped = num_dropped
-        self._paths = list(self._files)
-        self._sizes = np.diff(self._first)
-        self._content_hash: str | None = None
-        self._by_name: dict[str, list[int]] | None = None
-
-    @property
+    @cached_property
     def content_hash(self) -> str:
-        """Hash of premises, files and imports: stored beside whatever keeps premise numbers."""
-        if self._content_hash is None:
-            graph = json.dumps([self._paths, self._first, [f"{reach:x}" for reach in self._reach]])
-            self._content_hash = hashlib.sha256(self._columns.digest() + graph.encode()).hexdigest()
-        return self._content_hash
+        """Hash of premises, files and imports, which files that hold premise numbers keep beside them."""
+        graph = json.dumps([self._paths, self._first, [f"{reach:x}" for reach in self._reach]])
+        return hashlib.sha256(self._columns.digest() + graph.encode()).hexdigest()
 
     @property
     def paths(self) -> KeysView[str]:
@@ -151,14 +122,6 @@ class Corpus:
         file = self._file(path)
         return range(self._first[file], self._first[file + 1])
 
-    def numbers_by_name(self, full_name: str) -> list[int]:
-        """Return the numbers of all premises of this full name, which several may share."""
-        if self._by_name is None:
-            self._by_name = {}
-            for number in range(len(self)):
-                self._by_name.setdefault(self._columns.name(number), []).append(number)
-        return list(self._by_name.get(full_name, ()))
-
     def locate(self, path: str | Path, pos: object) -> int | None:
         """Return the number of the first premise of a file that holds a position, its ends included.
 
@@ -174,11 +137,6 @@ class Corpus:
         holds = (self._columns.starts[own] <= key) & (key <= self._columns.ends[own])
         return own.start + int(holds.argmax()) if holds.any() else None
 
-    def locate_premise(self, path: str | Path, pos: object) -> Premise | None:
-        """Return the first premise of a file that holds a position (see `locate`)."""
-        number = self.locate(path, pos)
-        return None if number is None else self[number]
-
     def accessible_mask(self, path: str | Path, pos: object) -> torch.Tensor:
         """Mark the premises that a theorem may cite.
 
@@ -188,13 +146,13 @@ class Corpus:
 
         Returns:
             True for the premises of all files that this one imports, directly or not, and for those of this
-            file that end at or before pos; bool (N,), the caller's own.
+            file that end at or before pos; bool (N,), a new tensor each time.
 
         Raises:
             DataError: if the corpus has no such file
 
-        Source: LeanDojo (arXiv:2306.15626, section 5); ReProver's code goes by name and so lets in later
-        premises that share one.
+        Source: LeanDojo (arXiv:2306.15626, section 5); ReProver's code goes by name, and so lets in a later premise
+        that has the name of an earlier one.
         """
         return self.accessible_masks([(path, pos)])[0]
 
@@ -214,8 +172,8 @@ class Corpus:
         file = self._files.get(_posix(path))
         if file is None:
             raise DataError(
-                f"{_posix(path)!r} is not a file of the corpus {self.path}; write the path as the corpus "
-                "does, or add the file with Corpus.with_file"
+                f"{_posix(path)!r} is not a file of the corpus {self.path}; write the path as the corpus does, or "
+                "add a line for the file to the corpus"
             )
         return file
 
@@ -223,8 +181,8 @@ class Corpus:
 def positive_premises(traced: TracedTactics, corpus: Corpus) -> list[list[int]]:
     """Return the numbers of the distinct premises that each step cites, in the order of its text.
 
-    As in ReProver the place of a definition decides which premise it is, and not its name. Those that the
-    corpus lacks are left out, counted and reported once.
+    As in ReProver a premise is found by where it is defined, and not by its name. Premises that the corpus lacks
+    are left out, and their number is logged.
     """
     positives, num_cited, num_lost = [], 0, 0
     for step in traced:
@@ -267,26 +225,26 @@ def _explain_import(corpus_path: Path, path: str, imports: Iterable[str], import
             graph.setdefault(str(record["path"]), list(record["imports"]))
             places[record["path"]] = where
         except (KeyError, TypeError):
-            continue  # what is wrong with that line can be said once this one is right
+            continue  # that line is reported once this one is mended
     if imported not in graph:
         return f"{path} imports {imported}, which is no file of the corpus; add its line above this one"
-    cycle = _way(graph, imported, path)
+    cycle = _shortest_path(graph, imported, path)
     if cycle:
         return "the imports form a cycle: " + " imports ".join([path, *cycle])
     return f"{path} imports {imported}, which stands below, at {places[imported]}; order files by import"
 
 
-def _way(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
-    """Return a shortest way from start to end, both included, or [] where there is none."""
+def _shortest_path(graph: Mapping[str, list[str]], start: str, end: str) -> list[str]:
+    """Return files from start to end, both included, each of which imports the next; [] where there are none."""
     came_from: dict[str, str | None] = {start: None}
     for file in (queue := [start]):
         for name in graph.get(file, []):
             if name not in came_from:
                 came_from[name] = file
                 queue.append(name)
-    way = []
-    step = end if end in came_from else None
-    while step is not None:
-        way.append(step)
-        step = came_from[step]
-    return way[::-1]
+    path = []
+    file_before = end if end in came_from else None
+    while file_before is not None:
+        path.append(file_before)
+        file_before = came_from[file_before]
+    return path[::-1]

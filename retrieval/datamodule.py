@@ -108,7 +108,7 @@ class RetrievalDataModule(SplitDataModule):
 
     def _read(self, split: str, roles: Sequence[str]) -> None:
         traces = TracedTactics.load(self.data_path / f"{split}.json", progress=rank_of(self.trainer) == 0)
-        if strange := sorted({step.file_path for step in traces} - self.corpus.paths):
+        if strange := sorted({step.provenance.file_path for step in traces} - self.corpus.paths):
             raise DataError(
                 f"{traces.path}: {len(strange)} of its source files, first {strange[0]}, are not in "
                 f"{self.corpus_path}, so what they import is not known; give the corpus that belongs to the data"

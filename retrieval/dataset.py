@@ -8,52 +8,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from common import ConfigError, Pos
+from common import ConfigError
 from retrieval.corpus import Corpus
 from retrieval.encoder import context_text, premise_text, tokenize
-from retrieval.leandojo.traces import TracedTactics, hash_state
+from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
+from retrieval.leandojo.traces import TracedTactics
 from retrieval.metrics import is_positive, pad_numbers
+from retrieval.predictions.files import hash_state
 from retrieval.training.batches import KeyedDataset
 
 
-class RetrievalExample(TypedDict):
-    """A state to retrieve premises for, and where it comes from."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RetrievalExample(StepExample):
+    """A state to retrieve premises for; `state` is what the retriever reads of it.
 
-    state: str  # what the retriever reads of it
-    file_path: str
-    full_name: str  # of the theorem
-    start: Pos  # of the theorem
-    tactic_idx: int  # number of the step among the theorem's traced tactics
-    state_hash: str  # of the whole state, see `hash_state`
-    positives: list[int]  # numbers of all premises that the step cites
-    premises: list[int]  # in training: the one to find, and negatives behind it
-    index: int  # in the dataset
+    Attributes:
+        state_hash: of the whole state, see `hash_state`
+        positives: numbers of all premises that the step cites
+        premises: numbers of the premise to find and, behind it, of negatives; none outside training
+    """
+
+    state_hash: str
+    positives: list[int]
+    premises: list[int]
 
 
-class RetrievalBatch(TypedDict):
-    """Examples as tensors; premises are there in training only."""
+class RetrievalBatch(ProvenanceLists):
+    """Contexts as tensors; texts and provenance stay lists of length B."""
 
     state: list[str]
     state_ids: torch.Tensor  # int64 (B, L)
     state_mask: torch.Tensor  # int64 (B, L), 0 on padding
-    file_path: list[str]
-    full_name: list[str]
-    start: list[tuple[int, int]]  # line, column
-    tactic_idx: list[int]
     state_hash: list[str]
     index: list[int]
     positives: torch.Tensor  # premise numbers, int64 (B, Q), -1 behind the last
-    premise_numbers: NotRequired[torch.Tensor]  # int64 (P,)
-    premise_ids: NotRequired[torch.Tensor]  # int64 (P, M)
-    premise_mask: NotRequired[torch.Tensor]  # int64 (P, M), 0 on padding
-    targets: NotRequired[torch.Tensor]  # which of the P is each context's own, int64 (B,)
-    labels: NotRequired[torch.Tensor]  # True where premise p is a positive one of context b, bool (B, P)
+
+
+class RetrievalTrainingBatch(RetrievalBatch):
+    """Contexts, and the premises to find for them with negatives, all in one tensor."""
+
+    premise_numbers: torch.Tensor  # int64 (P,)
+    premise_ids: torch.Tensor  # int64 (P, M)
+    premise_mask: torch.Tensor  # int64 (P, M), 0 on padding
+    targets: torch.Tensor  # which of the P is each context's own, int64 (B,)
+    labels: torch.Tensor  # True where premise p is a positive one of context b, bool (B, P)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
             tokenizer: see `common.load_tokenizer`
             max_seq_len: tokens of a context or premise, EOS included
             is_train: one example for each premise that a context cites, with negatives
-            only_citing: leave out contexts that cite no premise, which no metric counts; training always does
+            only_citing: leave out contexts that cite no premise, since no metric counts them; training always does
             negatives: premises that training adds to each example
             seed: where negatives are drawn from
         """
@@ -133,19 +137,16 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         premises = []
         if self.is_train:
             target = int(self._targets[index])
-            accessible = self.corpus.accessible_mask(step.file_path, step.start).numpy()
+            accessible = self.corpus.accessible_mask(*step.provenance.place).numpy()
             rng = np.random.default_rng([self.seed, epoch, index])
             premises = [target, *self._negatives(target, positives, accessible, rng)]
         return RetrievalExample(
             state=context_text(step.state, self.max_seq_len),
-            file_path=step.file_path,
-            full_name=step.full_name,
-            start=step.start,
-            tactic_idx=step.tactic_idx,
+            provenance=step.provenance,
+            index=index,
             state_hash=hash_state(step.state),
             positives=positives,
             premises=premises,
-            index=index,
         )
 
     def _negatives(
@@ -165,36 +166,36 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         candidates[file.start : file.stop] = False
         num_others = self.negatives.num_negatives - len(in_file)
         others = np.flatnonzero(candidates)
-        if len(others) < num_others:  # a file near the root of all imports
+        if len(others) < num_others:  # a file that imports little
             others = np.concatenate([others, np.setdiff1d(own, in_file)])
         outside = rng.choice(others, min(len(others), num_others), replace=False)
         return [*in_file.tolist(), *outside.tolist()]
 
     def collate(self, examples: Sequence[RetrievalExample]) -> RetrievalBatch:
-        """Pad examples to one batch; all premises of the batch stand in one tensor."""
-        states = [example["state"] for example in examples]
+        """Pad examples to one batch; in training it has premises too, see `RetrievalTrainingBatch`."""
+        states = [example.state for example in examples]
         ids, mask = tokenize(self.tokenizer, states, self.max_seq_len)
         batch = RetrievalBatch(
             state=states,
             state_ids=ids,
             state_mask=mask,
-            file_path=[example["file_path"] for example in examples],
-            full_name=[example["full_name"] for example in examples],
-            start=[(example["start"].line_nb, example["start"].column_nb) for example in examples],
-            tactic_idx=[example["tactic_idx"] for example in examples],
-            state_hash=[example["state_hash"] for example in examples],
-            index=[example["index"] for example in examples],
-            positives=pad_numbers([example["positives"] for example in examples]),
+            **provenance_lists([example.provenance for example in examples]),
+            state_hash=[example.state_hash for example in examples],
+            index=[example.index for example in examples],
+            positives=pad_numbers([example.positives for example in examples]),
         )
-        if self.is_train:
-            self._add_premises(batch, [example["premises"] for example in examples])
-        return batch
+        return self._with_premises(batch, [example.premises for example in examples]) if self.is_train else batch
 
-    def _add_premises(self, batch: RetrievalBatch, premises: Sequence[Sequence[int]]) -> None:
+    def _with_premises(self, batch: RetrievalBatch, premises: Sequence[Sequence[int]]) -> RetrievalTrainingBatch:
         """Add premises and labels: those of the other examples are further negatives, unless cited too."""
         numbers = torch.tensor([number for row in premises for number in row])
         texts = [premise_text(self.corpus[number]) for number in numbers.tolist()]
-        batch["premise_numbers"] = numbers
-        batch["premise_ids"], batch["premise_mask"] = tokenize(self.tokenizer, texts, self.max_seq_len)
-        batch["targets"] = torch.tensor([0, *map(len, premises[:-1])]).cumsum(0)
-        batch["labels"] = is_positive(numbers[None], batch["positives"])
+        ids, mask = tokenize(self.tokenizer, texts, self.max_seq_len)
+        return RetrievalTrainingBatch(
+            **batch,
+            premise_numbers=numbers,
+            premise_ids=ids,
+            premise_mask=mask,
+            targets=torch.tensor([0, *map(len, premises[:-1])]).cumsum(0),
+            labels=is_positive(numbers[None], batch["positives"]),
+        )

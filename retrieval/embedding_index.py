@@ -5,6 +5,7 @@ Shape legend: B queries, N premises, D dimension, k premises asked for.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -26,46 +27,50 @@ from retrieval.corpus import Corpus
 
 FORMAT_VERSION = 1
 StorageDtype = Literal["float32", "bfloat16", "int8"]
-# Narrow embeddings are widened so many rows at a time; on a CPU 6 MB at D = 1472, which stay in its cache
-# (with 8192 rows the search takes 2.5 times the bare product and top-k, with 1024 1.4 to 2 times)
+# How many rows of narrow embeddings are widened to float32 at a time. On a CPU 1024 rows, 6 MB at D = 1472, stay in
+# its cache: the search takes 1.4 to 2 times as long as the bare product and top-k, and 2.5 times with 8192 rows
 _ROWS_AT_A_TIME = {"cpu": 1024, "other": 65_536}
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
-    """Embeddings of consecutive premises as they are stored.
+class _Stored:
+    """Embeddings as they are stored.
 
     Attributes:
-        values: (n, D), float32, bfloat16 or int8
-        scales: what int8 values are multiplied by, float32 (n,), else None
+        values: (N, D), float32, bfloat16 or int8
+        scales: what the int8 values of each premise are multiplied by, float32 (N,); None for other types
     """
 
     values: Tensor
-    scales: Tensor | None
+    scales: Tensor | None = None
 
     @classmethod
-    def of(cls, embeddings: Tensor, dtype: StorageDtype) -> _Block:
+    def of(cls, embeddings: Tensor, dtype: StorageDtype) -> _Stored:
         if dtype == "int8":
             scales = embeddings.float().abs().amax(dim=1).clamp(min=1e-12) / 127
             return cls((embeddings / scales[:, None]).round().to(torch.int8), scales)
-        return cls(embeddings.to(getattr(torch, dtype)).contiguous(), None)
+        return cls(embeddings.to(getattr(torch, dtype)).contiguous())
 
-    def scores(self, queries: Tensor, out: Tensor) -> None:
-        """Write the inner products of float32 queries (B, D) with all rows into out (B, n)."""
+    def scores(self, queries: Tensor) -> Tensor:
+        """Return the inner products of float32 queries (B, D) with all rows, float32 (B, N)."""
         if self.values.dtype == torch.float32:
-            torch.mm(queries, self.values.T, out=out)
-            return
+            return queries @ self.values.T
+        scores = queries.new_empty(len(queries), len(self.values))
         step = _ROWS_AT_A_TIME["cpu" if queries.device.type == "cpu" else "other"]
         widened = queries.new_empty(min(step, len(self.values)), queries.shape[1])
         for first in range(0, len(self.values), step):
             values = self.values[first : first + step]
             rows = widened[: len(values)].copy_(values)
-            torch.mm(queries, rows.T, out=out[:, first : first + step])
-        if self.scales is not None:
-            out *= self.scales
+            torch.mm(queries, rows.T, out=scores[:, first : first + step])
+        return scores if self.scales is None else scores.mul_(self.scales)
 
-    def to(self, device: torch.device | str) -> _Block:
-        return _Block(self.values.to(device), None if self.scales is None else self.scales.to(device))
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """Return some embeddings, float32 (n, D) on the CPU."""
+        values = self.values[list(numbers)].cpu().float()
+        return values if self.scales is None else values * self.scales[list(numbers), None].cpu()
+
+    def to(self, device: torch.device | str) -> _Stored:
+        return _Stored(self.values.to(device), None if self.scales is None else self.scales.to(device))
 
 
 class EmbeddingIndex:
@@ -99,62 +104,35 @@ class EmbeddingIndex:
                 f"embeddings of shape {tuple(embeddings.shape)} for {len(corpus)} premises; there must be "
                 "one row for each"
             )
-        self._take(corpus, model, dtype, [_Block.of(embeddings, dtype)])
-
-    def _take(self, corpus: Corpus, model: str, dtype: StorageDtype, blocks: list[_Block]) -> None:
-        self.corpus, self.model, self.dtype, self._blocks = corpus, model, dtype, blocks
+        self.corpus, self.model, self.dtype = corpus, model, dtype
+        self._stored = _Stored.of(embeddings, dtype)
 
     def __len__(self) -> int:
-        return sum(len(block.values) for block in self._blocks)
+        return len(self._stored.values)
 
     @property
     def dimension(self) -> int:
         """D, numbers of one embedding."""
-        return self._blocks[0].values.shape[1]
-
-    def vectors(self, numbers: Sequence[int]) -> Tensor:
-        """Return the embeddings of some premises as they are stored, float32 (n, D) on the CPU."""
-        values = torch.cat([block.values.cpu() for block in self._blocks])[list(numbers)].float()
-        scales = [block.scales for block in self._blocks if block.scales is not None]
-        return values * torch.cat(scales).cpu()[list(numbers), None] if scales else values
+        return self._stored.values.shape[1]
 
     @property
     def device(self) -> torch.device:
         """Where the embeddings are and the search runs."""
-        return self._blocks[0].values.device
+        return self._stored.values.device
+
+    def vectors(self, numbers: Sequence[int]) -> Tensor:
+        """Return the embeddings of some premises as they are stored, float32 (n, D) on the CPU."""
+        return self._stored.rows(numbers)
 
     def to(self, device: torch.device | str) -> EmbeddingIndex:
         """Return the same index on a device."""
-        return self._with_blocks(self.corpus, [block.to(device) for block in self._blocks])
+        moved = copy.copy(self)
+        moved._stored = self._stored.to(device)
+        return moved
 
     def stored_as(self, dtype: StorageDtype) -> EmbeddingIndex:
         """Return a float32 index in another storage."""
-        embeddings = torch.cat([block.values for block in self._blocks])
-        return EmbeddingIndex(self.corpus, embeddings, model=self.model, dtype=dtype)
-
-    def with_premises(self, corpus: Corpus, embeddings: Tensor) -> EmbeddingIndex:
-        """Return an index with more premises; those it has already are shared and not copied.
-
-        Args:
-            corpus: from `Corpus.with_file` on this index's corpus
-            embeddings: of the premises that it has more, float (n, D)
-
-        Raises:
-            DataError: if the shapes do not fit
-        """
-        num_new = len(corpus) - len(self)
-        if num_new and tuple(embeddings.shape) != (num_new, self.dimension):
-            raise DataError(
-                f"embeddings of shape {tuple(embeddings.shape)} for {num_new} added premises; there must be "
-                f"one row of {self.dimension} for each"
-            )
-        added = [_Block.of(embeddings.to(self.device), self.dtype)] if num_new else []
-        return self._with_blocks(corpus, [*self._blocks, *added])
-
-    def _with_blocks(self, corpus: Corpus, blocks: list[_Block]) -> EmbeddingIndex:
-        index = object.__new__(EmbeddingIndex)
-        index._take(corpus, self.model, self.dtype, blocks)
-        return index
+        return EmbeddingIndex(self.corpus, self._stored.values, model=self.model, dtype=dtype)
 
     @torch.no_grad()
     def search(self, queries: Tensor, accessible: Tensor | npt.NDArray[np.bool_], k: int) -> tuple[Tensor, Tensor]:
@@ -184,13 +162,8 @@ class EmbeddingIndex:
                 f"queries {tuple(queries.shape)} and accessible {tuple(accessible.shape)} do not fit an index "
                 f"of {len(self)} premises with {self.dimension} numbers each"
             )
-        scores = torch.empty(len(queries), len(self), device=self.device)
-        first = 0
-        for block in self._blocks:
-            block.scores(queries, out=scores[:, first : first + len(block.values)])
-            first += len(block.values)
-        # in place and before top-k: 3% of the time of product and top-k
-        return top_k(scores.masked_fill_(~accessible, -torch.inf), k)
+        # masking in place takes 3% of the time of product and top-k
+        return top_k(self._stored.scores(queries).masked_fill_(~accessible, -torch.inf), k)
 
     def save(self, folder: str | Path) -> None:
         """Write `embeddings.safetensors` and `index.json`.
@@ -199,10 +172,9 @@ class EmbeddingIndex:
             DataError: if the files cannot be written
         """
         folder = Path(folder)
-        tensors = {"embeddings": torch.cat([block.values for block in self._blocks]).cpu()}
-        scales = [block.scales for block in self._blocks if block.scales is not None]
-        if scales:
-            tensors["scales"] = torch.cat(scales).cpu()
+        tensors = {"embeddings": self._stored.values.cpu()}
+        if self._stored.scales is not None:
+            tensors["scales"] = self._stored.scales.cpu()
         description = {
             "format_version": FORMAT_VERSION,
             "corpus_hash": self.corpus.content_hash,
@@ -214,7 +186,7 @@ class EmbeddingIndex:
         partial = folder / "embeddings.safetensors.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "index.json").unlink(missing_ok=True)  # it comes back when the rest is whole
+            (folder / "index.json").unlink(missing_ok=True)  # written again when the rest is whole
             save_file(tensors, partial)
             os.replace(partial, folder / "embeddings.safetensors")
             (folder / "index.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -238,13 +210,14 @@ class EmbeddingIndex:
         path = folder / "embeddings.safetensors"
         try:
             tensors = load_file(path)
-            block = _Block(tensors["embeddings"], tensors.get("scales"))
-            if tuple(block.values.shape) != (len(corpus), description["dimension"]):
-                raise ValueError(f"shape {tuple(block.values.shape)}")
+            stored = _Stored(tensors["embeddings"], tensors.get("scales"))
+            if tuple(stored.values.shape) != (len(corpus), description["dimension"]):
+                raise ValueError(f"shape {tuple(stored.values.shape)}")
         except (KeyError, OSError, SafetensorError, ValueError) as error:
             raise DataError(f"{path} is missing, truncated or broken ({error}); make the index again") from error
-        index = object.__new__(cls)
-        index._take(corpus, description["model"], description["dtype"], [block])
+        index = cls.__new__(cls)
+        index.corpus, index.model, index.dtype = corpus, description["model"], description["dtype"]
+        index._stored = stored
         return index
 
 
@@ -272,7 +245,7 @@ def embed(
     lengths = np.array([min(len(text.encode()), max_len) + 1 for text in texts], dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     embeddings = torch.zeros(0, 0)
-    # by bytes and not by texts: what is left of them tells the time that is left
+    # counted in bytes: those that are left, and not the texts, say how much time is left
     with tqdm(total=int(lengths.sum()), desc="embed", unit="B", unit_scale=True, disable=not progress) as bar:
         first = 0
         while first < len(order):
@@ -292,6 +265,9 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     `torch.topk` leaves it open which of equal scores it takes, and statements that occur twice are common.
 
+    >>> top_k(torch.tensor([[0.1, 0.7, 0.7, -torch.inf]]), k=4)[1].tolist()
+    [[1, 2, 0, -1]]
+
     Args:
         scores: float (B, N), -inf where there is nothing to find
         k: greater than 0
@@ -300,7 +276,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         Scores (B, k) and places, int64 (B, k); -inf and -1 where a row has fewer than k.
     """
     width = min(k, scores.shape[1])
-    values, numbers = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more tells of a tie at the end
+    values, numbers = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more shows a tie at the end
     if scores.shape[1] > k:
         is_tie = (values[:, k - 1] == values[:, k]) & (values[:, k] > -torch.inf)
         for row in is_tie.nonzero().flatten().tolist():

@@ -1,4 +1,4 @@
-"""The encoder, from a hub id, a folder, or a description, and texts to unit vectors.
+"""Text encoders: built from a hub id, a folder or a description, and run to turn texts into unit vectors.
 
 Shape legend: B texts, L padded length, D dimension.
 """
@@ -54,7 +54,7 @@ def build_encoder(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
 
 def _prepared(model: Any) -> PreTrainedModel:
     if isinstance(getattr(model, "pooler", None), torch.nn.Module):
-        model.pooler = None  # BERT's: without a gradient here, which distributed training refuses
+        model.pooler = None  # BERT's, which is not used: distributed training refuses weights without a gradient
     return fuse_activations(model)
 
 
@@ -118,12 +118,12 @@ def encode_tokens(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def encode_in_chunks(encoder: nn.Module, ids: Tensor, mask: Tensor, chunk_size: int) -> Tensor:
-    """Return what `encode_tokens` returns, keeping activations of chunk_size texts at a time.
+    """Return what `encode_tokens` returns, with the activations of only chunk_size texts in memory at a time.
 
-    The forward pass keeps only the vectors; the backward pass, once the loss has told the gradient of
-    each, encodes one chunk after the other again and passes it on. Memory no longer grows with the number
-    of texts in the loss, gradients stay the same, and dropout is drawn as in the first pass. Texts are
-    taken by length, so that a chunk is only as wide as its longest.
+    The forward pass keeps only the vectors. In the backward pass, when the gradient of each vector is known, the chunks
+    are encoded again, one after the other, and passed through. Memory no longer grows with the number of texts in the
+    loss, gradients stay the same, and dropout is drawn as in the first pass. Texts of similar length share a chunk, so
+    that it is only as wide as they are.
 
     Source: gradient caching (Gao et al., arXiv:2101.06983).
     """

@@ -84,8 +84,7 @@ def score(predictions: Predictions, split: str, traced: TracedTactics, positives
 
 
 def _find(predictions: Predictions, traced: TracedTactics, index: int) -> int | None:
-    step = traced[index]
-    return predictions.find(step.file_path, step.full_name, step.start, step.tactic_idx)
+    return predictions.find(traced[index].provenance)
 
 
 def format_table(rows: Iterable[Row]) -> str:
@@ -137,7 +136,7 @@ def write_fusion(first: Predictions, second: Predictions, corpus: Corpus, folder
     for split in first.splits:
         rows = first.rows_of(split)
         contexts = [first.contexts[row] for row in rows.tolist()]
-        others = [second.find(c.file_path, c.full_name, c.start, c.tactic_idx) for c in contexts]
+        others = [second.find(context.provenance) for context in contexts]
         known = [row for row in others if row is not None]
         if len(known) < len(others) or len(known) < len(second.rows_of(split)):
             raise DataError(f"{first.folder} and {second.folder} differ in their contexts of {split}")

@@ -15,6 +15,10 @@ from common import check_positive
 def similarity_mse(contexts: Tensor, premises: Tensor, positives: Tensor) -> Tensor:
     """Mean squared error of all cosine similarities against 1 for positive premises and 0 for others.
 
+    >>> vectors = torch.eye(2)
+    >>> similarity_mse(vectors, vectors, positives=torch.tensor([[True, False], [False, True]])).item()
+    0.0
+
     Args:
         contexts: unit vectors, float (B, D)
         premises: unit vectors, float (P, D)
@@ -33,6 +37,10 @@ def info_nce(
     """Cross entropy of picking its target premise for each context among all premises of the batch.
 
     Other positive premises of a context would be punished as negatives, so they are left out of its sum.
+
+    >>> vectors, positives = torch.eye(2), torch.tensor([[True, False], [True, True]])
+    >>> f"{info_nce(vectors, vectors, torch.tensor([0, 1]), positives, temperature=0.5).item():.4f}"
+    '0.0635'
 
     Args:
         contexts: unit vectors, float (B, D)

@@ -44,7 +44,7 @@ def is_positive(premise_numbers: Tensor, positives: Tensor) -> Tensor:
 
 
 def score_contexts(retrieved: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute recall at every cut-off and the reciprocal rank of each context with a positive premise.
+    """Compute Recall@1..K and the reciprocal rank of each context that has a positive premise.
 
     Args:
         retrieved: distinct premise numbers, best first, integer (B, K), -1 behind the last
@@ -61,15 +61,15 @@ def score_contexts(retrieved: Tensor, positives: Tensor) -> tuple[Tensor, Tensor
     hits = is_positive(retrieved, positives)[counts].float()
     recall = hits.cumsum(dim=1) / num_positives[counts, None]
     ranks = torch.arange(1, retrieved.shape[1] + 1, device=retrieved.device)
-    best = (hits / ranks).amax(dim=1) if retrieved.shape[1] else hits.sum(dim=1)
-    return recall, best
+    reciprocal_ranks = (hits / ranks).amax(dim=1) if retrieved.shape[1] else hits.sum(dim=1)
+    return recall, reciprocal_ranks
 
 
 class RetrievalMetrics(Metric):
     """Recall@1..K and MRR over all batches and ranks, as `{"recall": (K,), "mrr": ()}`.
 
     Both are fractions (ReProver prints recall in percent), NaN where no context had a positive premise.
-    Every cut-off comes from one pass: recall is the running sum of a histogram of the ranks of hits.
+    Recall at every cut-off comes from one pass over the data.
     """
 
     full_state_update = False

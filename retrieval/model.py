@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from common import check_choice, check_positive
-from retrieval.datamodule import RetrievalBatch, RetrievalDataModule
+from retrieval.datamodule import RetrievalDataModule
+from retrieval.dataset import RetrievalBatch, RetrievalTrainingBatch
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
 from retrieval.premise_search import PremiseSearch
@@ -67,7 +68,7 @@ class PremiseRetriever(PremiseSearch):
 
     # ------------------------------------------------------------------------------------- training
 
-    def training_step(self, batch: RetrievalBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: RetrievalTrainingBatch, batch_idx: int) -> Tensor:
         """One step: one pass of the encoder over all contexts, and one over all premises."""
         contexts = self(batch["state_ids"], batch["state_mask"])  # (B, D)
         premises = self(batch["premise_ids"], batch["premise_mask"])  # (P, D)

@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.utilities import rank_zero_info
 
-from common import Pos
 from retrieval.datamodule import RetrievalBatch
-from retrieval.predictions.reader_writer import PredictionWriter, RetrievalContext
+from retrieval.leandojo.provenance import provenances_of
+from retrieval.predictions.files import RetrievalContext
+from retrieval.predictions.reader_writer import PredictionWriter
 from retrieval.training.monitoring import run_folder
 
 
@@ -59,11 +60,7 @@ class PremiseWriter(BasePredictionWriter):
     ) -> None:
         """Add a batch to the part of its split."""
         scores, numbers = prediction
-        fields = (batch[name] for name in ("file_path", "full_name", "start", "tactic_idx", "state_hash"))
-        contexts = [
-            RetrievalContext(path, name, Pos.of(start), tactic_idx, state_hash)
-            for path, name, start, tactic_idx, state_hash in zip(*fields, strict=True)
-        ]
+        contexts = list(map(RetrievalContext, provenances_of(batch), batch["state_hash"]))
         self._writers[dataloader_idx].write(contexts, numbers, scores)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

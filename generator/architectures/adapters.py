@@ -1,4 +1,4 @@
-"""Low-rank adapters on decoder-only models: what is asked for, and how they are added, kept, compared and merged."""
+"""Low-rank adapters on decoder-only models: their settings, and how they are added, kept, compared and merged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from retrieval.training.extras import import_extra
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters: the model stays as it is, and so little is trained that one GPU has room for it.
+    """Settings of low-rank adapters: the model's weights stay, and few enough are trained to fit on one GPU.
 
     Source: arXiv:2106.09685.
 
@@ -25,8 +25,8 @@ class Lora:
         r: rank
         alpha: the adapter's output is scaled by alpha / r
         dropout: of the adapter's input
-        target_modules: names of the layers that get one, or as text what peft takes: all-linear, or a regular
-            expression for the names; peft's choice for the model if not given
+        target_modules: names of the layers that get one; or, as one text, all-linear or a regular expression for the
+            names; None leaves the choice to peft
     """
 
     r: int = 16
@@ -51,12 +51,12 @@ class Lora:
 
     @classmethod
     def of(cls, values: Mapping[str, Any] | Lora | None) -> Lora | None:
-        """Return what the values of a checkpoint or of a keyword describe."""
+        """Return the settings that a checkpoint or a keyword gives as a mapping."""
         return cls(**values) if isinstance(values, Mapping) else values
 
     @property
-    def computes(self) -> dict[str, Any]:
-        """What adapters that were trained so need again; dropout is for training alone."""
+    def without_dropout(self) -> dict[str, Any]:
+        """The settings that trained adapters need to compute the same again; dropout acts in training alone."""
         targets = self.target_modules
         targets = sorted(targets) if isinstance(targets, list) else targets
         return {"r": self.r, "alpha": float(self.alpha)} | ({} if targets is None else {"target_modules": targets})
@@ -84,23 +84,23 @@ def adapter_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def merged_copy(model: Any) -> Any:
-    """Return a model with its adapters added into its weights, in float32 on the CPU; the model itself stays.
+    """Return a copy of a model with the adapters added to its weights, in float32 on the CPU.
 
-    A sum in the bf16 of the model below would lose most of an adapter.
+    In bf16, which the model may have, adding them would round most of an adapter away.
     """
     return copy.deepcopy(model).cpu().float().merge_and_unload()
 
 
 def plain(lora: Lora | None) -> dict[str, Any] | None:
-    """Return what a checkpoint keeps, from which `Lora.of` makes it again."""
+    """Return the plain values that a checkpoint keeps, for `Lora.of`."""
     return None if lora is None else asdict(lora)
 
 
 def check_adapters(saved: Mapping[str, Any] | None, lora: Lora | None) -> None:
-    """Refuse to use a checkpoint otherwise than it was trained, which its weights alone would not show.
+    """Raise ConfigError unless a model has the adapters that a checkpoint was trained with.
 
     Args:
-        saved: what the checkpoint says of its adapters; None of a whole model
+        saved: what the checkpoint says of its adapters; None if it holds a whole model
         lora: of the model that is to load it
 
     Raises:
@@ -115,7 +115,7 @@ def check_adapters(saved: Mapping[str, Any] | None, lora: Lora | None) -> None:
             f"the checkpoint holds a whole model, but this model has lora {_text(lora)}; leave out lora, or export the "
             "checkpoint and give the folder as model_name to train adapters on it"
         )
-    if lora is not None and trained.computes == lora.computes:
+    if lora is not None and trained.without_dropout == lora.without_dropout:
         return
     own = "no lora" if lora is None else f"lora {_text(lora)}"
     raise ConfigError(
@@ -125,8 +125,8 @@ def check_adapters(saved: Mapping[str, Any] | None, lora: Lora | None) -> None:
 
 
 def _text(lora: Lora) -> str:
-    """As the command line takes it."""
-    return str(lora.computes).replace("'", "")
+    """Return the settings as the command line takes them."""
+    return str(lora.without_dropout).replace("'", "")
 
 
 def check_base(path: str | Path, base: str) -> None:

@@ -23,22 +23,17 @@ class EncodedExample(NamedTuple):
     num_prompt_tokens: int
 
 
-def encode_example(tokenizer: Any, prompt: str, completion: str) -> EncodedExample:
-    """Encode one example; see `CompletionEncoder`."""
-    return CompletionEncoder(tokenizer).encode([prompt], [completion])[0]
-
-
 class CompletionEncoder:
     """Encodes prompts and completions for a decoder-only model.
 
     Attributes:
         tokenizer: of the model
         eos_id: ends every completion, and is trained
-        pad_id: fills rows; EOS where the tokenizer has no token for it. Masks and labels tell it apart.
+        pad_id: fills rows; EOS where the tokenizer has no token for it, which masks and labels tell from the real one
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        """Learn what the tokenizer puts in front of a text.
+        """Find out which tokens the tokenizer puts in front of a text.
 
         Raises:
             ConfigError: if the tokenizer has no EOS
@@ -51,9 +46,9 @@ class CompletionEncoder:
             )
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        # fast tokenizers alone can tell which characters a token stands for
+        # only fast tokenizers say which characters a token stands for
         self._has_offsets = bool(getattr(tokenizer, "is_fast", False))
-        # silences "sequence is longer than": texts are counted before they are fitted
+        # silences the warning "sequence is longer than": texts are counted before they are shortened
         self._quiet: dict[str, Any] = {} if isinstance(tokenizer, ByteTokenizer) else {"verbose": False}
         self._begin = self._special_ids_in_front()
 
@@ -91,7 +86,7 @@ class CompletionEncoder:
         """
         texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
         if not self._has_offsets:
-            # equal tokens are equal text: the boundary is behind the tokens of the prompt alone, or in a token
+            # equal tokens are equal text: either the prompt's own tokens come first, or a token spans the boundary
             return [(n, self._begin + ids) for n, ids in zip(num_alone, self._tokenize(texts), strict=True)]
         joint = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, **self._quiet)
         rows = zip(prompts, joint["input_ids"], joint["offset_mapping"], strict=True)
@@ -105,7 +100,7 @@ class CompletionEncoder:
         return ids
 
     def _special_ids_in_front(self) -> list[int]:
-        """What the tokenizer puts in front of any text, such as BOS; what it puts behind is left to `encode`."""
+        """Return the tokens that the tokenizer puts in front of any text, such as BOS."""
         with_special: list[int] = self.tokenizer("a", **self._quiet)["input_ids"]
         (bare,) = self._tokenize(["a"])
         starts = (i for i in range(len(with_special) + 1) if with_special[i : i + len(bare)] == bare)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from common import (
     IGNORE_INDEX,
     ByteTokenizer,
     ConfigError,
-    Pos,
     check_positive,
     check_probability,
     fit_state,
@@ -28,6 +27,7 @@ from common import (
     remove_marks,
 )
 from retrieval.corpus import Corpus
+from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.predictions.retrieved import RetrievedPremises
@@ -52,21 +52,18 @@ class InputLimits:
         check_positive(max_inp_seq_len=self.max_inp_seq_len, max_oup_seq_len=self.max_oup_seq_len)
 
 
-class GeneratorExample(TypedDict):
-    """What a model reads and writes for one step of a proof, and where the step comes from."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GeneratorExample(StepExample):
+    """What a model reads (`state`: retrieved premises and the state) and writes for one step of a proof.
 
-    state: str  # the model's input: retrieved premises and the state
-    tactic: str  # its target
-    url: str
-    commit: str
-    file_path: str
-    full_name: str  # of the theorem
-    start: Pos  # of the theorem
-    tactic_idx: int  # number of the step among the theorem's traced tactics
-    index: int  # in the dataset
+    Attributes:
+        tactic: the target
+    """
+
+    tactic: str
 
 
-class GeneratorBatch(TypedDict):
+class GeneratorBatch(ProvenanceLists):
     """Examples as tensors; texts and provenance stay lists of length B."""
 
     state: list[str]
@@ -75,12 +72,6 @@ class GeneratorBatch(TypedDict):
     tactic: list[str]
     tactic_ids: torch.Tensor  # int64 (B, T), -100 on padding
     tactic_mask: torch.Tensor  # int64 (B, T), 0 on padding
-    url: list[str]
-    commit: list[str]
-    file_path: list[str]
-    full_name: list[str]
-    start: list[tuple[int, int]]  # line, column: Lightning moves no batch that holds a frozen dataclass
-    tactic_idx: list[int]
     index: list[int]
 
 
@@ -128,7 +119,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             is_train: drop premises, and leave out what is too long to learn
             corpus: where the retrieved premises are
             predictions: which premises were retrieved for each step
-            seed: where premise dropout draws from
+            seed: of premise dropout
             progress: show progress bars for what takes long
 
         Raises:
@@ -178,20 +169,15 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         return GeneratorExample(
             state=state,
             tactic=step.tactic if self.keep_marks else remove_marks(step.tactic),
-            url=step.url,
-            commit=step.commit,
-            file_path=step.file_path,
-            full_name=step.full_name,
-            start=step.start,
-            tactic_idx=step.tactic_idx,
+            provenance=step.provenance,
             index=index,
         )
 
     def collate(self, examples: Sequence[GeneratorExample]) -> GeneratorBatch:
         """Pad examples to one batch; no target is cut."""
-        states = [example["state"] for example in examples]
-        tactics = [example["tactic"] for example in examples]
-        # the text is fitted already: truncation is for a tokenizer that makes two tokens of a byte
+        states = [example.state for example in examples]
+        tactics = [example.tactic for example in examples]
+        # texts fit already, unless a tokenizer makes several tokens of a byte
         source = self.tokenizer(
             states, padding="longest", max_length=self.max_inp_seq_len, truncation=True, return_tensors="pt"
         )
@@ -203,13 +189,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             tactic=tactics,
             tactic_ids=target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORE_INDEX),
             tactic_mask=target["attention_mask"],
-            url=[example["url"] for example in examples],
-            commit=[example["commit"] for example in examples],
-            file_path=[example["file_path"] for example in examples],
-            full_name=[example["full_name"] for example in examples],
-            start=[(example["start"].line_nb, example["start"].column_nb) for example in examples],
-            tactic_idx=[example["tactic_idx"] for example in examples],
-            index=[example["index"] for example in examples],
+            **provenance_lists([example.provenance for example in examples]),
+            index=[example.index for example in examples],
         )
 
     def summary(self) -> str:
@@ -219,8 +200,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             means = self.source_lengths.mean(), self.target_lengths.mean()
             notes.append("{:,.0f} tokens in and {:,.0f} out on average".format(*means))
         if self.num_long_targets:
-            fate = "left out of training" if self.is_train else "kept; the model cannot write them"
-            notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({fate})")
+            outcome = "left out of training" if self.is_train else "kept; the model cannot write them"
+            notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({outcome})")
         if self.num_long_states:
             notes.append(f"{self.num_long_states:,} states longer than max_inp_seq_len (cut to their last part)")
         return "; ".join(notes)
@@ -252,7 +233,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         return num_tokens
 
     def _fitted_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of the states of all examples, as they are fitted to the limit."""
+        """Bytes of the states of all examples, cut to the limit."""
         max_bytes = self.max_inp_seq_len - 1
         num_bytes = self.traces.state_lengths[self._steps]
         is_long = np.flatnonzero(num_bytes > max_bytes)

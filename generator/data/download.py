@@ -68,7 +68,17 @@ def download_leandojo_benchmark_4(
 
 
 def download(url: str, part: Path, by_hand: str, progress: bool) -> None:
-    """Write what the address gives to `part`, going on behind what is there."""
+    """Write what is at an address to a file, and go on where an earlier download of it stopped.
+
+    Args:
+        url: the address
+        part: the file
+        by_hand: ends the message of an error: what to do instead
+        progress: show a progress bar
+
+    Raises:
+        DataError: if it cannot be downloaded
+    """
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         size_before = part.stat().st_size if part.exists() else 0
         try:
@@ -93,7 +103,7 @@ def _download_rest(url: str, part: Path, progress: bool) -> bool:
     except HTTPError as error:
         if error.code != 416 or not size:
             raise
-        return True  # nothing is missing; if this is not the archive, its md5 tells
+        return True  # nothing is missing; its md5 shows whether this is the archive
     with response:
         if response.headers.get_content_type() == "text/html":
             raise DataError(f"{url} gives an HTML page, not a file of data; open it in a browser to see what it says")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from common import ConfigError, check_positive, check_probability, drop_premises
 from generator.architectures.traits import num_token_ids
 from generator.data.completion_encoding import CompletionEncoder, EncodedExample
-from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
+from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows
 from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps, usable
 from generator.prompts.templates import PromptTooLongError
 from retrieval.training.batches import KeyedDataset
@@ -62,12 +62,12 @@ class PromptFormat:
 class InstructDataset(KeyedDataset[InstructExample]):
     """The steps of one split as examples.
 
-    A prompt takes at most max_seq_len - max_completion_len tokens, whatever its completion takes: inference, which
+    A prompt takes at most max_seq_len - max_completion_len tokens, however short its completion is: inference, which
     does not know the completion, shortens it to the same text. Epochs differ only where premises are dropped.
 
     Attributes:
-        source_lengths: tokens of each example, int64 (N,); with premises or file context, what it takes at most for a
-            byte tokenizer, and an estimate for others
+        source_lengths: tokens of each example, int64 (N,); with premises or file context, the most it can take under a
+            byte tokenizer, and an estimate under others
         left_out: how many examples were left out, or in evaluation kept as misses, by reason
     """
 
@@ -83,16 +83,18 @@ class InstructDataset(KeyedDataset[InstructExample]):
         seed: int = 3407,
         progress: bool = True,
     ) -> None:
-        """Tokenise a split; what has premises or file context, which take much room, again whenever it is read.
+        """Tokenise a split.
+
+        Examples with premises or file context, which would fill the memory, are tokenised again whenever they are read.
 
         Args:
             steps: its prompts and completions
             tokenizer: see `common.load_tokenizer`
             max_seq_len: tokens of prompt, completion and EOS together
-            max_completion_len: tokens of a completion, EOS included. Longer ones are left out of training; in
-                evaluation, where the model can only fail on them, they stay without labels. None is ever cut.
-                Goals that fit no prompt likewise; in evaluation their prompt is "", and nothing is asked.
-            is_train: leave out what is too long to learn, and give no prompts apart
+            max_completion_len: tokens of a completion, EOS included. None is ever cut: an example with a longer one is
+                left out of training, and stays in evaluation, without labels, as one that the model cannot answer. So
+                is one whose goal fits no prompt; its prompt in evaluation is "".
+            is_train: leave out what is too long to learn
             p_drop: probability of leaving out each retrieved premise, in training
             seed: where premise dropout draws from
             progress: show a progress bar where it takes more than a second
@@ -107,7 +109,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
         self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
         self.encoder = CompletionEncoder(tokenizer)
         self._unusable: dict[str, list[str]] = {}
-        self._shortened: dict[int, str] = {}  # prompts by number of the step
+        self._shortened: dict[int, str] = {}  # shortened prompts, by number of the step
         self._ids = array("H" if num_token_ids(tokenizer) <= 1 << 16 else "i")
         self._bounds, self._num_prompt_tokens, self._numbers = array("q", [0]), array("i"), array("i")
         bar = tqdm(total=len(steps), desc="tokenize examples", delay=1, disable=not progress)
@@ -137,7 +139,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
                 self._numbers.append(number)
 
     def _fit(self, number: int, step: PromptedStep, example: EncodedExample) -> EncodedExample | None:
-        """Keep the limits, or return None."""
+        """Return an example within the limits, shortened if need be, or None if it is left out."""
         prompt = None
         if example.num_prompt_tokens > self.max_prompt_len:
             prompt = self._shorten(step)
@@ -192,7 +194,6 @@ class InstructDataset(KeyedDataset[InstructExample]):
         """See `KeyedDataset`."""
         number = self._numbers[index]
         step = self.steps[number]
-        origin = step.provenance
         prompt, example = self._shortened.get(number, step.prompt), self._encoded(index)
         if self.steps.background is not None and prompt:
             prompt, example = self._with_background(step, example, self.steps.background, epoch, index)
@@ -202,36 +203,42 @@ class InstructDataset(KeyedDataset[InstructExample]):
             proof_state="" if step.fields is None else step.fields.state,
             input_ids=example.input_ids,
             num_prompt_tokens=example.num_prompt_tokens,
-            url=origin.url,
-            commit=origin.commit,
-            file_path=origin.file_path,
-            full_name=origin.full_name,
-            start=origin.start,
-            tactic_idx=origin.tactic_idx,
+            provenance=step.provenance,
             index=index,
         )
 
     def _encoded(self, index: int) -> EncodedExample:
-        """An example without background."""
+        """Return an example as it was tokenised at the beginning, without premises and file context."""
         ids = self._ids[self._bounds[index] : self._bounds[index + 1]]
         return EncodedExample(ids.tolist(), self._num_prompt_tokens[index])
 
     def _with_background(
-        self, step: PromptedStep, bare: EncodedExample, background: Background, epoch: int, index: int
+        self, step: PromptedStep, without: EncodedExample, background: Background, epoch: int, index: int
     ) -> tuple[str, EncodedExample]:
-        """Write a step again, with as much of its background as fits; see `bare` for what it is without."""
-        assert step.template is not None and step.fields is not None, "only a template has places for a background"
+        """Return the prompt and the tokens of a step with as many of its premises and as much file context as fit.
+
+        Args:
+            step: of the example
+            without: its tokens without either
+            background: has both
+            epoch: decides which premises are dropped
+            index: of the example
+        """
+        assert step.template is not None and step.fields is not None, "only templates have places for a background"
         fields = background.add(step.fields, self._numbers[index], self.max_prompt_len)
         if self.p_drop:
             rng = random.Random(f"{self.seed} {epoch} {index}")
             fields = replace(fields, premises=drop_premises(fields.premises, self.p_drop, rng))
         prompt = step.template.fit(fields, self.max_prompt_len, self.encoder.count).text
         example = self.encoder.encode([prompt], [step.completion])[0]
-        is_labelled = len(bare.input_ids) > bare.num_prompt_tokens
+        is_labelled = len(without.input_ids) > without.num_prompt_tokens
         return prompt, example if is_labelled else _without_completion(example)
 
     def _count_background_tokens(self, background: Background) -> npt.NDArray[np.int64]:
-        """Tokens that the background adds to each example: exact bounds for bytes, else in proportion to them."""
+        """Return the most tokens that premises and file context add to each example.
+
+        For tokenizers other than bytes it is an estimate, from their bytes and the tokens per byte of some prompts.
+        """
         numbers = np.frombuffer(self._numbers, dtype=np.int32)
         num_prompt_tokens = np.frombuffer(self._num_prompt_tokens, dtype=np.int32).astype(np.int64)
         sample = np.linspace(0, len(self) - 1, min(len(self), _ENCODED_AT_ONCE)).astype(np.int64).tolist()
@@ -239,19 +246,16 @@ class InstructDataset(KeyedDataset[InstructExample]):
         tokens_per_byte = num_prompt_tokens[sample].sum() / max(1, sum(len(prompt.encode()) for prompt in prompts))
         room = np.zeros(len(self.steps), dtype=np.int64)
         room[numbers] = np.ceil((self.max_prompt_len - num_prompt_tokens) / tokens_per_byte)
-        room[[number for number, prompt in self._shortened.items() if not prompt]] = 0  # nothing is asked there
+        room[[number for number, prompt in self._shortened.items() if not prompt]] = (
+            0  # the model is not asked about these
+        )
         taken = np.ceil(background.num_bytes(room, self.max_prompt_len)[numbers] * tokens_per_byte).astype(np.int64)
         num_tokens: npt.NDArray[np.int64] = np.minimum(taken, self.max_prompt_len - num_prompt_tokens)
         return num_tokens
 
     def collate(self, examples: Sequence[InstructExample]) -> InstructBatch:
-        """Pad examples to one batch, a row each; in evaluation with their prompts apart."""
-        batch = collate_rows([[example] for example in examples], self.encoder.pad_id)
-        if not self.is_train:
-            prompts = [example["input_ids"][: example["num_prompt_tokens"]] for example in examples]
-            batch["prompt_ids"] = padded(prompts, self.encoder.pad_id)
-            batch["prompt_mask"] = padded([[1] * len(prompt) for prompt in prompts], 0)
-        return batch
+        """Pad examples to one batch, a row each."""
+        return collate_rows([[example] for example in examples], self.encoder.pad_id)
 
     def summary(self) -> str:
         """Say in one line what was read, what was left out, and what is cut."""
@@ -259,8 +263,8 @@ class InstructDataset(KeyedDataset[InstructExample]):
         if len(self):
             notes.append(f"{self.source_lengths.mean():,.0f} tokens an example on average")
         for reason, number in self.left_out.items():
-            fate = "left out" if self.is_train else _IN_EVALUATION.get(reason, "left out")
-            notes.append(f"{fate}: {number:,} {reason} (first {self._first_left_out[reason]})")
+            outcome = "left out" if self.is_train else _IN_EVALUATION.get(reason, "left out")
+            notes.append(f"{outcome}: {number:,} {reason} (first {self._first_left_out[reason]})")
         if self.num_shortened:
             notes.append(f"{self.num_shortened:,} prompts shortened to {self.max_prompt_len:,} tokens")
         return "; ".join(notes)

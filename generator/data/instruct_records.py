@@ -1,8 +1,8 @@
 """Instruct data: prompt/completion examples in JSON Lines, as ntp-toolkit writes them.
 
 Each line is an object with texts `prompt` and `completion`, and perhaps `task`, `prompt_name` and an object
-`metadata`. Files may be packed with gzip. They are read line by line into one buffer of UTF-8 a field, so that an
-example costs no Python object until it is asked for, and forked workers share all of it.
+`metadata`. Files may be packed with gzip. They are read line by line into text columns, so that an example costs no
+Python object until it is asked for, and forked workers share all of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, cast, overload
 from tqdm import tqdm
 
 from common import ConfigError, DataError
+from retrieval.leandojo.text_column import TextColumn
 from retrieval.training.datamodule import SPLITS
 
 DataPath = str | list[str] | dict[str, str | list[str]]
@@ -45,7 +46,7 @@ class InstructRecord:
         prompt: what the model reads
         prompt_name: the template that the data says it was written with
         completion: what the model learns to write
-        metadata: whatever else the data knows of the example
+        metadata: whatever else the data says of the example
         place: file:line
     """
 
@@ -63,7 +64,7 @@ class InstructRecords(Sequence[InstructRecord]):
     Attributes:
         paths: the files
         left_out: how many lines were left out, by reason
-        first_left_out: the first line of each reason, as file:line: what is wrong
+        first_left_out: file and line of the first one of each reason, and what is wrong with it
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -71,7 +72,7 @@ class InstructRecords(Sequence[InstructRecord]):
         self.paths = list(paths)
         self.left_out: Counter[str] = Counter()
         self.first_left_out: dict[str, str] = {}
-        self._prompts, self._completions, self._metadata = _TextColumn(), _TextColumn(), _TextColumn()
+        self._prompts, self._completions, self._metadata = TextColumn(), TextColumn(), TextColumn()
         self._names: dict[str, int] = {}  # tasks and prompt names, of which there are few
         self._numbers = array("i")  # task, prompt_name, file, line
 
@@ -85,7 +86,7 @@ class InstructRecords(Sequence[InstructRecord]):
             progress: show a progress bar where reading takes more than a second
 
         Raises:
-            DataError: if a file is missing or is something else, or a line is broken
+            DataError: if a file is missing or is no JSON Lines, or a line is broken
         """
         records = cls([Path(path) for path in paths])
         total = sum(path.stat().st_size for path in records.paths if path.is_file())
@@ -106,9 +107,9 @@ class InstructRecords(Sequence[InstructRecord]):
         for name, reason in _EMPTY.items():
             if not record[name].decode().strip():
                 return self._leave_out(reason, place)
-        self._prompts.add(record["prompt"])
-        self._completions.add(record["completion"])
-        self._metadata.add(record["metadata"])
+        self._prompts.append(record["prompt"])
+        self._completions.append(record["completion"])
+        self._metadata.append(record["metadata"])
         names = (record[name].decode() for name in ("task", "prompt_name"))
         task, prompt_name = (self._names.setdefault(name, len(self._names)) for name in names)
         self._numbers.fromlist([task, prompt_name, file, line_nb])
@@ -140,38 +141,12 @@ class InstructRecords(Sequence[InstructRecord]):
             place=f"{self.paths[file]}:{line_nb}",
         )
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the texts that are kept."""
-        return sum(map(_TextColumn.num_bytes, (self._prompts, self._completions, self._metadata)))
-
     def summary(self) -> str:
         """Say in one line what the files hold and what was left out."""
         files = ", ".join(map(str, self.paths[:3])) + (f" and {len(self.paths) - 3} more" if self.paths[3:] else "")
         notes = [f"{files}: {len(self):,} examples"]
         notes += [f"left out: {n:,} {what} (first {self.first_left_out[what]})" for what, n in self.left_out.items()]
         return "; ".join(notes)
-
-
-class _TextColumn:
-    """Texts by number, one behind the other in UTF-8."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._bounds = array("q", [0])
-
-    def add(self, text: bytes) -> None:
-        self._bytes += text
-        self._bounds.append(len(self._bytes))
-
-    def num_bytes(self) -> int:
-        return len(self._bytes)
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    def __getitem__(self, number: int) -> str:
-        return self._bytes[self._bounds[number] : self._bounds[number + 1]].decode()
 
 
 # ------------------------------------------------------------------------------------------------
@@ -198,21 +173,21 @@ def _lines(path: Path, bar: Any) -> Iterator[tuple[int, bytes]]:
         packed = file.read(2) == _GZIP_MAGIC
         file.seek(0)
         stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
-        line_nb = done = 0
-        is_known = False
+        line_nb = num_shown = 0  # bytes that the bar shows as read
+        is_first = True
         try:
             for line_nb, line in enumerate(stream, start=1):
                 if line.strip():
-                    if not is_known and (what := foreign_content(line)):
+                    if is_first and (what := foreign_content(line)):
                         raise DataError(f"{path}: {what}")
-                    is_known = True
+                    is_first = False
                     yield line_nb, line
                 if line_nb % 1000 == 0:
-                    bar.update(file.tell() - done)
-                    done = file.tell()
+                    bar.update(file.tell() - num_shown)
+                    num_shown = file.tell()
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(f"{path}: cannot be read behind line {line_nb}: {error}; download it again") from error
-        bar.update(file.tell() - done)
+        bar.update(file.tell() - num_shown)
 
 
 def parse_line(line: bytes) -> dict[str, bytes]:
@@ -253,7 +228,11 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 
 def split_of(path: str | Path) -> str | None:
-    """Return train, val or test for the file of a split, such as state_tactic_dev.jsonl.gz; None for any other."""
+    """Return train, val or test for the file of a split; None for any other.
+
+    >>> split_of("state_tactic_dev.jsonl.gz"), split_of("README.md")
+    ('val', None)
+    """
     stem, num_suffixes = _SUFFIX.subn("", Path(path).name)
     words = [_SPLIT_OF_WORD[w] for w in re.split(r"[^a-z]+", stem.lower()) if w in _SPLIT_OF_WORD]
     return words[-1] if words and num_suffixes else None
@@ -264,7 +243,8 @@ def find_split_files(data_path: DataPath, split: str) -> list[Path]:
 
     Args:
         data_path: a folder; a file or a glob; several of these; or a mapping from splits to any of these. Without
-            a mapping the file name tells the split: it has one of the words train, dev, val, valid, validation, test.
+            a mapping the name of a file says its split: it has one of the words train, dev, val, valid, validation,
+            test.
         split: train, val or test
 
     Raises:

@@ -83,7 +83,7 @@ def get_dataset(built_in: BuiltIn, data_path: Path, seed: int) -> None:
 
 
 def _check_made_with(folder: Path, wanted: dict[str, int]) -> None:
-    """Refuse a dataset whose metadata.json has other numbers; what it does not tell is not judged."""
+    """Raise ConfigError if a dataset's metadata.json has other numbers; those that it lacks are not checked."""
     try:
         made = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

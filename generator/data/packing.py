@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
+from generator.data.instruct_batch import InstructExample, PackedBatch, collate_rows, padded
 from generator.data.instruct_dataset import InstructDataset
 from retrieval.training.batches import KeyedDataset
 
@@ -21,14 +21,14 @@ _POOL = 16_384  # examples that are packed together
 def pack(lengths: npt.NDArray[np.int64], max_len: int, seed: int) -> list[list[int]]:
     """Distribute examples over rows of at most max_len tokens.
 
-    Pools of randomly drawn examples are packed longest first, each into the fullest row that has room; examples of
-    the whole data meet in a row. The result depends on the arguments alone, so that it is the same on every rank
-    and after a resume.
+    Examples are drawn at random into pools, so that a row holds examples from anywhere in the data. Those of a pool are
+    packed longest first, each into the fullest row that has room. The result depends on the arguments alone: it is the
+    same on every rank and after a resume.
 
     Args:
         lengths: tokens of each example, none above max_len, int64 (N,)
         max_len: tokens of a row
-        seed: where the drawing starts from
+        seed: of the draw
 
     Returns:
         The numbers of the examples of each row.
@@ -37,7 +37,7 @@ def pack(lengths: npt.NDArray[np.int64], max_len: int, seed: int) -> list[list[i
     order = np.random.default_rng([seed, len(lengths)]).permutation(len(lengths))
     for start in range(0, len(order), _POOL):
         pool = order[start : start + _POOL]
-        room: list[tuple[int, int]] = []  # tokens left, row; in order
+        room: list[tuple[int, int]] = []  # tokens that are left in a row, and the row; sorted
         for number in pool[np.argsort(-lengths[pool], kind="stable")].tolist():
             length = int(lengths[number])
             place = bisect_left(room, (length, 0))
@@ -52,7 +52,7 @@ def pack(lengths: npt.NDArray[np.int64], max_len: int, seed: int) -> list[list[i
 
 
 class PackedDataset(KeyedDataset[list[InstructExample]]):
-    """Rows of several examples each, which fill max_seq_len tokens; see `pack`.
+    """Rows of several examples each, of at most max_seq_len tokens; see `pack`.
 
     Attributes:
         examples: what is packed
@@ -78,14 +78,16 @@ class PackedDataset(KeyedDataset[list[InstructExample]]):
         """See `KeyedDataset`."""
         return [self.examples[epoch, number] for number in self._rows[index]]
 
-    def collate(self, rows: Sequence[list[InstructExample]]) -> InstructBatch:
+    def collate(self, rows: Sequence[list[InstructExample]]) -> PackedBatch:
         """Write rows as one batch, with positions and segments that keep their examples apart."""
-        batch = collate_rows(rows, self.examples.encoder.pad_id)
-        lengths = [[len(example["input_ids"]) for example in row] for row in rows]
-        batch["position_ids"] = padded([[i for length in row for i in range(length)] for row in lengths], 0)
+        lengths = [[len(example.input_ids) for example in row] for row in rows]
+        positions = [[i for length in row for i in range(length)] for row in lengths]
         segments = [[number for number, length in enumerate(row, 1) for _ in range(length)] for row in lengths]
-        batch["segment_ids"] = padded(segments, 0)
-        return batch
+        return PackedBatch(
+            **collate_rows(rows, self.examples.encoder.pad_id),
+            position_ids=padded(positions, 0),
+            segment_ids=padded(segments, 0),
+        )
 
     def summary(self) -> str:
         """Say in one line what was read and how full the rows are."""

@@ -14,22 +14,9 @@ from common import ConfigError, DataError, Pos, remove_marks
 from generator.data.instruct_records import InstructRecord, InstructRecords
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptFields, PromptTemplate, find_template
+from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 from retrieval.predictions.retrieved import RetrievedPremises
-
-_UNKNOWN_POS = Pos(1, 1)  # instruct data of other projects does not say where a theorem starts
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a step comes from; "" and 1:1 where the data does not say."""
-
-    url: str = ""
-    commit: str = ""
-    file_path: str = ""
-    full_name: str = ""  # of the theorem
-    start: Pos = _UNKNOWN_POS  # of the theorem
-    tactic_idx: int = 0  # number of the step among the theorem's traced tactics
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +24,12 @@ class PromptedStep:
     """One example for a decoder-only model.
 
     Attributes:
-        prompt: what the model reads, whole
+        prompt: the whole text that the model reads
         completion: what it learns to write, EOS excluded
-        tactic: what `template` parses the completion to
-        fields: what the prompt was written from; None where it cannot be told, so that it cannot be shortened
+        tactic: what `template` finds in the completion
+        fields: what the prompt was written from; None where that is not known, and the prompt cannot be shortened
         template: of the prompt; None if no template here writes such prompts
-        provenance: where it comes from
+        provenance: where the step comes from
         metadata: of instruct data
     """
 
@@ -60,6 +47,7 @@ class UnusableStep(DataError):
 
     Attributes:
         reason: what such steps are, in the plural, as reports count them
+        what: which step this is, or what is wrong with it
     """
 
     def __init__(self, reason: str, what: str) -> None:
@@ -84,21 +72,21 @@ class PromptedSteps(Protocol):
 
     @property
     def templates(self) -> set[PromptTemplate | None]:
-        """Of the prompts that were read so far; None stands for those of no template known here."""
+        """Templates of the prompts that were read so far; None stands for prompts of no template known here."""
 
     @property
     def background(self) -> Background | None:
-        """What prompts tell beside what `PromptedStep.fields` has, if there is anything."""
+        """Premises and file context for the prompts, which `PromptedStep.fields` does not have; None without any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What a prompt tells beside its state: long texts, read when an example is.
+    """What prompts hold besides the state: premises and file context, which are long and read when they are needed.
 
     Attributes:
         traces: the steps
-        premises: retrieved for each step
-        sources: files of which a prompt tells what stands before the theorem
+        premises: retrieved for each step; None if prompts hold none
+        sources: files of which a prompt holds what stands before the theorem; None if prompts hold no file context
         progress: show a progress bar where it takes more than a second
     """
 
@@ -108,15 +96,16 @@ class Background:
     progress: bool = True
 
     @property
-    def told(self) -> set[str]:
-        """The fields of PromptFields that it fills."""
-        return {name for name, there in (("premises", self.premises), ("context", self.sources)) if there is not None}
+    def filled_fields(self) -> set[str]:
+        """Names of the fields of PromptFields that it fills."""
+        sources = {"premises": self.premises, "context": self.sources}
+        return {name for name, source in sources.items() if source is not None}
 
     def add(self, fields: PromptFields, number: int, max_tokens: int) -> PromptFields:
-        """Return the fields of a step with all that belongs to it.
+        """Return the fields of a step with its premises and file context.
 
         Args:
-            fields: without background
+            fields: of the step, without either
             number: of the step
             max_tokens: that the prompt may take
         """
@@ -124,7 +113,12 @@ class Background:
         return replace(fields, premises=premises, context=self._context(number, max_tokens))
 
     def num_bytes(self, room: npt.NDArray[np.int64], max_tokens: int) -> npt.NDArray[np.int64]:
-        """Return the bytes that the background of each step takes of its room, at most, (number of steps,)."""
+        """Return the bytes that premises and file context of each step take at most, int64 (number of steps,).
+
+        Args:
+            room: bytes that the prompt of each step has left for them, int64 (number of steps,)
+            max_tokens: that a prompt may take
+        """
         taken = np.zeros_like(room) if self.premises is None else self.premises.num_bytes(room)
         if self.sources is not None:
             numbers = tqdm(range(len(self.traces)), desc="read source files", delay=1, disable=not self.progress)
@@ -134,15 +128,14 @@ class Background:
     def _context(self, number: int, max_tokens: int) -> str:
         if self.sources is None:
             return ""
-        step = self.traces[number]
-        return self.sources.before(step.file_path, step.start, max_tokens)
+        return self.sources.before(*self.traces[number].provenance.place, max_tokens)
 
 
 class TracedSteps:
     """The steps of a LeanDojo Benchmark file, written with a template.
 
-    A template that tells the proof so far is given none: `TacticGenerator.generate` is not told it either. File
-    context ends before the theorem for the same reason.
+    Where a template has a place for the proof so far it stays empty, and file context ends before the theorem:
+    `TacticGenerator.generate` does not know the proof so far either.
     """
 
     def __init__(self, traces: TracedTactics, template: PromptTemplate, background: Background | None = None) -> None:
@@ -162,10 +155,10 @@ class TracedSteps:
     def of(self, step: TracedTactic) -> PromptedStep:
         """Write one step; see PromptedSteps."""
         tactic = remove_marks(step.tactic)
-        fields = PromptFields(step.state, full_name=step.full_name)
+        fields = PromptFields(step.state, full_name=step.provenance.full_name)
         prompt = self.template.fit(fields).text
         if not prompt.strip():
-            raise UnusableStep("steps with an empty state", f"{step.full_name} ({step.file_path}:{step.start})")
+            raise UnusableStep("steps with an empty state", str(step.provenance))
         try:
             completion = self.template.complete(tactic)
         except DataError as error:
@@ -176,16 +169,16 @@ class TracedSteps:
             tactic=tactic.strip(),
             fields=fields,
             template=self.template,
-            provenance=Provenance(step.url, step.commit, step.file_path, step.full_name, step.start, step.tactic_idx),
+            provenance=step.provenance,
         )
 
     def summary(self) -> str:
-        """Say in one line what was read, what was left out, and what prompts tell beside the state."""
-        told = {"state", "full_name"} | (set() if self.background is None else self.background.told)
+        """Say in one line what was read, what was left out, and what prompts hold besides the state."""
+        from_background = set() if self.background is None else self.background.filled_fields
         notes = [self.traces.summary()]
-        if beside := sorted(told & {"context", "premises"}):
-            notes.append(f"prompts tell {' and '.join(beside)}")
-        if empty := sorted(self.template.fields - told - {"premises"}):
+        if from_background:
+            notes.append(f"prompts tell {' and '.join(sorted(from_background))}")
+        if empty := sorted(self.template.fields - from_background - {"state", "full_name", "premises"}):
             notes.append(f"left empty in prompts of {self.template.name}: {' and '.join(empty)}")
         return "; ".join(notes)
 
@@ -210,7 +203,7 @@ class InstructSteps:
 
     @property
     def background(self) -> None:
-        """See `PromptedSteps`: instruct data has all of it in its prompts."""
+        """See `PromptedSteps`: the prompts of instruct data are whole."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -230,7 +223,7 @@ class InstructSteps:
             if fields is None:
                 reason = f"prompts that are not of template {source.name}, so that {template.name} cannot rewrite them"
                 raise UnusableStep(reason, record.place)
-            # as inference will tell it, which the old format may have had no place for
+            # inference knows the theorem, for which the old format may have had no place
             fields = replace(fields, full_name=fields.full_name or provenance.full_name)
             prompt = template.fit(fields).text
             try:
@@ -240,13 +233,13 @@ class InstructSteps:
         return PromptedStep(prompt, completion, tactic, fields, template, provenance, record.metadata)
 
     def _template_of(self, record: InstructRecord) -> PromptTemplate | None:
-        """The template of all records of one prompt_name: the first of them tells."""
+        """Return the template of a record; the first record of a prompt_name decides for all of them."""
         if record.prompt_name not in self._templates:
             self._templates[record.prompt_name] = find_template(record.prompt_name, record.prompt)
         return self._templates[record.prompt_name]
 
     def _unknown(self, record: InstructRecord) -> PromptedStep:
-        """An example of a format that no template here has: used as it is, the completion is the tactic."""
+        """Return an example whose format no template here has: as it is, with the completion as the tactic."""
         if self.template is not None:
             raise ConfigError(
                 f"{record.place}: prompt_name {record.prompt_name!r} is no template known here, so its prompts cannot "
@@ -274,7 +267,7 @@ def provenance_of(metadata: dict[str, Any]) -> Provenance:
     try:
         start = Pos.of(metadata["start"])
     except (KeyError, DataError):
-        start = _UNKNOWN_POS
+        start = Pos(1, 1)  # other projects do not write where a theorem starts
     number = metadata.get("tactic_idx")
     return Provenance(
         url=text("url"),
@@ -289,7 +282,7 @@ def provenance_of(metadata: dict[str, Any]) -> Provenance:
 def usable(
     steps: PromptedSteps, numbers: Iterable[int], unusable: dict[str, list[str]]
 ) -> Iterator[tuple[int, PromptedStep]]:
-    """Yield steps with their numbers; what is wrong with others is added to `unusable`, by reason."""
+    """Yield usable steps with their numbers, and add what is wrong with the others to `unusable`, by reason."""
     for number in numbers:
         try:
             yield number, steps[number]

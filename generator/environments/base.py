@@ -1,7 +1,9 @@
-"""The protocol that proof search speaks: a state, run a tactic, get a state, a finished proof or an error."""
+"""The protocol of proof assistants: a tactic is run on a state, and gives a state, a finished proof, or an error."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+from common import NO_GOALS
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,12 @@ class ProofState:
 class ProofFinished:
     """No goals are left."""
 
-    pp: str = "no goals"
+    pp: str = NO_GOALS
 
 
 @dataclass(frozen=True)
 class TacticError:
-    """The proof assistant rejects the tactic. A normal answer to a guess, and therefore a value."""
+    """The proof assistant rejects the tactic, which is common in proof search, and so a value and no exception."""
 
     message: str
 
@@ -41,7 +43,7 @@ class Theorem:
 
 
 class Environment(Protocol):
-    """A proof assistant. Exceptions mean a broken channel or a caller's mistake, never a bad tactic."""
+    """A proof assistant. A tactic that fails is a `TacticError`; exceptions are for broken connections and for bugs."""
 
     def start(self, theorem: Theorem) -> ProofState:
         """Return the state in which the proof of `theorem` begins.

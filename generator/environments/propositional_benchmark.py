@@ -21,9 +21,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common import NO_GOALS, ConfigError
 from generator.environments.base import Theorem
 from generator.environments.propositional.declarations import Declaration, SourceTheorem
-from generator.environments.propositional.environment import NO_GOALS, PropositionalEnvironment
+from generator.environments.propositional.environment import PropositionalEnvironment
 from generator.environments.propositional.lemma_files import Library, SourceFile, lemma_library
 from generator.environments.propositional.lemma_use import LemmaIndex
 from generator.environments.propositional.random_theorems import Statement, StatementSampler
@@ -69,11 +70,11 @@ def build_propositional_benchmark(
         progress: show a bar on stderr
 
     Raises:
-        ValueError: if `num_theorems` is less than 10
+        ConfigError: if `num_theorems` is less than 10
         FileExistsError: if `output_dir` holds something
     """
     if num_theorems < MIN_THEOREMS:
-        raise ValueError(f"num_theorems is {num_theorems}; give at least {MIN_THEOREMS}, val and test need some too")
+        raise ConfigError(f"num_theorems is {num_theorems}; give at least {MIN_THEOREMS}, val and test need some too")
     output_dir = Path(output_dir)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise FileExistsError(f"{output_dir} exists and is not empty; remove it or choose another output_dir")

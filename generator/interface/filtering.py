@@ -45,7 +45,11 @@ _COMMENT_EDGE = re.compile(r"/-|-/")
 
 
 def has_placeholder(tactic: str, words: Sequence[str] = PLACEHOLDERS) -> bool:
-    """Tell whether one of the words stands in a Lean tactic as a word, not in a name, text or comment."""
+    """Tell whether one of the words stands in a Lean tactic as a word, not in a name, text or comment.
+
+    >>> has_placeholder("exact sorry"), has_placeholder("exact sorry_free -- no sorry")
+    (True, False)
+    """
     if not any(word in tactic for word in words):
         return False
     any_word = "|".join(map(re.escape, words))

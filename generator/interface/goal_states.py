@@ -1,10 +1,10 @@
 """The goals of other provers as the text that models are trained on: what Lean itself prints.
 
-Lean joins neighbouring hypotheses of one type (`p q : Prop`) and puts a blank line between goals. Pantograph gives
-each variable by itself, and its own text of a state has a line for each of them and no blank lines; the REPL and
-LeanInteract give a list of goals. A model that was trained on Lean's text reads such input less well.
+Lean joins neighbouring hypotheses of one type (`p q : Prop`) and puts a blank line between goals. Pantograph's text of
+a state has a line for each variable and no blank lines; the REPL and LeanInteract give a list of goals. A model that
+was trained on Lean's text reads such input less well.
 
-Goals are told apart by their attributes, so that none of these libraries is needed.
+Objects are recognised by their attributes, so that none of these libraries is needed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import groupby
 from common import NO_GOALS, DataError
 
 _WIDTH = 120  # columns at which Lean breaks a line
-_MACRO_SCOPES = "._@."  # what follows is Lean's own bookkeeping
+_MACRO_SCOPES = "._@."  # what follows it in a name is Lean's own, and not printed
 _ACCEPTED = (
     "a text; LeanDojo's TacticState; Pantograph's GoalState or Goal, as objects or JSON; LeanInteract's "
     "ProofStepResponse or Sorry; or a list of goals"
@@ -25,6 +25,10 @@ _ACCEPTED = (
 
 def render_state(goals: object) -> str:
     """Return a state as Lean prints it.
+
+    >>> variable, other = ({"userName": name, "type": {"pp": "Prop"}} for name in ("p", "q"))
+    >>> render_state([{"vars": [variable, other], "target": {"pp": "p → q"}}])
+    'p q : Prop\\n⊢ p → q'
 
     Args:
         goals: a text, which is returned as it is; an object with a text `pp` (LeanDojo's TacticState, states of
@@ -73,7 +77,7 @@ def _render_goal(goal: object) -> str:
     lines = [f"case {tag.partition(_MACRO_SCOPES)[0]}"] if isinstance(tag, str) and tag else []
     lines += _context([_variable(each) for each in variables])
     prefix = "|" if _is_conversion(goal) else "⊢"
-    return "\n".join([*lines, f"{prefix} {_nested(target)}"])
+    return "\n".join([*lines, f"{prefix} {_indented(target)}"])
 
 
 def _context(variables: list[_Variable]) -> list[str]:
@@ -83,19 +87,20 @@ def _context(variables: list[_Variable]) -> list[str]:
         members = [variable for _, variable in group]
         first = members[0]
         if first.value is None:
-            lines.append(_broken(f"{' '.join(each.name for each in members)} :", first.type))
+            lines.append(_on_lines(f"{' '.join(each.name for each in members)} :", first.type))
         else:
-            lines.append(_broken(f"{first.name} : {first.type} :=", first.value))
+            lines.append(_on_lines(f"{first.name} : {first.type} :=", first.value))
     return lines
 
 
-def _broken(head: str, body: str) -> str:
-    """Write head and body on one line if they fit, else the body on lines of its own."""
+def _on_lines(head: str, body: str) -> str:
+    """Write head and body on one line if they fit, else the body on lines of its own, indented."""
     line = f"{head} {body}"
-    return f"{head}\n  {_nested(body)}" if "\n" in body or len(line) > _WIDTH else line
+    return f"{head}\n  {_indented(body)}" if "\n" in body or len(line) > _WIDTH else line
 
 
-def _nested(text: str) -> str:
+def _indented(text: str) -> str:
+    """Indent all lines but the first."""
     return text.replace("\n", "\n  ")
 
 
@@ -120,13 +125,13 @@ def _is_conversion(goal: object) -> bool:
 
 
 def _text(expression: object) -> str | None:
-    """The text of an expression: itself, or its `pp`."""
+    """Return the text of an expression, which is a text or has one as `pp`; None for anything else, and for ""."""
     text = expression if isinstance(expression, str) else _get(expression, "pp")
     return text if isinstance(text, str) and text else None
 
 
 def _get(value: object, *names: str) -> object:
-    """The first of these keys or attributes that is set."""
+    """Return the first of these keys or attributes that is there and not None, else None."""
     for name in names:
         found = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
         if found is not None:

@@ -105,7 +105,11 @@ class AsyncTacticGenerator:
 
 
 def merge_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Remove premise marks; of candidates that then read the same, keep the first, which is the best."""
+    """Remove premise marks; of candidates that then read the same, keep the first, which is the best.
+
+    >>> merge_candidates([("rw [<a>h</a>]", -0.5), ("rw [h]", -0.7)])
+    [('rw [h]', -0.5)]
+    """
     merged: dict[str, float] = {}
     for tactic, log_prob in candidates:
         merged.setdefault(remove_marks(tactic), log_prob)

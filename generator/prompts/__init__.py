@@ -1,4 +1,4 @@
-"""Prompt templates for decoder-only models, and what a prompt can tell; see `generator.prompts.templates`."""
+"""Prompt templates for decoder-only models; see `generator.prompts.templates`."""
 
 from generator.prompts.fields import FittedPrompt, PromptFields, PromptTooLongError
 from generator.prompts.templates import TEMPLATES, PromptTemplate, find_template, get_template

@@ -1,4 +1,4 @@
-"""What a prompt can tell, and how it is shortened to the tokens it may take."""
+"""What a prompt is written from, and how that is shortened until the prompt fits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from common import DataError, Premise, fit_state
 
 _BETWEEN_GOALS = "\n\n"
-_MAX_COUNTS = 12  # texts that are counted to shorten one part
+_MAX_COUNTS = 12  # how many texts are tokenised, at most, to find how far one part is shortened
 
 
 class PromptTooLongError(DataError):
-    """A goal does not fit the tokens that a prompt may take, not even alone."""
+    """A goal needs more tokens than a prompt may take, even with nothing else in it."""
 
 
 def num_bytes(text: str) -> int:
@@ -23,7 +23,7 @@ def num_bytes(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PromptFields:
-    """What a prompt can tell; a template leaves out the fields that it has no place for.
+    """What a prompt is written from; a template leaves out the fields that it has no place for.
 
     Attributes:
         state: the state to prove
@@ -40,7 +40,7 @@ class PromptFields:
     proof: str = ""
 
     def amounts(self, part: str) -> tuple[int, int]:
-        """Return the least amount that may be kept of a part, and the amount there is; see `shorten`."""
+        """Return the least amount of a part that has to stay, and the amount there is; for the units see `shorten`."""
         if part == "state":
             return num_bytes(goal_of(self.state)), num_bytes(self.state)
         if part == "goals":
@@ -48,7 +48,13 @@ class PromptFields:
         return 0, len(self.premises) if part == "premises" else len(_lines(getattr(self, part)))
 
     def shorten(self, part: str, amount: int) -> PromptFields:
-        """Keep that many of the best premises, last lines of context or proof, first goals, or bytes of the state."""
+        """Keep some amount of one part and leave out the rest of it.
+
+        Args:
+            part: "premises", counted in premises, of which the best stay; "context" or "proof", in lines, the last
+                stay; "goals", in goals, the first stay; or "state", in bytes, see `common.fit_state`
+            amount: what stays
+        """
         if part == "premises":
             return replace(self, premises=self.premises[:amount])
         if part == "goals":
@@ -60,7 +66,13 @@ class PromptFields:
 
 
 def goal_of(state: str) -> str:
-    """Return what may not be cut: the goal that a tactic acts on; all of the first block if no line begins with ⊢."""
+    """Return the part of a state that is never cut: what is to be proved in its first goal.
+
+    It begins at the last line of the first block that begins with ⊢; without one it is the whole block.
+
+    >>> goal_of("h : p\\n⊢ p ∧ q\\n\\ncase right\\n⊢ q")
+    '⊢ p ∧ q'
+    """
     first = state.split(_BETWEEN_GOALS, 1)[0]
     starts = [match.start() for match in re.finditer("^⊢", first, re.MULTILINE)]
     return first[starts[-1] :] if starts else first
@@ -72,46 +84,34 @@ def _lines(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """A prompt, and what it lost to fit.
+    """A prompt, and what the state lost so that it fits.
 
     Attributes:
         text: the prompt
-        num_dropped_premises: premises left out whole, the worst first
-        num_cut_lines: lines left out at the beginning of file context and proof
         num_cut_bytes: bytes of the state left out: waiting goals, then the oldest hypotheses
     """
 
     text: str
-    num_dropped_premises: int = 0
-    num_cut_lines: int = 0
     num_cut_bytes: int = 0
-
-    @property
-    def is_shortened(self) -> bool:
-        """Whether anything was lost."""
-        return bool(self.num_dropped_premises or self.num_cut_lines or self.num_cut_bytes)
-
-    @classmethod
-    def of(cls, text: str, before: PromptFields, after: PromptFields) -> FittedPrompt:
-        """Compare the fields with those that the prompt was written from."""
-        cut = {name: before.amounts(name)[1] - after.amounts(name)[1] for name in ("context", "proof", "state")}
-        return cls(text, len(before.premises) - len(after.premises), cut["context"] + cut["proof"], cut["state"])
 
 
 def most_that_fits(
     size_with: Callable[[int], int], low: int, high: int, size_high: int, max_size: int, slack: int = 0
 ) -> tuple[int, int]:
-    """Find the largest amount whose size is at most max_size, or within the slack; return its size and the amount.
+    """Find the largest amount whose size is at most max_size, in few steps since measuring a size takes long.
 
-    Interpolates and halves by turns: counting is what takes time, and sizes are nearly linear in the amount.
+    Steps of interpolation, which sizes that grow evenly need few of, alternate with halving the interval.
 
     Args:
-        size_with: gives the size of an amount
+        size_with: measures the size of an amount
         low: the least amount; returned, with its size, if not even that fits
         high: an amount that does not fit
         size_high: its size
         max_size: the limit
-        slack: how far below the limit is near enough
+        slack: a size that is below the limit by no more than this is taken as it is
+
+    Returns:
+        The size that was found, and its amount.
     """
     size_low = size_with(low)
     for turn in range(_MAX_COUNTS - 1):

@@ -1,4 +1,4 @@
-"""Source files, and what stands in them before a theorem: the file context of prompts."""
+"""Source files, and what stands in them before a theorem, the file context of prompts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _BYTES_PER_TOKEN = 8  # no text of a prover has longer tokens on average
 
 
 class SourceFiles:
-    """A folder in which the file paths of data and of requests begin, such as a checkout of Mathlib."""
+    """A folder that the file paths of data and of requests are relative to, such as a checkout of Mathlib."""
 
     def __init__(self, sources_path: str | Path) -> None:
-        """Take a folder.
+        """Choose the folder.
 
         Raises:
             ConfigError: if there is no such folder
@@ -26,12 +26,12 @@ class SourceFiles:
             )
 
     def before(self, file_path: FilePath, position: Pos, max_tokens: int) -> str:
-        """Return what stands before a position, of a long file no more than may fit a prompt of max_tokens.
+        """Return the text before a position; of a long one the end, as much as a prompt of max_tokens may hold.
 
         Args:
-            file_path: of the file, in the folder
-            position: of a theorem, as LeanDojo writes it: lines and columns count from 1, columns in characters
-            max_tokens: that a prompt may take
+            file_path: of the file, relative to the folder
+            position: of a theorem; lines and columns count from 1, columns in characters
+            max_tokens: tokens that a prompt may take
 
         Raises:
             DataError: if there is no such file in the folder, or it ends before the position

@@ -4,8 +4,8 @@
     prompt = template.format(state, max_tokens=1792, count=count_tokens)
     tactic = template.parse(completion)  # None where the model wrote something else
 
-A template names the format that a family of published models was trained on; a model is prompted with the template
-it was trained with. Where a prompt would be too long, its template shortens what it may, and never the goal.
+A template is the format that a family of published models was trained on; a model is prompted with the template it was
+trained with. Where a prompt would be too long, its template shortens everything but the goal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _FIELD = re.compile(r"\{(state|context|full_name|proof)\}")
-_SHORTENED = ("premises", "context", "proof", "goals", "state")  # in this order
+_SHORTENED = ("premises", "context", "proof", "goals", "state")  # what is shortened, the first one first
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class PromptTemplate:
         pattern: the prompt, with {state} and other fields where they stand
         begin: what a completion begins with, before the tactic
         end: what a completion ends with, behind the tactic; without it, it is not complete
-        stop: strings behind which generation stops; leave them in what `parse` is given
-        echo: what separates a prompt that the model repeats from the tactic
-        takes_premises: whether premises may stand in front of the state
+        stop: strings at which generation stops; `parse` expects them in the completion
+        echo: text in front of the tactic where the model repeats its prompt first
+        takes_premises: whether premises stand in front of the state
     """
 
     name: str
@@ -61,7 +61,7 @@ class PromptTemplate:
         return frozenset(_FIELD.findall(self.pattern)) | ({"premises"} if self.takes_premises else set())
 
     def check_place_for(self, field: str, option: str) -> None:
-        """Raise ConfigError, naming the option that asks for it, if prompts have no place for a field."""
+        """Raise ConfigError, naming the option that needs it, if prompts have no place for a field."""
         if field not in self.fields:
             others = ", ".join(name for name, template in TEMPLATES.items() if field in template.fields)
             raise ConfigError(
@@ -70,7 +70,7 @@ class PromptTemplate:
 
     @cached_property
     def _parts(self) -> list[str]:
-        """Text and names of fields by turns."""
+        """The pattern, cut into text and names of fields by turns; it begins with text, which may be empty."""
         return _FIELD.split(self.pattern)
 
     @cached_property
@@ -92,7 +92,11 @@ class PromptTemplate:
         max_tokens: int | None = None,
         count: Callable[[str], int] = num_bytes,
     ) -> str:
-        """Return the prompt; see `fit`, which also says what it lost, and PromptFields."""
+        """Return the prompt; see `fit`, which also says what the state lost, and PromptFields for the arguments.
+
+        >>> get_template("llmstep").format("h : p\\n⊢ p")
+        '[GOAL]h : p\\n⊢ p[PROOFSTEP]'
+        """
         return self.fit(PromptFields(state, premises, context, full_name, proof), max_tokens, count).text
 
     def fit(
@@ -105,11 +109,11 @@ class PromptTemplate:
 
         Args:
             fields: what to write
-            max_tokens: what the prompt may take; None for no limit
-            count: gives what a text takes; bytes if not given
+            max_tokens: how many tokens the prompt may take; None for no limit
+            count: returns how many tokens a text takes; its bytes if not given
 
         Raises:
-            PromptTooLongError: if the goal does not fit even alone
+            PromptTooLongError: if the goal alone does not fit
         """
         text = self._write(fields)
         size = 0 if max_tokens is None else count(text)
@@ -120,12 +124,12 @@ class PromptTemplate:
             low, high = fitted.amounts(part)
             if low < high and (part == "goals" or part in self.fields):
                 size_with = partial(self._size, count, fitted, part)
-                # counting takes milliseconds: a hundredth of the room may stay empty, but not for want of a premise
+                # counting takes milliseconds: the last hundredth of the room is not worth filling with a cut state
                 slack = max_tokens // 100 if part == "state" else 0
                 size, amount = most_that_fits(size_with, low, high, size, max_tokens, slack)
                 fitted = fitted.shorten(part, amount)
                 if size <= max_tokens:
-                    return FittedPrompt.of(self._write(fitted), fields, fitted)
+                    return FittedPrompt(self._write(fitted), num_bytes(fields.state) - num_bytes(fitted.state))
         raise PromptTooLongError(
             f"template {self.name}: the goal {fitted.state[:80]!r} needs a prompt of {size:,} tokens, but only "
             f"{max_tokens:,} are allowed; raise max_seq_len, or leave out this state"
@@ -134,14 +138,14 @@ class PromptTemplate:
     def read(self, prompt: str) -> PromptFields | None:
         """Return the fields of a prompt that `format` wrote; None for any other.
 
-        Premises come back as texts. They are told from the state by its first goal, the first block with a line that
-        begins with ⊢; where several blocks have none, they cannot be told apart, and None is returned.
+        Premises come back as texts: they are the blocks in front of the first goal, which is the first block with a
+        line that begins with ⊢. None is returned too where there are several blocks and none has such a line.
         """
         match = self._regex.fullmatch(prompt)
         if match is None:
             return None
         fields = PromptFields(**match.groupdict())
-        return _apart(fields) if self.takes_premises else fields
+        return _with_premises_apart(fields) if self.takes_premises else fields
 
     def _write(self, fields: PromptFields) -> str:
         return "".join(self._field(fields, part) if i % 2 else part for i, part in enumerate(self._parts))
@@ -162,7 +166,7 @@ class PromptTemplate:
         """Return the completion that a model learns to write; EOS follows it.
 
         Raises:
-            DataError: if there is no tactic, or `parse` would not give it back
+            DataError: if there is no tactic, or `parse` would return another one
         """
         tactic = tactic.strip()
         completion = f"{self.begin}{tactic}{self.end}"
@@ -174,7 +178,10 @@ class PromptTemplate:
     def parse(self, completion: str) -> str | None:
         """Return the tactic of a completion without white space at its ends; None if there is none in it.
 
-        A completion that stops before `end` was cut off, and holds no tactic.
+        A completion without `end` was cut off, and holds no tactic.
+
+        >>> get_template("ntp-st").parse("simp at h\\n[/TAC]")
+        'simp at h'
         """
         text = completion
         if self.end:
@@ -193,8 +200,8 @@ class PromptTemplate:
         return text or None
 
 
-def _apart(fields: PromptFields) -> PromptFields | None:
-    """Take the premises out of a state that has them in front; None where that cannot be done."""
+def _with_premises_apart(fields: PromptFields) -> PromptFields | None:
+    """Take the premises out of a state that has them in front; None where it is unclear what they are."""
     blocks = fields.state.split("\n\n")
     if len(blocks) == 1:
         return fields
@@ -259,6 +266,9 @@ _ALIASES = {"state_tactic": "ntp-st", "context_state_tactic": "ntp-ctx"}  # what
 def get_template(name: str) -> PromptTemplate:
     """Return a template by its name, or by the one that ntp-toolkit gives it.
 
+    >>> get_template("state_tactic").name
+    'ntp-st'
+
     Raises:
         ConfigError: if there is none of that name
     """
@@ -269,9 +279,9 @@ def get_template(name: str) -> PromptTemplate:
 
 
 def find_template(prompt_name: str, prompt: str) -> PromptTemplate | None:
-    """Return the template of an example: the one its data names, else the one that wrote its prompt, or None."""
+    """Return the template that an example names, else the one whose format its prompt has; None for any other."""
     name = _ALIASES.get(prompt_name, prompt_name)
     if name in TEMPLATES:
         return TEMPLATES[name]
-    # any text is a prompt of reprover: recognising it would say nothing
+    # every text has the format of reprover, so a match would say nothing
     return next((t for t in TEMPLATES.values() if t.name != "reprover" and t.read(prompt)), None)

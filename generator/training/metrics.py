@@ -16,6 +16,11 @@ class TopkAccuracy(Metric):
 
     Marks around premises do not count; short and full names of a premise do (as in ReProver). One pass
     fills a histogram of ranks, which gives the accuracy for every k' up to k and sums over ranks (DDP).
+
+    >>> accuracy = TopkAccuracy(k=2)
+    >>> accuracy.update(candidates=[["simp", "exact h"], ["rfl"]], tactics=["exact h", "simp"])
+    >>> accuracy.curve().tolist()
+    [0.0, 0.5]
     """
 
     full_state_update = False

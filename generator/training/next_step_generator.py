@@ -22,6 +22,7 @@ from generator.engines import Decoding, Engine, make_engine
 from generator.interface.tactic_generator import TacticGenerator, merge_candidates
 from generator.training.metrics import TopkAccuracy
 from generator.training.premise_source import RetrieverOptions
+from retrieval.leandojo.provenance import provenances_of
 from retrieval.training.architectures import checkpoint_activations
 from retrieval.training.batches import target_tokens_per_batch
 from retrieval.training.checkpoints import Restorable
@@ -315,12 +316,10 @@ class NextStepGenerator(TacticGenerator, Restorable):
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Return a record for each example: where it is from, its tactic, and the candidates."""
         candidates = self.decode(batch["state"], self.candidates.num_beams)
+        provenances = provenances_of(batch)
         return [
             {
-                "file_path": batch["file_path"][i],
-                "full_name": batch["full_name"][i],
-                "start": list(batch["start"][i]),
-                "tactic_idx": batch["tactic_idx"][i],
+                **provenances[i].to_record(),
                 "state": batch["state"][i],
                 "tactic": batch["tactic"][i],
                 "candidates": [{"tactic": t, "log_prob": log_prob} for t, log_prob in proposed],

@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from common import DataError, Pos, Premise
+from retrieval.leandojo.text_column import TextColumn
 
 _FIELDS = itemgetter("full_name", "code", "start", "end", "kind")
 
 
 def position_key(pos: object) -> int:
-    """Return an integer that orders as positions do, of whatever `Pos.of` reads."""
+    """Return an integer for a position, of whatever `Pos.of` reads; later positions have larger ones."""
     line_nb, column_nb = Pos.of(pos)
     return line_nb << 32 | column_nb
 
@@ -36,19 +37,15 @@ class PremiseColumns:
     """What N premises are, apart from the files they are in.
 
     Attributes:
-        names: full names, one behind the other in UTF-8
-        name_bounds: where each ends in `names`, behind a 0, int64 (N + 1,)
-        codes: source texts, likewise
-        code_bounds: where each ends in `codes`, behind a 0, int64 (N + 1,)
-        starts: keys of the positions where they start, int64 (N,)
+        names: full names
+        codes: source texts
+        starts: keys of the positions where they start, int64 (N,); see `position_key`
         ends: keys of the positions where they end, int64 (N,)
         kinds: what they are (LeanDojo's kind, such as "commanddeclaration")
     """
 
-    names: bytes | bytearray
-    name_bounds: npt.NDArray[np.int64]
-    codes: bytes | bytearray
-    code_bounds: npt.NDArray[np.int64]
+    names: TextColumn
+    codes: TextColumn
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
     kinds: list[str]
@@ -56,65 +53,48 @@ class PremiseColumns:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def name(self, number: int) -> str:
-        """Return the full name of one premise."""
-        return self.names[self.name_bounds[number] : self.name_bounds[number + 1]].decode()
-
     def premise(self, number: int, path: str) -> Premise:
         """Make the object of one premise, which is in the file at path."""
         start, end = int(self.starts[number]), int(self.ends[number])
         return Premise(
             path=path,
-            full_name=self.name(number),
+            full_name=self.names[number],
             start=Pos(start >> 32, start & 0xFFFFFFFF),
             end=Pos(end >> 32, end & 0xFFFFFFFF),
-            code=self.codes[self.code_bounds[number] : self.code_bounds[number + 1]].decode(),
+            code=self.codes[number],
             kind=self.kinds[number],
-        )
-
-    def followed_by(self, more: PremiseColumns) -> PremiseColumns:
-        """Return these premises and, behind them, more."""
-        return PremiseColumns(
-            names=self.names + more.names,
-            name_bounds=np.concatenate([self.name_bounds, more.name_bounds[1:] + len(self.names)]),
-            codes=self.codes + more.codes,
-            code_bounds=np.concatenate([self.code_bounds, more.code_bounds[1:] + len(self.codes)]),
-            starts=np.concatenate([self.starts, more.starts]),
-            ends=np.concatenate([self.ends, more.ends]),
-            kinds=self.kinds + more.kinds,
         )
 
     def digest(self) -> bytes:
         """Return a hash of names, texts and positions."""
         digest = hashlib.sha256()
-        for text in (self.names, self.codes):
-            digest.update(text)
-        for numbers in (self.name_bounds, self.code_bounds, self.starts, self.ends):
-            digest.update(numbers.tobytes())
+        for texts in (self.names, self.codes):
+            digest.update(texts.joined)
+        for numbers in (self.names.bounds, self.codes.bounds, self.starts, self.ends):
+            digest.update(numbers.data)
         return digest.digest()
 
 
 class ColumnsReader:
-    """Collects the premises of one file of the corpus after the other, with ReProver's filters.
+    """Collects premises, one source file of the corpus after the other, with ReProver's filters.
 
-    Each step works on all premises of a file at once: that is what keeps loading within twice the time of
-    `json.loads` (see tests/benchmarks/premise_retrieval.py).
+    Each operation works on all premises of a file at once, which keeps loading within twice the time of `json.loads`
+    (see tests/benchmarks/premise_retrieval.py).
     """
 
     def __init__(self) -> None:
         self.num_dropped: Counter[str] = Counter()
-        self._names, self._codes = bytearray(), bytearray()
-        self._name_lengths, self._code_lengths = array("q"), array("q")
+        self._names, self._codes = TextColumn(), TextColumn()
         # lines and columns of starts, lines and columns of ends
         self._positions = (array("i"), array("i"), array("i"), array("i"))
         self._kinds: list[str] = []
-        self._sources: list[tuple[int, str]] = []  # first premise number of each file, and its place
+        self._sources: list[tuple[int, str]] = []  # of each file its first premise number, and its name for errors
 
     def __len__(self) -> int:
         return len(self._kinds)
 
     def append(self, premises: Sequence[Mapping[str, Any]], where: str) -> None:
-        """Add the premises of one file; `where` names it in error messages."""
+        """Add the premises of one file; `where` names it in errors."""
         self._sources.append((len(self), where))
         if not premises:
             return
@@ -127,21 +107,19 @@ class ColumnsReader:
             encoded_codes = list(map(str.encode, codes))
             positions = [array("i", numbers) for side in (starts, ends) for numbers in zip(*side, strict=True)]
             if len(positions) != 4:
-                raise ValueError("there may be positions of another form")
+                raise ValueError("positions may have another form")
             interned_kinds = list(map(intern, kinds))
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             self._append_one_by_one(premises, where)
             return
-        self._names += joined_names
-        self._codes += b"".join(encoded_codes)
-        self._name_lengths.fromlist(list(map(len, encoded_names)))
-        self._code_lengths.fromlist(list(map(len, encoded_codes)))
+        self._names.extend(encoded_names)
+        self._codes.extend(encoded_codes)
         for column, numbers in zip(self._positions, positions, strict=True):
             column += numbers
         self._kinds += interned_kinds
 
     def _append_one_by_one(self, premises: Sequence[Mapping[str, Any]], where: str) -> None:
-        """Add premises of which some are to be dropped, or have a rare form or an error."""
+        """Add premises of a file in which one is to be dropped, has a rare form, or is broken."""
         for i, premise in enumerate(premises):
             try:
                 name, code = premise["full_name"], premise["code"]
@@ -157,10 +135,8 @@ class ColumnsReader:
                     f"{where}: premise {i} of this file ({str(premise)[:100]}): {what}; a premise has texts "
                     "full_name, code and kind, and positions start and end as [line, column]"
                 ) from error
-            self._names += encoded_name
-            self._codes += encoded_code
-            self._name_lengths.append(len(encoded_name))
-            self._code_lengths.append(len(encoded_code))
+            self._names.append(encoded_name)
+            self._codes.append(encoded_code)
             for column, number in zip(self._positions, position, strict=True):
                 column.append(number)
 
@@ -172,25 +148,16 @@ class ColumnsReader:
         """
         positions = np.array(self._positions, dtype=np.int64)  # (4, N)
         starts, ends = positions[0] << 32 | positions[1], positions[2] << 32 | positions[3]
-        columns = PremiseColumns(
-            names=self._names,
-            name_bounds=np.concatenate([[0], np.cumsum(self._name_lengths)], dtype=np.int64),
-            codes=self._codes,
-            code_bounds=np.concatenate([[0], np.cumsum(self._code_lengths)], dtype=np.int64),
-            starts=starts,
-            ends=ends,
-            kinds=self._kinds,
-        )
         wrong = (positions < 1).any(axis=0) | (ends < starts)
         if wrong.any():
             number = int(wrong.argmax())
             where = next(where for first, where in reversed(self._sources) if first <= number)
             start, end = positions[:2, number].tolist(), positions[2:, number].tolist()
             raise DataError(
-                f"{where}: premise {columns.name(number)} stands from {start} to {end}; positions are "
+                f"{where}: premise {self._names[number]} stands from {start} to {end}; positions are "
                 "[line, column] counted from 1, and the end is not before the start"
             )
-        return columns
+        return PremiseColumns(self._names, self._codes, starts, ends, self._kinds)
 
 
 def _reason_to_drop(name: str | None, code: str) -> str | None:

@@ -13,7 +13,7 @@ from common import DataError
 
 
 class JsonListReader:
-    """The elements of the JSON list in a file, of which it holds one block at a time."""
+    """Iterates over the elements of the JSON list in a file, of which one block is in memory at a time."""
 
     BLOCK = 1 << 20  # bytes
     _SPACE = re.compile(r"[ \t\r\n]*")
@@ -28,11 +28,11 @@ class JsonListReader:
         Args:
             path: its name, for errors
             file: opened for reading bytes
-            on_read: told the number of bytes of each block
+            on_read: called with the number of bytes of each block that is read
         """
         self.path, self.file, self._on_read = path, file, on_read
         self._text, self._position = "", 0
-        self._num_bytes_before = 0  # bytes of the file in front of the text
+        self._num_bytes_before = 0  # bytes of the file in front of self._text
         self._num_bytes_read = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._json = json.JSONDecoder()
@@ -59,7 +59,7 @@ class JsonListReader:
         """Drop what was used and read another block; False at the end of the file."""
         self._num_bytes_before += len(self._text[: self._position].encode())
         rest = self._text[self._position :]
-        # growing, so that an element of many blocks is not tried again for each of them
+        # a long element is parsed again after each block, so blocks grow with it
         block = self.file.read(max(self.BLOCK, len(rest) // 2))
         try:
             self._text = rest + self._decoder.decode(block, final=not block)

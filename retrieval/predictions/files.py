@@ -1,4 +1,4 @@
-"""The files of retrieved premises: what `retrieval.predictions` writes and reads.
+"""The files in which retrieved premises are kept.
 
 A folder holds the predictions of one retriever for one or more splits. Each rank writes its own files:
 
@@ -7,56 +7,75 @@ A folder holds the predictions of one retriever for one or more splits. Each ran
     val-0-of-2.00000.jsonl          the M contexts, one a line (see `RetrievalContext`)
     val-0-of-2.00001.safetensors    ...
 
-Every file appears under its name only when it is whole, and the first one says until the end that the rank
-has not finished, so a crash leaves a folder that is refused and not one that lacks rows.
+Every file appears under its name only when it is whole. Until the rank has finished, the first file says that it has
+not: after a crash the folder is refused, and not read with rows missing.
 
 Shape legend: M contexts of a shard, k premises per context.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from common import DataError, Pos
+from common import DataError
+from retrieval.leandojo.provenance import Provenance
 
 FORMAT_VERSION = 1
 
 
+def hash_state(state: str) -> str:
+    """Return 16 hexadecimal digits that stand for a state."""
+    return hashlib.blake2b(state.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class RetrievalContext:
-    """Names a proof state of a split: the theorem, and the number of the tactic that starts from it.
+    """A proof state of a split that premises were retrieved for.
 
-    `state_hash` (see `hash_state`) tells whether the state itself is still the same.
+    Attributes:
+        provenance: the theorem, and the number of the tactic that starts from the state; files leave out the repository
+        state_hash: what `hash_state` gives for the state, to tell whether it is still the same
     """
 
-    file_path: str
-    full_name: str
-    start: Pos
-    tactic_idx: int
+    provenance: Provenance
     state_hash: str = ""
 
     def to_json(self) -> str:
         """Return the context as one line of JSON."""
-        return json.dumps(asdict(self) | {"start": list(self.start)}, ensure_ascii=False)
+        return json.dumps(self.provenance.to_record() | {"state_hash": self.state_hash}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> RetrievalContext:
         """Read what `to_json` wrote."""
         record = json.loads(line)
-        return cls(**record | {"start": Pos.of(record["start"])})
+        return cls(Provenance.from_record(record), record["state_hash"])
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one rank writes of one split; `num_contexts` counts the contexts of the split on all ranks."""
+    """What the file of one rank and one split says of its predictions.
+
+    Attributes:
+        format_version: of the files
+        corpus_hash: of the corpus that premise numbers refer to
+        retriever: its name
+        k: premises for each context, at most
+        split: train, val or test
+        rank: which process wrote it
+        num_ranks: processes that shared the split
+        num_contexts: contexts of the split, on all ranks together
+        num_shards: how many pairs of .safetensors and .jsonl this rank has written
+        complete: whether the rank has finished
+    """
 
     format_version: int
     corpus_hash: str
@@ -71,19 +90,21 @@ class Part:
 
     @property
     def stem(self) -> str:
+        """What the names of its files begin with."""
         return f"{self.split}-{self.rank}-of-{self.num_ranks}"
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """What all parts of a folder share."""
+        """What all parts of a folder have in common: corpus, retriever and k."""
         return self.corpus_hash, self.retriever, self.k
 
     def shard(self, folder: Path, number: int, suffix: str) -> Path:
+        """Return the path of a file of one shard."""
         return folder / f"{self.stem}.{number:05d}{suffix}"
 
 
 def read_parts(folder: Path) -> list[Part]:
-    """Read what each rank says of itself, sorted by split and rank."""
+    """Read what each rank says of its predictions, sorted by split and rank."""
     parts = []
     for path in folder.glob("*-of-*.json"):
         try:
@@ -105,7 +126,7 @@ def read_parts(folder: Path) -> list[Part]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; a truncated one is a DataError that names it."""
+    """Open a safetensors file; raise a DataError that names it where it is missing or broken."""
     try:
         with safe_open(path, framework="np") as tensors:
             yield tensors
@@ -124,6 +145,7 @@ def write(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
+    """Raise a DataError that names the folder where writing to it fails."""
     try:
         yield
     except OSError as error:

@@ -22,21 +22,20 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save
 
-from common import ConfigError, DataError, Pos, check_positive
+from common import ConfigError, DataError, check_positive
 from retrieval.corpus import Corpus
-from retrieval.leandojo.traces import hash_state
+from retrieval.leandojo.provenance import Provenance
 from retrieval.predictions import files
 from retrieval.predictions.files import FORMAT_VERSION, Part, RetrievalContext
-
-__all__ = ["PredictionWriter", "Predictions", "RetrievalContext", "hash_state"]
 
 _ROWS_PER_SHARD = 16_384  # 13 MB at k = 100: what a crash can lose
 
 
 class PredictionWriter:
-    """Writes the predictions of one split, on one rank; a context manager that closes what ended well.
+    """Writes the predictions of one split, on one rank.
 
-    Files of an earlier run for the same split are replaced.
+    Used as a context manager, it is closed at the end unless an error was raised. Files of an earlier run for the same
+    split are replaced.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class PredictionWriter:
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        """Open the rank's part as incomplete.
+        """Make the files of the rank, marked as incomplete.
 
         Args:
             folder: where to write; made if missing
@@ -59,7 +58,7 @@ class PredictionWriter:
             retriever: a name for tables, such as a checkpoint's path or "bm25"
             k: premises per context
             split: "train", "val" or "test"
-            num_contexts: contexts of the split, on all ranks together; what tells a finished set
+            num_contexts: contexts of the split, on all ranks together, from which a reader sees whether all are there
             rank: this process
             num_ranks: processes that share the split
 
@@ -87,11 +86,12 @@ class PredictionWriter:
         self._scores: list[npt.NDArray[np.float32]] = []
         with files.writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._refuse_strangers()
+            self._check_retriever()
             self._remove_earlier_run()
             self._save_part()
 
-    def _refuse_strangers(self) -> None:
+    def _check_retriever(self) -> None:
+        """Raise ConfigError if the folder holds predictions of another retriever."""
         for part in files.read_parts(self.folder):
             if part.split != self._part.split and part.origin != self._part.origin:
                 raise ConfigError(
@@ -189,10 +189,12 @@ class Predictions:
                 self._shards.append(path)
                 lines = path.with_suffix(".jsonl").read_bytes().splitlines()
                 _check_shape(path, (len(lines), part.k))
-                keys.append(np.array([_key_of(RetrievalContext.from_json(x)) for x in lines], dtype=np.int64))
+                keys.append(
+                    np.array([_key(RetrievalContext.from_json(line).provenance) for line in lines], dtype=np.int64)
+                )
                 splits.append(np.full(len(lines), self.splits.index(part.split), dtype=np.int8))
         all_keys = np.concatenate([np.zeros(0, np.int64), *keys])
-        # what padding of the last distributed batch wrote twice is kept once
+        # ranks pad the last batch with contexts that others have too; each is kept once
         self._sorted_keys, first = np.unique(all_keys, return_index=True)
         self._kept = np.sort(first)
         self._rows = np.searchsorted(self._kept, first).astype(np.int32)  # of the sorted keys
@@ -255,20 +257,13 @@ class Predictions:
 
     @cached_property
     def contexts(self) -> list[RetrievalContext]:
-        """The contexts of all rows, read again from disk: 0.5 KB each, which most uses do without."""
-        lines = [x for path in self._shards for x in path.with_suffix(".jsonl").read_bytes().splitlines()]
+        """The contexts of all rows, read from disk when they are asked for: 0.5 KB each, and seldom needed."""
+        lines = [line for path in self._shards for line in path.with_suffix(".jsonl").read_bytes().splitlines()]
         return [RetrievalContext.from_json(lines[i]) for i in self._kept.tolist()]
 
-    def find(self, file_path: str, full_name: str, start: object, tactic_idx: int) -> int | None:
-        """Return the row of a context, or None where nothing was retrieved for it.
-
-        Args:
-            file_path: of the theorem
-            full_name: of the theorem
-            start: where the theorem starts; whatever `Pos.of` reads
-            tactic_idx: number of the tactic in the theorem's traced tactics, from 0
-        """
-        key = _key(file_path, full_name, Pos.of(start), tactic_idx)
+    def find(self, provenance: Provenance) -> int | None:
+        """Return the row of the state that a step starts from, whatever its repository; None where there is none."""
+        key = _key(provenance)
         place = int(np.searchsorted(self._sorted_keys, key))
         if place == len(self._sorted_keys) or self._sorted_keys[place] != key:
             return None
@@ -295,15 +290,11 @@ class Predictions:
         return gathered
 
 
-def _key(file_path: str, full_name: str, start: Pos, tactic_idx: int) -> int:
-    """63 bits that stand for a context: two of a million meet with a probability of 1e-7."""
-    text = f"{file_path}\0{full_name}\0{start}\0{tactic_idx}"
+def _key(provenance: Provenance) -> int:
+    """Return 63 bits for a context; of a million contexts two share theirs with a probability of 1e-7."""
+    text = "\0".join(map(str, (provenance.file_path, provenance.full_name, provenance.start, provenance.tactic_idx)))
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
-
-
-def _key_of(context: RetrievalContext) -> int:
-    return _key(context.file_path, context.full_name, context.start, context.tactic_idx)
 
 
 def _padded(rows: torch.Tensor | npt.NDArray[Any], k: int, filler: float, dtype: Any) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The premises that were retrieved for the steps of a split, and the room they take in a model's input.
+"""The premises that were retrieved for the steps of a split, and the bytes they take in a model's input.
 
 Shape legend: N steps, K retrieved premises.
 """
@@ -39,26 +39,26 @@ class RetrievedPremises:
         Raises:
             DataError: if a step has no predictions
         """
-        self._corpus, self._numbers, self._progress = corpus, predictions.premise_numbers, progress
+        self._corpus, self._predictions, self._progress = corpus, predictions, progress
         self._rows = np.full(len(steps), -1, dtype=np.int64)
         for index in tqdm(range(len(steps)), desc="match predictions", delay=1, disable=not progress):
             step = traces[int(steps[index])]
-            row = predictions.find(step.file_path, step.full_name, step.start, step.tactic_idx)
+            row = predictions.find(step.provenance)
             self._rows[index] = -1 if row is None else row
         missing = np.flatnonzero(self._rows < 0)
         if len(missing):
             step = traces[int(steps[missing[0]])]
             raise DataError(
                 f"{traces.path}: {len(missing):,} of {len(steps):,} steps have no predictions, first "
-                f"{step.full_name} ({step.file_path}:{step.start}) tactic {step.tactic_idx}; predict "
-                "premises for this split, or leave out preds_path"
+                f"{step.provenance} tactic {step.provenance.tactic_idx}; predict premises for this split, or leave "
+                "out preds_path"
             )
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> list[Premise]:
-        return [self._corpus[number] for number in self._numbers[self._rows[index]].tolist() if number >= 0]
+        return [self._corpus[number] for number in self._predictions.retrieved(int(self._rows[index]))]
 
     def num_bytes(self, room: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the bytes that the premises of each step take of its room, at most, (N,).
@@ -68,8 +68,8 @@ class RetrievedPremises:
         """
         taken = np.zeros_like(room)
         num_bytes = np.zeros(len(self._corpus), dtype=np.int64)  # 0: not known yet
-        for rank in tqdm(range(self._numbers.shape[1]), desc="measure premises", delay=1, disable=not self._progress):
-            column = self._numbers[self._rows, rank]
+        for rank in tqdm(range(self._predictions.k), desc="measure premises", delay=1, disable=not self._progress):
+            column = self._predictions.premise_numbers[self._rows, rank]
             rows = np.flatnonzero((taken < room) & (column >= 0))  # most inputs are full after a few premises
             for number in np.unique(column[rows]).tolist():
                 if not num_bytes[number]:

@@ -57,7 +57,7 @@ def compare(path: Path) -> tuple[int, float]:
             if state == "no goals" or not tactic:
                 continue
             ours = traces[i]
-            assert (ours.full_name, ours.state, ours.tactic) == (theorem["full_name"], state, tactic), ours
+            assert (ours.provenance.full_name, ours.state, ours.tactic) == (theorem["full_name"], state, tactic), ours
             assert len(ours.premises) == len(premises)
             texts.add(state)
             i += 1

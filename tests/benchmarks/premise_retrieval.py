@@ -89,7 +89,7 @@ def check(path: Path, corpus: Corpus, index: EmbeddingIndex, queries: torch.Tens
     premises = [(file["path"], tuple(premise["end"])) for file in files for premise in file["premises"]]
     accessible = corpus.accessible_masks(contexts)
     numbers = index.search(queries, accessible, K)[1].tolist()
-    scores = (queries @ index._blocks[0].values.T).tolist()
+    scores = (queries @ index.vectors(range(len(index))).T).tolist()
     for row, (file, pos) in enumerate(contexts):
         reached, queue = set(), list(imports[file])
         while queue:

@@ -165,8 +165,8 @@ def test_the_prompt_of_evaluation_is_that_of_inference(overfit):
     from generator.engines.engine import encode
 
     rows = encode(model.tokenizer, batch["state"], 144, is_decoder_only=True)
-    for ids, mask, row in zip(batch["prompt_ids"], batch["prompt_mask"], rows, strict=True):
-        assert ids[mask.bool()].tolist() == row
+    for ids, labels, row in zip(batch["input_ids"], batch["labels"], rows, strict=True):
+        assert ids[: len(row)].tolist() == row and int((labels != -100).nonzero()[0]) == len(row)
 
 
 # ---------------------------------------------------------------------------------------- templates

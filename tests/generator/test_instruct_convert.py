@@ -59,9 +59,8 @@ def test_an_example_carries_what_the_benchmark_knows(benchmark: Path, tmp_path: 
         metadata = example["metadata"]
         assert set(example) == {"task", "prompt", "prompt_name", "completion", "metadata"}
         assert example["prompt"] == get_template("ntp-st").format(step.state) and example["prompt_name"] == "ntp-st"
-        assert (metadata["file_path"], metadata["full_name"]) == (step.file_path, step.full_name)
-        assert metadata["start"] == list(step.start) and metadata["tactic_idx"] == step.tactic_idx
-        assert metadata["state_after"] == raw[step.full_name, step.tactic_idx]["state_after"]
+        assert metadata.items() >= step.provenance.to_record().items()
+        assert metadata["state_after"] == raw[step.provenance.full_name, step.provenance.tactic_idx]["state_after"]
 
 
 def test_what_was_left_out_is_counted(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_perfect_predictor_is_given_all_that_it_needs(data_path: str) -> None:
     for batch in module.test_dataloader():
         for row, tactic in enumerate(batch["tactic"]):
             labels = batch["labels"][row]
-            prompt = batch["prompt_ids"][row][batch["prompt_mask"][row] == 1]
+            prompt = batch["input_ids"][row][: int((labels != -100).nonzero()[0])]
             assert ByteTokenizer().decode(prompt) == batch["state"][row]
             written = ByteTokenizer().decode(labels[labels != -100], skip_special_tokens=True)
             assert LLMSTEP.parse(written) == tactic

@@ -68,7 +68,8 @@ def prompts_of_generate(model: CausalGenerator, steps: Any, monkeypatch: pytest.
         model.engine, "propose", lambda inputs, n, decoding: read.extend(inputs) or [[] for _ in inputs]
     )
     for step in steps:
-        model.generate(step.state, Path(step.file_path), step.full_name, step.start, num_samples=1)
+        origin = step.provenance
+        model.generate(step.state, Path(origin.file_path), origin.full_name, origin.start, num_samples=1)
     return read
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from common import ConfigError
+from common import ConfigError, Pos
 from retrieval.bm25 import BM25Retriever, main, tokenize
 from retrieval.corpus import Corpus
+from retrieval.leandojo.provenance import Provenance
 from retrieval.predictions.reader_writer import Predictions
 
 
@@ -91,7 +92,7 @@ def test_command_line_writes_predictions(tmp_path: Path, library: Corpus, data_p
     )
     predictions = Predictions.load(output, library)
     assert (predictions.retriever, predictions.k, predictions.splits) == ("bm25", 3, ["test", "val"])
-    row = predictions.find("Nat.lean", "Nat.succ_pred", [9, 1], 2)
+    row = predictions.find(Provenance("", "", "Nat.lean", "Nat.succ_pred", Pos(9, 1), 2))
     assert row is not None and predictions.retrieved(row)[0] == 6
-    row = predictions.find("Top.lean", "«top-most»", [2, 1], 0)
+    row = predictions.find(Provenance("", "", "Top.lean", "«top-most»", Pos(2, 1)))
     assert row is not None and predictions.retrieved(row)[0] == 1

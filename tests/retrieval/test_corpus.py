@@ -53,12 +53,6 @@ def test_premises_are_numbered_in_file_order(library: Corpus) -> None:
         library[12]
 
 
-def test_several_premises_share_a_name(library: Corpus) -> None:
-    assert library.numbers_by_name("List.map") == [8, 10]
-    assert library.numbers_by_name("helper") == [3, 6]
-    assert library.numbers_by_name("unknown") == []
-
-
 def test_filters_of_reprover_count_what_they_drop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = [_premise("kept"), _premise("[a, b"), _premise("xs[0]"), _premise("")]
     dropped = [_premise(None), _premise("a.user__.n12"), _premise(code=""), _premise("[a, b]"), _premise("[]")]
@@ -115,8 +109,8 @@ def test_locate_takes_the_first_premise_that_holds_the_position(library: Corpus)
     assert library.locate("Nat.lean", [7, 1]) is None
     assert library.locate("Empty.lean", [1, 1]) is None
     assert library.locate("Nowhere.lean", [1, 1]) is None
-    assert library.locate_premise("Or.lean", [3, 4]) == library[3]
-    assert library.locate_premise("Or.lean", [2, 4]) is None
+    assert library.locate("Or.lean", [3, 4]) == 3
+    assert library.locate("Or.lean", [2, 4]) is None
 
 
 def test_imports_are_accessible_through_other_files(library: Corpus) -> None:
@@ -140,7 +134,7 @@ def test_mask_belongs_to_the_caller(library: Corpus) -> None:
 
 
 def test_unknown_file_has_no_accessible_premises(library: Corpus) -> None:
-    with pytest.raises(DataError, match="'New.lean' is not a file of the corpus .*with_file"):
+    with pytest.raises(DataError, match="'New.lean' is not a file of the corpus .*add a line for the file"):
         library.accessible_mask("New.lean", [1, 1])
 
 
@@ -173,33 +167,6 @@ def test_a_chain_of_three_thousand_imports(tmp_path: Path) -> None:
     files[0]["imports"] = ["2999"]
     with pytest.raises(DataError, match="corpus.jsonl:1: the imports form a cycle: 0 imports 2999 imports 2998 "):
         _corpus(tmp_path, *files)
-
-
-# --- a user's file ---------------------------------------------------------------------------------
-
-
-def test_a_users_file_is_added_behind_the_others(library: Corpus) -> None:
-    mine = _premise("mine", [1, 1], [1, 9], code="theorem mine : ⊤")
-    record = _file("Mine.lean", ["Or.lean"], mine, _premise(None))
-    more = library.with_file(record)
-    assert (len(more), len(library)) == (13, 12)
-    assert more[12] == Premise("Mine.lean", "mine", Pos(1, 1), Pos(1, 9), "theorem mine : ⊤", "theorem")
-    assert list(more)[:12] == list(library)
-    assert _accessible(more, "Mine.lean", [2, 1]) == [0, 1, 2, 3, 12]
-    assert _accessible(more, "Top.lean", [9, 1]) == list(range(12))
-    assert more.numbers_by_name("mine") == [12] and library.numbers_by_name("mine") == []
-    assert more.content_hash != library.content_hash
-    assert library.with_file(record).content_hash == more.content_hash
-    assert _accessible(more.with_file(_file("Next.lean", ["Mine.lean"])), "Next.lean", [1, 1])[-1] == 12
-    assert more.num_dropped.total() == 1 and library.num_dropped.total() == 0
-
-
-def test_a_users_file_must_fit(library: Corpus) -> None:
-    with pytest.raises(DataError, match="added file: Mine.lean imports Not.lean, which is no file of the corpus"):
-        library.with_file(_file("Mine.lean", ["Not.lean"]))
-    with pytest.raises(DataError, match="added file: Or.lean appears for the second time"):
-        library.with_file(_file("Or.lean", []))
-    assert list(library.paths)[-1] == "Top.lean"
 
 
 # --- refusals --------------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from common import ConfigError, DataError
+from common import ConfigError, DataError, Pos
 from retrieval.corpus import Corpus, positive_premises
 from retrieval.evaluate import evaluate, format_table, fuse, main
+from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactics
-from retrieval.predictions.reader_writer import Predictions, PredictionWriter, RetrievalContext
+from retrieval.predictions.files import RetrievalContext
+from retrieval.predictions.reader_writer import Predictions, PredictionWriter
 
 # what is retrieved for the four steps of the fixture data_path, which cite [0], [], [6], [1, 10]
 GOOD = [[0, 1, 2], [3, 4, 5], [6, 5, 4], [1, 10, 3]]
@@ -22,7 +24,7 @@ def _write(
 ) -> Path:
     for split in splits:
         steps = TracedTactics.load(data_path / f"{split}.json")
-        contexts = [RetrievalContext(s.file_path, s.full_name, s.start, s.tactic_idx) for s in steps][: len(numbers)]
+        contexts = [RetrievalContext(step.provenance) for step in steps][: len(numbers)]
         with PredictionWriter(
             folder, corpus, retriever=folder.name, k=3, split=split, num_contexts=len(contexts)
         ) as writer:
@@ -113,7 +115,7 @@ def test_fused_predictions_are_a_new_set(tmp_path: Path, library: Corpus, data_p
     assert [row.retriever for row in rows] == ["good", "bad", "rrf(good, bad)"]
     fused = Predictions.load(tmp_path / "fused", library)
     assert fused.splits == ["test", "val"] and len(fused) == 8
-    row = fused.find("Nat.lean", "Nat.succ_pred", [9, 1], 2)
+    row = fused.find(Provenance("", "", "Nat.lean", "Nat.succ_pred", Pos(9, 1), 2))
     assert row is not None and fused.retrieved(row) == [5, 4, 6]
 
 

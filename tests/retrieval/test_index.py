@@ -12,6 +12,7 @@ from common import ConfigError, DataError
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import _ROWS_AT_A_TIME
 from retrieval.index import EmbeddingIndex, StorageDtype, embed, top_k
+from tests.retrieval.conftest import LIBRARY, write_corpus
 
 D = 16
 
@@ -107,27 +108,6 @@ def test_narrow_storage_is_close(
     assert size < 12 * D * {"float32": 4, "bfloat16": 2, "int8": 1}[dtype] + 300
 
 
-def test_a_users_premises_are_added_without_rebuilding(tmp_path: Path, library: Corpus) -> None:
-    premises = [{"full_name": name, "code": name, "start": [1, 1], "end": [1, 2], "kind": ""} for name in ("x", "y")]
-    corpus = library.with_file({"path": "Mine.lean", "imports": ["Basic.lean"], "premises": premises})
-    embeddings, queries = _unit(14), _unit(3, seed=1)
-    base = EmbeddingIndex(library, embeddings[:12])
-    index = base.with_premises(corpus, embeddings[12:])
-    assert (len(base), len(index)) == (12, 14)
-    assert index._blocks[0].values.data_ptr() == base._blocks[0].values.data_ptr()
-    accessible = torch.stack([corpus.accessible_mask("Mine.lean", [5, 1])] * 3)
-    whole = EmbeddingIndex(corpus, embeddings).search(queries, accessible, k=4)
-    assert torch.equal(index.search(queries, accessible, k=4)[1], whole[1])
-    assert set(whole[1].unique().tolist()) == {0, 1, 12, 13}
-
-    index.save(tmp_path)
-    assert torch.equal(EmbeddingIndex.load(tmp_path, corpus).search(queries, accessible, k=4)[1], whole[1])
-    with pytest.raises(DataError, match=r"shape \(1, 16\) for 2 added premises"):
-        base.with_premises(corpus, embeddings[:1])
-    empty = library.with_file({"path": "E.lean", "imports": [], "premises": []})
-    assert len(base.with_premises(empty, embed([], lambda texts: torch.zeros(0, D), progress=False))) == 12
-
-
 def test_moving_keeps_the_index(library: Corpus) -> None:
     index = EmbeddingIndex(library, _unit(12), model="test", dtype="int8").to("cpu")
     assert (index.model, index.dtype, index.device.type, len(index)) == ("test", "int8", "cpu", 12)
@@ -190,7 +170,9 @@ def test_an_index_of_another_corpus_or_a_broken_one_is_refused(tmp_path: Path, l
     with pytest.raises(DataError, match="holds no index; make one with python -m retrieval.index"):
         EmbeddingIndex.load(tmp_path, library)
     EmbeddingIndex(library, _unit(12)).save(tmp_path)
-    other = library.with_file({"path": "E.lean", "imports": [], "premises": []})
+    other = Corpus(
+        write_corpus(tmp_path / "other.jsonl", [*LIBRARY, {"path": "E.lean", "imports": [], "premises": []}])
+    )
     with pytest.raises(DataError, match=f"hash {library.content_hash}, but .* has {other.content_hash}"):
         EmbeddingIndex.load(tmp_path, other)
 

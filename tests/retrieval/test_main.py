@@ -133,7 +133,7 @@ def test_two_ranks_predict_what_one_predicts_and_evaluation_agrees(fitted: Fitte
     one, two = Predictions.load(tmp_path / "one", corpus), Predictions.load(tmp_path / "two", corpus)
     assert one.splits == two.splits == ["test", "train", "val"] and len(one) == len(two) == 30
     for row, context in enumerate(one.contexts):
-        other = two.find(context.file_path, context.full_name, context.start, context.tactic_idx)
+        other = two.find(context.provenance)
         assert other is not None and two.contexts[other] == context
         assert one.retrieved(row) == two.retrieved(other) and len(one.retrieved(row)) == 8
         assert np.allclose(one.scores[row], two.scores[other], atol=1e-5)

@@ -1,1 +1,1 @@
-"""A prover for intuitionistic propositional logic that speaks Lean 4, its lemmas, and theorems to prove."""
+"""A prover for intuitionistic propositional logic in Lean 4's language, its lemmas, and random theorems for it."""

@@ -1,20 +1,25 @@
 """Declarations: what a `theorem` says, read from its Lean source."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
+from common import DataError
 from generator.environments.propositional.formulas import Formula, Implies, atoms, parse_formula
 from generator.environments.propositional.goals import PROP, Goal, Hypothesis
 from generator.environments.propositional.syntax import SyntaxProblem, is_name
 
-Position = tuple[int, int]
+FindConstant: TypeAlias = Callable[[str], "Declaration | None"]
+"""Finds a declaration that may be used by its full name."""
+
+Position: TypeAlias = tuple[int, int]
 """Line and column, both from 1, the column in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class PropositionBinder:
-    """`{a : Prop}` or `(a : Prop)`."""
+    """What binds a variable: `{a : Prop}`, which is implicit, or `(a : Prop)`."""
 
     name: str
     is_implicit: bool
@@ -45,7 +50,7 @@ class Declaration:
 
     @cached_property
     def argument_names(self) -> tuple[str, ...]:
-        """How the binders of the arrows of `type` are called; the remaining ones have no name."""
+        """Names of what the first arrows of `type` assume, in order; the other arrows have no names."""
         return tuple(name for name, _ in self.hypotheses)
 
     def initial_goal(self) -> Goal:
@@ -56,10 +61,10 @@ class Declaration:
 
 
 def parse_signature(full_name: str, text: str) -> Declaration:
-    """Read `{a b : Prop} (h : a ∧ b) : b ∧ a`, what follows the name in a theorem.
+    """Read what follows the name of a theorem, such as `{a b : Prop} (h : a ∧ b) : b ∧ a`.
 
     Raises:
-        SyntaxProblem: outside the fragment, or where a name is used twice or not bound
+        SyntaxProblem: if it is outside the fragment, or a name is bound twice or not at all
     """
     propositions: list[PropositionBinder] = []
     hypotheses: list[tuple[str, Formula]] = []
@@ -88,6 +93,7 @@ def parse_signature(full_name: str, text: str) -> Declaration:
 
 
 def _closing_bracket(text: str) -> int:
+    """Return where the bracket closes that the text begins with."""
     depth = 0
     for index, character in enumerate(text):
         depth += (character in "({") - (character in ")}")
@@ -114,11 +120,11 @@ class SourceTheorem:
     """A declaration where it stands in a file.
 
     Attributes:
-        statement: what it says; None for what proves nothing, such as `And` itself
+        statement: what it says; None for a declaration that states nothing, such as `And` itself
         code: the source from the keyword to `:=`, without the proof
         start, end: of the whole declaration; the end is exclusive
         name_start, name_end: of its name
-        proof: source of the proof; empty for a declaration that Lean's kernel provides
+        proof: source of the proof; "" for a declaration of the prelude, which needs none
     """
 
     full_name: str
@@ -143,7 +149,7 @@ def parse_theorems(source: str, file_name: str) -> Iterator[SourceTheorem]:
     """Yield the theorems of a file, which are separated by blank lines.
 
     Raises:
-        ValueError: naming file and line where a theorem is outside the fragment
+        DataError: naming file and line where a theorem is outside the fragment
     """
     lines = source.splitlines()
     line = 0
@@ -157,7 +163,7 @@ def parse_theorems(source: str, file_name: str) -> Iterator[SourceTheorem]:
         try:
             yield _parse_theorem(lines[line : end + 1], line + 1)
         except SyntaxProblem as problem:
-            raise ValueError(f"{file_name}:{line + 1}: {problem}") from problem
+            raise DataError(f"{file_name}:{line + 1}: {problem}") from problem
         line = end + 1
 
 

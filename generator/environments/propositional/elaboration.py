@@ -1,14 +1,14 @@
 """Type checking of proof terms: which proposition a term proves.
 
-The rules are those of Lean 4's elaborator where it has only one thing to do. Implicit propositions are found by
-first-order unification, `¬p` and `p → False` are the same wherever no unknown is involved, arguments that need
-to know their type wait until the others have told it. Everything else is refused, even where Lean would find a way.
+The rules are those of Lean 4's elaborator in the cases where it has no choice. Implicit propositions are found by
+first-order unification; `¬p` and `p → False` are the same where no unknown is involved; arguments whose type has to be
+known are elaborated after those from which it follows. Everything else is refused, even where Lean would find a way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from generator.environments.propositional.declarations import Declaration
+from generator.environments.propositional.declarations import Declaration, FindConstant
 from generator.environments.propositional.formulas import (
     TRUE,
     And,
@@ -23,8 +23,7 @@ from generator.environments.propositional.formulas import (
     substitute,
     unfold_not,
 )
-from generator.environments.propositional.goals import Goal, Hypothesis
-from generator.environments.propositional.syntax import is_name
+from generator.environments.propositional.goals import Goal, Hypothesis, add_hypotheses
 from generator.environments.propositional.terms import (
     Anonymous,
     Apply,
@@ -49,20 +48,20 @@ _HEADS: dict[type[Formula], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """The proposition that a term proves, and how its arrows' binders are called (`a` where nobody said)."""
+    """The proposition that a term proves, and the names of what its first arrows assume."""
 
     type: Formula
     binder_names: tuple[str, ...] = ()
 
 
 class Elaborator(Unknowns):
-    """One elaboration: its unknowns, and the goals that `?_` left.
+    """One elaboration: its unknowns, and the goals that each `?_` leaves.
 
     Args:
         find_constant: returns an accessible declaration by its full name, or None
     """
 
-    def __init__(self, find_constant: Callable[[str], Declaration | None]) -> None:
+    def __init__(self, find_constant: FindConstant) -> None:
         """Start without unknowns."""
         super().__init__()
         self._find_constant = find_constant
@@ -142,7 +141,7 @@ class Elaborator(Unknowns):
         """Return what the term proves; `expected` only helps to find unknowns.
 
         Raises:
-            ElaborationProblem: if the term does not check, or needs to be told its type
+            ElaborationProblem: if the term does not check, or its type has to be given
         """
         match term:
             case Apply(Name() | Field() as function, arguments):
@@ -177,12 +176,12 @@ class Elaborator(Unknowns):
         raise ElaborationProblem(f"unknown identifier '{name}'")
 
     def open_declaration(self, declaration: Declaration) -> Typed:
-        """Return a declaration about fresh unknowns, one for each of its propositions."""
+        """Return what a declaration proves, with a new unknown for each of its propositions."""
         values: dict[str, Formula] = {binder.name: self.new_meta() for binder in declaration.propositions}
         return Typed(substitute(declaration.type, values), declaration.argument_names)
 
     def _instantiate(self, declaration: Declaration, arguments: Sequence[Term]) -> tuple[Typed, Sequence[Term]]:
-        """Replace the propositions that a declaration is about; explicit ones are taken from the arguments."""
+        """Put unknowns for the propositions of a declaration; explicit ones take an argument, which must be `_`."""
         values: dict[str, Formula] = {}
         for binder in declaration.propositions:
             if binder.is_implicit:
@@ -238,7 +237,7 @@ class Elaborator(Unknowns):
         expected: Formula | None,
         subject: tuple[int, Formula] | None = None,
     ) -> Typed:
-        """Apply a function to arguments; `subject` is the position and type of one that is elaborated already."""
+        """Apply a function to arguments; `subject` is the position and the type of one that is elaborated already."""
         slots: list[Term | Formula] = list(arguments)
         if subject is not None:
             slots.insert(*subject)
@@ -280,27 +279,6 @@ class Elaborator(Unknowns):
                 return isinstance(expected, Meta)
             case _:
                 return False
-
-
-def add_hypotheses(
-    goal: Goal, new: Sequence[tuple[str, Formula]], find_constant: Callable[[str], Declaration | None]
-) -> Goal:
-    """Add hypotheses at the end of the context.
-
-    A name that is taken is refused: Lean would shadow the older hypothesis and print it with a dagger.
-
-    Raises:
-        ElaborationProblem: if a name is taken by a hypothesis or a lemma, or is not a plain identifier
-    """
-    taken = {hypothesis.name for hypothesis in goal.hypotheses}
-    for name, _ in new:
-        if not is_name(name):
-            raise ElaborationProblem(f"'{name}' cannot name a hypothesis")
-        if name in taken or find_constant(name) is not None:
-            raise ElaborationProblem(f"the name '{name}' is taken")
-        taken.add(name)
-    added = tuple(Hypothesis(name, formula) for name, formula in new)
-    return Goal(goal.hypotheses + added, goal.target, goal.tag)
 
 
 def _position_of_head(function_type: Formula, head: type[Formula]) -> int | None:

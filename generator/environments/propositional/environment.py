@@ -1,27 +1,24 @@
-"""A small prover for intuitionistic propositional logic that speaks Lean 4.
+"""A small prover for intuitionistic propositional logic in Lean 4's language.
 
-States print as Lean prints them, tactics have Lean's syntax and effect, and what Lean would reject is rejected.
-The opposite does not hold: the fragment is conservative (`tactics` says where).
+States print as Lean prints them, tactics have Lean's syntax and effect, and what Lean would reject is rejected. It also
+rejects some tactics that Lean accepts, which `tactics` lists.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from generator.environments.base import ProofFinished, ProofState, TacticError, TacticResult, Theorem
-from generator.environments.propositional.declarations import Declaration, parse_signature
+from generator.environments.propositional.declarations import Declaration, FindConstant, parse_signature
 from generator.environments.propositional.goals import MAX_LINE_WIDTH, Goal, print_goals
 from generator.environments.propositional.lemma_files import Library, lemma_library
-from generator.environments.propositional.tactics import Problem, apply_tactic
-
-NO_GOALS = "no goals"
+from generator.environments.propositional.tactics import FAILURES, apply_tactic
 
 
 @dataclass(frozen=True)
 class PropositionalState(ProofState):
-    """Open goals, first one first, and how the constants that may be used are found."""
+    """Open goals, and what finds the declarations that may be used in them."""
 
     goals: tuple[Goal, ...] = field(compare=False)
-    find_constant: Callable[[str], Declaration | None] = field(compare=False, repr=False)
+    find_constant: FindConstant = field(compare=False, repr=False)
 
 
 class PropositionalEnvironment:
@@ -32,8 +29,8 @@ class PropositionalEnvironment:
     """
 
     def __init__(self, library: Library | None = None) -> None:
-        """Take a library."""
-        self.files = lemma_library() if library is None else library  # in import order
+        """Choose the library."""
+        self.library = lemma_library() if library is None else library
 
     def start(self, theorem: Theorem) -> PropositionalState:
         """Return the state in which the proof of `theorem` begins.
@@ -41,11 +38,11 @@ class PropositionalEnvironment:
         Raises:
             LookupError: if the library has no such theorem
         """
-        place = self.files.find(theorem.full_name)
+        place = self.library.find(theorem.full_name)
         if place is None or place[0] != theorem.file_path or place[1].statement is None:
             raise LookupError(f"{theorem.file_path} declares no theorem {theorem.full_name}")
         path, source_theorem = place
-        find_constant = self.files.accessible_constants(path, source_theorem.start)
+        find_constant = self.library.accessible_constants(path, source_theorem.start)
         assert source_theorem.statement is not None
         return _state([source_theorem.statement.initial_goal()], find_constant)
 
@@ -54,6 +51,11 @@ class PropositionalEnvironment:
 
         Every declaration of the library may be used.
 
+        >>> print(PropositionalEnvironment().start_statement("(p q : Prop) (h : p ∧ q) : q ∧ p").pp)
+        p q : Prop
+        h : p ∧ q
+        ⊢ q ∧ p
+
         Raises:
             SyntaxProblem: if the statement is outside the fragment
         """
@@ -61,7 +63,7 @@ class PropositionalEnvironment:
         return _state([goal], self._find_any)
 
     def _find_any(self, full_name: str) -> Declaration | None:
-        place = self.files.find(full_name)
+        place = self.library.find(full_name)
         return None if place is None else place[1].statement
 
     def run_tactic(self, state: ProofState, tactic: str) -> TacticResult:
@@ -76,17 +78,17 @@ def run_tactic(state: PropositionalState, tactic: str) -> ProofFinished | Propos
     first, *others = state.goals
     try:
         goals = apply_tactic(first, tactic, state.find_constant) + others
-    except Problem as problem:
-        return TacticError(str(problem))
+    except FAILURES as failure:
+        return TacticError(str(failure))
     except RecursionError:
         return TacticError("maximum recursion depth has been reached")
     if not goals:
-        return ProofFinished(NO_GOALS)
+        return ProofFinished()
     result = _state(goals, state.find_constant)
     if any(len(line) > MAX_LINE_WIDTH for line in result.pp.splitlines()):
         return TacticError(f"a line of the state would exceed {MAX_LINE_WIDTH} characters")
     return result
 
 
-def _state(goals: list[Goal], find_constant: Callable[[str], Declaration | None]) -> PropositionalState:
+def _state(goals: list[Goal], find_constant: FindConstant) -> PropositionalState:
     return PropositionalState(print_goals(goals), tuple(goals), find_constant)

@@ -11,8 +11,7 @@ from typing import ClassVar
 
 from generator.environments.propositional.syntax import SyntaxProblem, TokenReader, is_name
 
-_MAX_PRECEDENCE = 1024
-_NEGATED_PRECEDENCE = 40  # what ¬ reads after it
+_NEGATED_PRECEDENCE = 40  # of the operand of ¬
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Not(Formula):
 
 @dataclass(frozen=True, slots=True)
 class Binary(Formula):
-    """What the infix connectives share."""
+    """A formula with an infix connective."""
 
     left: Formula
     right: Formula
@@ -112,8 +111,11 @@ FALSE = Falsity()
 def parse_formula(text: str) -> Formula:
     """Read a whole formula.
 
+    >>> print(parse_formula("(p ∧ q) → (¬(p))"))
+    p ∧ q → ¬p
+
     Raises:
-        SyntaxProblem: where Lean's parser would stop, and for names that are not plain identifiers
+        SyntaxProblem: if Lean's parser would refuse it, or a name is no plain identifier
     """
     reader = TokenReader(text)
     formula = read_formula(reader)
@@ -177,7 +179,7 @@ def unfold_not(formula: Formula) -> Formula:
 
 @lru_cache(maxsize=1 << 16)
 def unfold_all(formula: Formula) -> Formula:
-    """Return `formula` with every `¬a` replaced by `a → False`: equal results mean definitionally equal."""
+    """Return `formula` with every `¬a` replaced by `a → False`, which are equal by definition."""
     if isinstance(formula, Not):
         return Implies(unfold_all(formula.body), FALSE)
     if isinstance(formula, Binary):
@@ -215,9 +217,9 @@ def size(formula: Formula) -> int:
 
 
 def hypothesis_name(formula: Formula, taken: Container[str]) -> str:
-    """Return a free name that tells what a hypothesis says: hp for p, hnp for ¬p, hpq for p → q or p ∧ q.
+    """Return a free name for a hypothesis after what it says: hp for p, hnp for ¬p, hpq for p → q or p ∧ q.
 
-    It lists the variables as they come, four at most; a second hypothesis of the same name gets a number.
+    It has the variables as they come, four at most; a second hypothesis of the same name gets a number.
     """
     name = "h" + ("n" if isinstance(formula, Not) else "") + "".join(atoms(formula))[:4]
     number, free = 1, name

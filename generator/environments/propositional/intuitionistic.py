@@ -1,8 +1,9 @@
-"""Intuitionistic propositional logic, decided.
+"""A decision procedure for intuitionistic propositional logic, and the proofs it finds.
 
 The contraction-free sequent calculus LJT (G4ip) of R. Dyckhoff, "Contraction-free sequent calculi for
-intuitionistic logic", Journal of Symbolic Logic 57 (1992): every rule read backwards makes the sequent smaller, so
-that search ends without loop checks. Here `¬a` is `a → False` and `a ↔ b` is `(a → b) ∧ (b → a)`.
+intuitionistic logic", Journal of Symbolic Logic 57 (1992): read from the conclusion to the premises, every rule makes
+the sequent smaller, so that search ends without loop checks. Here `¬a` is `a → False` and `a ↔ b` is
+`(a → b) ∧ (b → a)`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from generator.environments.propositional.formulas import FALSE, TRUE, And, Atom, Formula, Iff, Implies, Not, Or
-from generator.environments.propositional.terms import Anonymous, Apply, Field, Lambda, Name, Term, constants_in_order
+from generator.environments.propositional.terms import Anonymous, Apply, Field, Lambda, Name, Term, names_in_order
 
 Antecedent: TypeAlias = frozenset[Formula]
 
@@ -58,7 +59,10 @@ def _is_provable(antecedent: Antecedent, target: Formula) -> bool:
 
 
 def _invert(formula: Formula, antecedent: Antecedent) -> list[list[Formula]] | None:
-    """Return what replaces `formula` on the left by an invertible rule, one list for each premise."""
+    """Return the formulas that replace one on the left by an invertible rule, a list for each premise of the rule.
+
+    None if no invertible rule applies to it.
+    """
     match formula:
         case And(left, right):
             return [[left, right]]
@@ -76,7 +80,7 @@ def _invert(formula: Formula, antecedent: Antecedent) -> list[list[Formula]] | N
 
 
 def _nested_implications(antecedent: Antecedent) -> Iterator[tuple[Formula, Formula, Formula, Antecedent]]:
-    """Yield c → d, d → b, b and the rest for each (c → d) → b on the left."""
+    """Yield, for each (c → d) → b on the left, c → d, d → b, b, and the other formulas on the left."""
     for formula in antecedent:
         match formula:
             case Implies(Implies(_, inner) as condition, right):
@@ -103,13 +107,14 @@ def prove(hypotheses: Sequence[tuple[str, Formula]], target: Formula) -> Term | 
 
 
 class _Prover:
-    """Rebuilds a proof whose existence is decided, so that it never has to go back."""
+    """Writes the proof of a sequent that is provable; it asks `_is_provable` before it chooses, and never goes back."""
 
     def __init__(self, taken: set[str]) -> None:
         self._taken = taken
         self._num_names = 0
 
     def prove(self, known: tuple[Known, ...], target: Formula) -> Term:
+        """Return a term that proves the target from what is known."""
         for item in known:
             if item.formula == target:
                 return item.term
@@ -135,6 +140,7 @@ class _Prover:
         return self._prove_nested(known, antecedent, target)
 
     def _prove_inverted(self, rest: tuple[Known, ...], item: Known, known: tuple[Known, ...], target: Formula) -> Term:
+        """Apply the invertible rule of one formula; `rest` is all that is known besides it."""
         term = item.term
         match item.formula:
             case And(left, right):
@@ -146,24 +152,25 @@ class _Prover:
                     cases.append(_function(name, self.prove((*rest, Known(side, Name(name))), target)))
                 return Apply(Name("Or.elim"), (term, *cases))
             case Implies(And(first, second), right):
-                x, y = self._fresh_name(), self._fresh_name()
-                curried = Lambda((x, y), apply_term(term, _pair(Name(x), Name(y))))
+                names = self._fresh_name(), self._fresh_name()
+                curried = Lambda(names, _apply(term, _pair(*map(Name, names))))
                 return self.prove((*rest, Known(Implies(first, Implies(second, right)), curried)), target)
             case Implies(Or(first, second), right):
                 new = []
                 for side, constructor in ((first, "Or.inl"), (second, "Or.inr")):
-                    x = self._fresh_name()
-                    body = apply_term(term, Apply(Name(constructor), (Name(x),)))
-                    new.append(Known(Implies(side, right), Lambda((x,), body)))
+                    name = self._fresh_name()
+                    body = _apply(term, Apply(Name(constructor), (Name(name),)))
+                    new.append(Known(Implies(side, right), Lambda((name,), body)))
                 return self.prove((*rest, *new), target)
             case Implies(left, right) if left != FALSE:
                 argument: Term = Name("trivial")
                 if left != TRUE:
                     argument = next(other.term for other in known if other.formula == left)
-                return self.prove((*rest, Known(right, apply_term(term, argument))), target)
+                return self.prove((*rest, Known(right, _apply(term, argument))), target)
         return self.prove(rest, target)
 
     def _prove_nested(self, known: tuple[Known, ...], antecedent: Antecedent, target: Formula) -> Term:
+        """Use an implication whose left side is an implication, the one rule that is left."""
         for index, item in enumerate(known):
             match item.formula:
                 case Implies(Implies(_, inner) as condition, right):
@@ -171,10 +178,10 @@ class _Prover:
                     if not (_is_provable(rest | {right}, target) and _is_provable(rest | {first}, condition)):
                         continue
                     others = known[:index] + known[index + 1 :]
-                    x = self._fresh_name()
-                    weaker = Lambda((x,), apply_term(item.term, Lambda(("_",), Name(x))))
+                    name = self._fresh_name()
+                    weaker = Lambda((name,), _apply(item.term, Lambda(("_",), Name(name))))
                     argument = self.prove((*others, Known(first, weaker)), condition)
-                    return self.prove((*others, Known(right, apply_term(item.term, argument))), target)
+                    return self.prove((*others, Known(right, _apply(item.term, argument))), target)
         raise AssertionError("a sequent that is provable has a rule that applies")
 
     def _fresh_name(self) -> str:
@@ -186,16 +193,12 @@ class _Prover:
 
 
 def _function(name: str, body: Term) -> Term:
-    if name not in constants_in_order_roots(body):
+    """Return `fun name => body`, joined with a `fun` that the body begins with; an unused name is written `_`."""
+    if name not in {used.split(".")[0] for used in names_in_order(body)}:
         name = "_"
     if isinstance(body, Lambda):
         return Lambda((name, *body.names), body.body)
     return Lambda((name,), body)
-
-
-def constants_in_order_roots(term: Term) -> set[str]:
-    """Return the part before the first dot of every identifier of the term."""
-    return {name.split(".")[0] for name in constants_in_order(term)}
 
 
 def _pair(left: Term, right: Term) -> Term:
@@ -204,27 +207,27 @@ def _pair(left: Term, right: Term) -> Term:
     return Anonymous((left, right))
 
 
-def apply_term(function: Term, argument: Term) -> Term:
-    """Apply a function, computing `(fun x => body) argument` on the way."""
+def _apply(function: Term, argument: Term) -> Term:
+    """Apply a function to an argument; `(fun x => body) argument` is computed."""
     match function:
         case Lambda((name, *names), body):
-            result = replace_name(body, name, argument)
+            result = _replace(body, name, argument)
             return Lambda(tuple(names), result) if names else result
         case Apply(head, arguments):
             return Apply(head, (*arguments, argument))
     return Apply(function, (argument,))
 
 
-def replace_name(term: Term, name: str, value: Term) -> Term:
-    """Put `value` for a variable, computing the applications and projections that this makes possible.
+def _replace(term: Term, name: str, value: Term) -> Term:
+    """Put `value` for a variable; applications of functions and projections of pairs that arise are computed.
 
-    Binders are all distinct here, so nothing is captured.
+    All binders have different names here, so that no variable of `value` is captured.
     """
     match term:
         case Name(found):
             return value if found == name else term
         case Field(subject, field):
-            subject = replace_name(subject, name, value)
+            subject = _replace(subject, name, value)
             if isinstance(subject, Anonymous):
                 first, *others = subject.arguments
                 if field == "1":
@@ -232,16 +235,16 @@ def replace_name(term: Term, name: str, value: Term) -> Term:
                 return others[0] if len(others) == 1 else Anonymous(tuple(others))
             return Field(subject, field)
         case Apply(function, arguments):
-            function = replace_name(function, name, value)
+            function = _replace(function, name, value)
             for argument in arguments:
-                function = apply_term(function, replace_name(argument, name, value))
+                function = _apply(function, _replace(argument, name, value))
             return function
         case Anonymous(arguments):
-            parts = [replace_name(argument, name, value) for argument in arguments]
+            parts = [_replace(argument, name, value) for argument in arguments]
             result = parts[-1]
             for part in reversed(parts[:-1]):
                 result = _pair(part, result)
             return result
         case Lambda(names, body):
-            return Lambda(names, replace_name(body, name, value))
+            return Lambda(names, _replace(body, name, value))
     return term

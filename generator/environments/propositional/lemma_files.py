@@ -1,13 +1,20 @@
-"""A library of Lean files: their theorems, and which of them may be used where."""
+"""A library of Lean files: the theorems in them, and which may be used where."""
 
 import graphlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
-from generator.environments.propositional.declarations import Declaration, Position, SourceTheorem, parse_theorems
+from common import DataError
+from generator.environments.propositional.declarations import (
+    Declaration,
+    FindConstant,
+    Position,
+    SourceTheorem,
+    parse_theorems,
+)
 from generator.environments.propositional.prelude import PRELUDE_PATH, built_in_declarations
 
 _IMPORT = re.compile(r"^import (\S+)\s*$", re.MULTILINE)
@@ -27,7 +34,7 @@ class SourceFile:
         """Read a file.
 
         Raises:
-            ValueError: naming file and line where it is outside the fragment
+            DataError: naming file and line where it is outside the fragment
         """
         imports = tuple(module.replace(".", "/") + ".lean" for module in _IMPORT.findall(source))
         parse = built_in_declarations(source) if path == PRELUDE_PATH else parse_theorems(source, path)
@@ -41,7 +48,7 @@ class Library:
         files: the files, in any order
 
     Raises:
-        ValueError: for an import that is missing or circular, and for a name that is declared twice
+        DataError: for an import that is missing or circular, and for a name that is declared twice
     """
 
     def __init__(self, files: Iterable[SourceFile]) -> None:
@@ -55,7 +62,7 @@ class Library:
             for theorem in file.theorems:
                 if theorem.full_name in self._places:
                     other = self._places[theorem.full_name][0]
-                    raise ValueError(f"{file.path}: {theorem.full_name} is declared in {other} too")
+                    raise DataError(f"{file.path}: {theorem.full_name} is declared in {other} too; rename one of them")
                 self._places[theorem.full_name] = (file.path, theorem)
 
     @classmethod
@@ -63,25 +70,20 @@ class Library:
         """Read every Lean file under `root`.
 
         Raises:
-            ValueError: naming the file that cannot be used
+            DataError: naming the file that cannot be used
         """
         paths = sorted(root.rglob("*.lean"))
         if not paths:
-            raise ValueError(f"{root}: no Lean files here; give the folder that holds Logic/Prelude.lean")
+            raise DataError(f"{root}: no Lean files here; give the folder that holds Logic/Prelude.lean")
         return cls(
             SourceFile.parse(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in paths
         )
 
-    @cached_property
-    def by_path(self) -> Mapping[str, SourceFile]:
-        """The files by their path."""
-        return {file.path: file for file in self.files}
-
     def find(self, full_name: str) -> tuple[str, SourceTheorem] | None:
-        """Return the path and the theorem of that name."""
+        """Return the theorem of a name with the path of its file, or None."""
         return self._places.get(full_name)
 
-    def accessible_constants(self, path: str, position: Position) -> Callable[[str], Declaration | None]:
+    def accessible_constants(self, path: str, position: Position) -> FindConstant:
         """Return the function that finds what may be used at a place by its full name.
 
         That is every declaration of the files imported there, directly or not, and those above it in its file.
@@ -108,9 +110,9 @@ def _import_order(files: Mapping[str, SourceFile]) -> list[str]:
     for file in files.values():
         for path in file.imports:
             if path not in files:
-                raise ValueError(f"{file.path}: imports {path}, which is not in the library")
+                raise DataError(f"{file.path}: imports {path}, which is not in the library; add the file")
     sorter = graphlib.TopologicalSorter({path: sorted(files[path].imports) for path in sorted(files)})
     try:
         return list(sorter.static_order())
     except graphlib.CycleError as error:
-        raise ValueError(f"circular imports: {' -> '.join(error.args[1])}") from error
+        raise DataError(f"circular imports: {' -> '.join(error.args[1])}; remove one of them") from error

@@ -10,7 +10,7 @@ from generator.environments.propositional.lemma_files import Library
 from generator.environments.propositional.unification import has_meta
 
 # The lemmas that close goals, in the order in which they are tried. Of several names for one statement only one is
-# here, and the sampler draws the first ones more often: a small model has to learn each from a handful of uses.
+# here, and theorems are made more often from the first ones: a small model has to learn each lemma from few uses.
 CLOSING_LEMMAS = """
 And.symm Or.symm mt Iff.symm and_comm or_comm not_not_intro Or.resolve_left Or.resolve_right Iff.trans
 and_assoc or_assoc not_or Or.imp_left Or.imp_right And.imp_left And.imp_right and_or_left not_and or_imp
@@ -34,7 +34,7 @@ class _Use:
 
 
 class LemmaIndex:
-    """The closing lemmas of a library by the connective of what they give.
+    """The closing lemmas of a library, by the connective of what they prove.
 
     Args:
         library: has every lemma of `CLOSING_LEMMAS`
@@ -62,19 +62,20 @@ class LemmaIndex:
 
     def _add_use(self, result: Formula, use: _Use) -> None:
         if use.direction and use.num_arguments > 1:
-            return  # `(lemma h).mp h1` is longer than it is worth
+            return  # `(lemma h).mp h1` is long, and a small model would seldom see it
         self._uses.setdefault(type(result), []).append(use)
 
     def close(self, hypotheses: Sequence[tuple[str, Formula]], target: Formula) -> str | None:
         """Return `exact ...` with the first lemma that proves the target from hypotheses alone."""
         for use in self._uses.get(type(target), ()):
-            arguments = _match(use, hypotheses, target)
+            arguments = _arguments(use, hypotheses, target)
             if arguments is not None:
                 return " ".join(["exact", use.text, *arguments])
         return None
 
 
-def _match(use: _Use, hypotheses: Sequence[tuple[str, Formula]], target: Formula) -> list[str] | None:
+def _arguments(use: _Use, hypotheses: Sequence[tuple[str, Formula]], target: Formula) -> list[str] | None:
+    """Return the hypotheses that a lemma is applied to so that it proves the target, or None."""
     elaborator = Elaborator(lambda name: None)
     result = elaborator.open_declaration(use.declaration).type
     domains = []
@@ -95,6 +96,7 @@ def _match(use: _Use, hypotheses: Sequence[tuple[str, Formula]], target: Formula
 def _find_arguments(
     elaborator: Elaborator, domains: Sequence[Formula], hypotheses: Sequence[tuple[str, Formula]]
 ) -> list[str] | None:
+    """Return a hypothesis for each domain, whose unknowns they settle from left to right, or None."""
     if not domains:
         return []
     domain = elaborator.resolve(domains[0])

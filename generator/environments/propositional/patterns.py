@@ -1,13 +1,11 @@
 """Patterns of `rcases`: names, `⟨a, b⟩` and `a | b`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from generator.environments.propositional.declarations import Declaration
-from generator.environments.propositional.elaboration import add_hypotheses
+from generator.environments.propositional.declarations import FindConstant
 from generator.environments.propositional.formulas import And, Formula, Iff, Implies, Or
-from generator.environments.propositional.goals import Goal, extend_tag
+from generator.environments.propositional.goals import Goal, add_hypotheses, extend_tag
 from generator.environments.propositional.syntax import SyntaxProblem, TokenReader
 from generator.environments.propositional.unification import ElaborationProblem
 
@@ -57,9 +55,7 @@ def _read_one(reader: TokenReader) -> Pattern:
     return TuplePattern(tuple(parts))
 
 
-def split_hypothesis(
-    goal: Goal, formula: Formula, pattern: Pattern, find_constant: Callable[[str], Declaration | None]
-) -> list[Goal]:
+def split_hypothesis(goal: Goal, formula: Formula, pattern: Pattern, find_constant: FindConstant) -> list[Goal]:
     """Add a hypothesis at the end of the context, taken apart as the pattern says, one goal for each case.
 
     Raises:
@@ -84,10 +80,12 @@ def split_hypothesis(
 
 
 def _rest(pattern: TuplePattern | Alternatives) -> Pattern:
+    """Return the pattern without its first part."""
     return pattern.parts[1] if len(pattern.parts) == 2 else type(pattern)(pattern.parts[1:])
 
 
 def _components(formula: Formula) -> tuple[Formula, Formula]:
+    """Return what the two components of `a ∧ b` or `a ↔ b` prove."""
     if isinstance(formula, And):
         return formula.left, formula.right
     if isinstance(formula, Iff):

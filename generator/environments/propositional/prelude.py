@@ -1,4 +1,4 @@
-"""The connectives and their rules, which the checker knows without a proof (lemmas/Logic/Prelude.lean)."""
+"""The connectives and their rules, which are declared without proofs (lemmas/Logic/Prelude.lean)."""
 
 from collections.abc import Iterator
 

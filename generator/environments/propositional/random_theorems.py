@@ -1,4 +1,4 @@
-"""Random statements for the built-in dataset: provable, not trivial, of many shapes."""
+"""Random statements for the built-in dataset, which are provable and not trivial."""
 
 import random
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ ATOM_NAMES = "pqrstuvw"
 """Names of the propositional variables, given in the order of their first occurrence."""
 
 START_SIZE = 9
-"""Largest statement, in atoms, constants and connectives, until almost all that small are found."""
+"""Size of the largest statements, in atoms, constants and connectives, until few new ones of that size are found."""
 
 _START_ATOMS, _MAX_ATOMS = 3, 5
 _LEMMA_SHARE = 0.55  # of the statements grow from a lemma; the rest is random
@@ -52,7 +52,7 @@ class Statement:
         )
 
     def key(self) -> Formula:
-        """Return what statements that differ by names only, or by what is left of the colon, have in common."""
+        """Return a formula that is the same for statements that differ only in names, or in what is a hypothesis."""
         chain = self.canonical().target
         for formula in reversed(self.canonical().hypotheses):
             chain = Implies(formula, chain)
@@ -145,7 +145,7 @@ class StatementSampler:
         return values
 
     def _vary(self, statement: Statement) -> Statement:
-        """Ask for a bit more or less than the lemma says."""
+        """Change an instance of a lemma a little, most of the time, so that the lemma alone is not the proof."""
         rng = self._rng
         new = Atom(ATOM_NAMES[min(len(statement.variables()), self._max_atoms - 1)])
         kind = rng.random()
@@ -207,7 +207,7 @@ class StatementSampler:
         return Statement(tuple(kept), statement.target)
 
     def _maybe_revert(self, statement: Statement) -> Statement:
-        """Turn the last hypotheses into the premises of the target, now and then."""
+        """Move the last hypotheses into the target, now and then: from `h : p` and `q` to `p → q`."""
         hypotheses, target = list(statement.hypotheses), statement.target
         while hypotheses and self._rng.random() < 0.3:
             target = Implies(hypotheses.pop(), target)

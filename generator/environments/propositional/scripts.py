@@ -1,8 +1,9 @@
-"""Proof scripts: the strategy run in the environment, step by step."""
+"""Proof scripts: tactics run in the environment, with the states around each of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common import DataError
 from generator.environments.base import ProofFinished, TacticError
 from generator.environments.propositional.environment import PropositionalState, run_tactic
 from generator.environments.propositional.lemma_use import LemmaIndex
@@ -21,9 +22,9 @@ class Step:
 def write_script(
     state: PropositionalState, lemmas: LemmaIndex, max_steps: int, max_state_bytes: int
 ) -> list[Step] | None:
-    """Return the steps of the strategy from `state` to the end of the proof.
+    """Return the steps that the strategy takes from `state` to the end of the proof.
 
-    None if the strategy gets stuck, goes round in circles, or exceeds a limit.
+    None if the strategy has no tactic, comes back to an earlier state, or exceeds a limit.
     """
     steps: list[Step] = []
     seen = set()
@@ -48,16 +49,16 @@ def replay(state: PropositionalState, tactics: Sequence[str]) -> list[Step]:
     """Run tactics one after the other.
 
     Raises:
-        ValueError: naming the tactic that fails or comes after the end of the proof
+        DataError: naming the tactic that fails or comes after the end of the proof
     """
     steps: list[Step] = []
     current: PropositionalState | ProofFinished = state
     for tactic in tactics:
         if isinstance(current, ProofFinished):
-            raise ValueError(f"'{tactic}' comes after the end of the proof")
+            raise DataError(f"'{tactic}' comes after the end of the proof")
         result = run_tactic(current, tactic)
         if isinstance(result, TacticError):
-            raise ValueError(f"'{tactic}': {result.message}\n{current.pp}")
+            raise DataError(f"'{tactic}': {result.message}\n{current.pp}")
         steps.append(Step(current.pp, tactic, result.pp))
         current = result
     return steps

@@ -19,7 +19,7 @@ def split_randomly(theorems: Sequence[TheoremRecord], names: Set[str], rng: rand
     Args:
         theorems: all theorems
         names: full names of those that may be held out; the others are lemmas and go to train
-        rng: decides
+        rng: draws the theorems
     """
     order = [theorem["full_name"] for theorem in theorems if theorem["full_name"] in names]
     rng.shuffle(order)

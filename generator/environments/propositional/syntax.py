@@ -2,6 +2,8 @@
 
 import re
 
+from common import DataError
+
 _PLAIN_NAME = r"[A-Za-z_α-κμ-ω][A-Za-z0-9_'₀-₉α-κμ-ω]*"
 _TOKEN = re.compile(
     rf"\s*(?P<token>{_PLAIN_NAME}(?:\.{_PLAIN_NAME})*|\.{_PLAIN_NAME}|(?:\.[12]|\?_)(?![A-Za-z0-9_'])"
@@ -16,13 +18,14 @@ _TERM_KEYWORDS = frozenset(
 )
 
 
-class SyntaxProblem(Exception):
+class SyntaxProblem(DataError):
     """Text outside the grammar. Inside the environment it becomes a `TacticError`."""
 
 
 def is_name(token: str) -> bool:
-    """Tell whether `token` can name a variable or a hypothesis: at most three letters, or h and the letters of the
-    variables it speaks of (`hpq`), then digits and primes.
+    """Tell whether a token can name a variable or a hypothesis.
+
+    It has at most three letters, or h and the letters of the variables it is about (`hpq`), then digits and primes.
     """
     return _NAME.fullmatch(token) is not None and token not in _RESERVED
 
@@ -60,7 +63,7 @@ class TokenReader:
         return self._tokens[self._position] if self._position < len(self._tokens) else ""
 
     def is_glued(self) -> bool:
-        """Tell whether the next token follows the one before it without a space."""
+        """Tell whether no space is in front of the next token."""
         return self._position < len(self._tokens) and self._is_glued[self._position]
 
     def next(self) -> str:

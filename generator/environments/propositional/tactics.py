@@ -6,10 +6,9 @@ nested patterns before the last place of `⟨...⟩`, anything whose outcome dep
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
 
-from generator.environments.propositional.declarations import Declaration
-from generator.environments.propositional.elaboration import Elaborator, Typed, add_hypotheses
+from generator.environments.propositional.declarations import FindConstant
+from generator.environments.propositional.elaboration import Elaborator, Typed
 from generator.environments.propositional.formulas import (
     FALSE,
     TRUE,
@@ -25,15 +24,14 @@ from generator.environments.propositional.formulas import (
     unfold_all,
     unfold_not,
 )
-from generator.environments.propositional.goals import PROP, Goal, Hypothesis, extend_tag
+from generator.environments.propositional.goals import PROP, Goal, Hypothesis, add_hypotheses, extend_tag
 from generator.environments.propositional.patterns import read_pattern, split_hypothesis
 from generator.environments.propositional.syntax import SyntaxProblem, TokenReader
 from generator.environments.propositional.terms import Name, Term, contains_hole, read_term
 from generator.environments.propositional.unification import ElaborationProblem
 
-FindConstant: TypeAlias = Callable[[str], Declaration | None]
-Problem = (ElaborationProblem, SyntaxProblem)
-"""What the functions of this module raise when Lean would report an error."""
+FAILURES = (ElaborationProblem, SyntaxProblem)
+"""What `apply_tactic` raises where Lean would report an error."""
 
 
 def apply_tactic(goal: Goal, tactic: str, find_constant: FindConstant) -> list[Goal]:
@@ -101,13 +99,13 @@ def _apply(goal: Goal, reader: TokenReader, find_constant: FindConstant) -> list
 
 def _apply_typed(goal: Goal, typed: Typed, elaborator: Elaborator, num_propositions: int = 0) -> list[Goal]:
     """Unify the conclusion with the target after as few arguments as possible (Lean.MVarId.apply)."""
-    num_arguments, conclusion = _telescope(elaborator, typed.type)
+    num_arguments, conclusion = _count_arguments(elaborator, typed.type)
     first = num_arguments
     if not isinstance(conclusion, Meta):
-        first = max(0, num_arguments - _telescope(elaborator, goal.target)[0])
+        first = max(0, num_arguments - _count_arguments(elaborator, goal.target)[0])
     for count in range(first, num_arguments + 1):
         before = elaborator.snapshot()
-        domains, result = _take_domains(elaborator, typed.type, count)
+        domains, result = _take_arguments(elaborator, typed.type, count)
         if elaborator.unify(result, goal.target):
             elaborator.check_all_found()
             targets = [elaborator.ground(domain) for domain in domains]
@@ -117,6 +115,14 @@ def _apply_typed(goal: Goal, typed: Typed, elaborator: Elaborator, num_propositi
 
 
 def _tagged(goal: Goal, targets: list[Formula], binder_names: tuple[str, ...], num_propositions: int) -> list[Goal]:
+    """Return a goal for each target, with the case tags that Lean gives them.
+
+    Args:
+        goal: what they replace
+        targets: of the new goals, which are arguments of what is applied
+        binder_names: names of these arguments
+        num_propositions: propositions that it takes too; a single argument without any gets no tag of its own
+    """
     if num_propositions + len(targets) == 1:
         return [replace(goal, target=target) for target in targets]
     names = (*binder_names, *("a" for _ in targets))  # `p → q` is `(a : p) → q`
@@ -126,14 +132,16 @@ def _tagged(goal: Goal, targets: list[Formula], binder_names: tuple[str, ...], n
     ]
 
 
-def _telescope(elaborator: Elaborator, formula: Formula) -> tuple[int, Formula]:
+def _count_arguments(elaborator: Elaborator, formula: Formula) -> tuple[int, Formula]:
+    """Return how many arrows a formula has in a row, and what stands behind the last one."""
     count = 0
     while isinstance(formula := unfold_not(elaborator.resolve(formula)), Implies):
         count, formula = count + 1, formula.right
     return count, formula
 
 
-def _take_domains(elaborator: Elaborator, formula: Formula, count: int) -> tuple[list[Formula], Formula]:
+def _take_arguments(elaborator: Elaborator, formula: Formula, count: int) -> tuple[list[Formula], Formula]:
+    """Return what the first arrows of a formula assume, and the rest of the formula."""
     domains = []
     for _ in range(count):
         formula = unfold_not(elaborator.resolve(formula))
@@ -155,6 +163,8 @@ def _constructor(goal: Goal, reader: TokenReader, find_constant: FindConstant) -
 
 
 def _side(is_left: bool) -> Callable[[Goal, TokenReader, FindConstant], list[Goal]]:
+    """Return the tactic `left` or `right`."""
+
     def run(goal: Goal, reader: TokenReader, find_constant: FindConstant) -> list[Goal]:
         if not isinstance(goal.target, Or):
             raise ElaborationProblem(f"'{goal.target}' is not a disjunction")

@@ -15,7 +15,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`subject.field` where the subject is not an identifier or the field is a number: `h.1`, `(h x).mp`."""
+    """`subject.field` where the subject is no identifier or the field is a number: `h.1`, `(h x).mp`."""
 
     subject: "Term"
     field: str
@@ -57,18 +57,6 @@ class Underscore:
 Term: TypeAlias = Name | Field | Apply | Anonymous | Lambda | Hole | Underscore
 
 
-def parse_term(text: str) -> Term:
-    """Read a whole term.
-
-    Raises:
-        SyntaxProblem: outside the fragment
-    """
-    reader = TokenReader(text)
-    term = read_term(reader)
-    reader.expect_end()
-    return term
-
-
 def read_term(reader: TokenReader) -> Term:
     """Read a `fun` or an application."""
     if reader.take("fun"):
@@ -90,7 +78,7 @@ def _read_binder(reader: TokenReader) -> str:
 
 
 def _read_argument(reader: TokenReader) -> Term | None:
-    """Read a term of maximal precedence with the fields glued to it; None where no such term starts."""
+    """Read a term that needs no brackets as an argument, with the fields that follow; None where none starts."""
     token = reader.peek()
     term: Term
     if token in ("?_", "_"):
@@ -126,7 +114,7 @@ def _read_anonymous(reader: TokenReader) -> Anonymous:
 
 
 def print_term(term: Term) -> str:
-    """Print a term so that `parse_term` reads it back."""
+    """Print a term so that `read_term` reads it back."""
     match term:
         case Name(name):
             return name
@@ -166,18 +154,18 @@ def contains_hole(term: Term) -> bool:
             return False
 
 
-def constants_in_order(term: Term) -> list[str]:
+def names_in_order(term: Term) -> list[str]:
     """Return every identifier of the term from left to right, repetitions included."""
     match term:
         case Name(name):
             return [name]
         case Field(subject, _):
-            return constants_in_order(subject)
+            return names_in_order(subject)
         case Apply(function, arguments):
-            return [name for part in (function, *arguments) for name in constants_in_order(part)]
+            return [name for part in (function, *arguments) for name in names_in_order(part)]
         case Anonymous(arguments):
-            return [name for part in arguments for name in constants_in_order(part)]
+            return [name for part in arguments for name in names_in_order(part)]
         case Lambda(_, body):
-            return constants_in_order(body)
+            return names_in_order(body)
         case _:
             return []

@@ -33,11 +33,11 @@ class Unknowns:
         return formula
 
     def snapshot(self) -> list[Formula | None]:
-        """Return what `restore` needs to forget later assignments."""
+        """Return what `restore` needs to undo later assignments."""
         return list(self._values)
 
     def restore(self, snapshot: list[Formula | None]) -> None:
-        """Forget every assignment and unknown since the snapshot."""
+        """Undo every assignment, and remove every unknown, since the snapshot."""
         self._values = snapshot
 
     def ground(self, formula: Formula) -> Formula:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from common import ByteTokenizer, ConfigError
-from generator.data.completion_encoding import CompletionEncoder, encode_example
+from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.prompts.templates import TEMPLATES, PromptTemplate
 
 TEXTS = [
@@ -63,6 +63,11 @@ TOKENIZERS: dict[str, Any] = {
 every_tokenizer = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=list(TOKENIZERS))
 every_template = pytest.mark.parametrize("template", TEMPLATES.values(), ids=list(TEMPLATES))
 
+
+def encode_one(tokenizer: Any, prompt: str, completion: str) -> EncodedExample:
+    return CompletionEncoder(tokenizer).encode([prompt], [completion])[0]
+
+
 texts = st.text(st.sampled_from("rw [Nat.add_comm]\n ⊢∧TC/:h12λ"), min_size=1, max_size=30)
 
 
@@ -70,7 +75,7 @@ texts = st.text(st.sampled_from("rw [Nat.add_comm]\n ⊢∧TC/:h12λ"), min_size
 @given(prompt=texts, completion=texts)
 def test_training_begins_with_the_prompt_as_inference_has_it(tokenizer: Any, prompt: str, completion: str) -> None:
     encoder = CompletionEncoder(tokenizer)
-    ids, num_prompt_tokens = encode_example(tokenizer, prompt, completion)
+    ids, num_prompt_tokens = encode_one(tokenizer, prompt, completion)
     assert ids[:num_prompt_tokens] == encoder.prompt_ids([prompt])[0]
     assert len(ids) > num_prompt_tokens and ids[-1] == tokenizer.eos_token_id
     assert tokenizer.eos_token_id not in ids[:-1]
@@ -83,7 +88,7 @@ def test_training_begins_with_the_prompt_as_inference_has_it(tokenizer: Any, pro
 @every_template
 def test_every_template_gives_back_prompt_and_completion(tokenizer: Any, template: PromptTemplate) -> None:
     prompt, completion = template.format("m n : ℕ\n⊢ m + n = 1", full_name="t"), template.complete("rw [Nat.add_comm]")
-    ids, num_prompt_tokens = encode_example(tokenizer, prompt, completion)
+    ids, num_prompt_tokens = encode_one(tokenizer, prompt, completion)
     assert tokenizer.decode(ids[num_prompt_tokens:-1]).strip() == completion
     decoded = tokenizer.decode(ids[:num_prompt_tokens])
     assert decoded.removeprefix("<|begin|>").removeprefix("<s>").strip() == prompt.strip()
@@ -92,7 +97,7 @@ def test_every_template_gives_back_prompt_and_completion(tokenizer: Any, templat
 def test_a_text_that_falls_apart_at_the_boundary_is_tokenised_jointly() -> None:
     tokenizer = TOKENIZERS["gpt2"]
     prompt, completion = "[TAC]\n", "rw [Nat.add_comm]\n[/TAC]"
-    ids, num_prompt_tokens = encode_example(tokenizer, prompt, completion)
+    ids, num_prompt_tokens = encode_one(tokenizer, prompt, completion)
     assert ids[:-1] == tokenizer(prompt + completion)["input_ids"]
     assert num_prompt_tokens == len(tokenizer(prompt)["input_ids"])
 
@@ -102,7 +107,7 @@ def test_a_token_over_the_boundary_is_taken_apart() -> None:
     prompt, completion = "[TAC]\n", "\n  simp"
     joint = tokenizer(prompt + completion)["input_ids"]
     assert any(tokenizer.decode([token]).startswith("\n\n") for token in joint), "the tokenizer joins line breaks"
-    ids, num_prompt_tokens = encode_example(tokenizer, prompt, completion)
+    ids, num_prompt_tokens = encode_one(tokenizer, prompt, completion)
     assert ids != [*joint, tokenizer.eos_token_id]
     assert ids[:num_prompt_tokens] == tokenizer(prompt)["input_ids"]
     assert ids[num_prompt_tokens:-1] == tokenizer(completion)["input_ids"]
@@ -115,7 +120,7 @@ def test_a_prompt_that_reads_otherwise_in_front_of_a_completion_is_taken_apart()
     alone, joint = tokenizer(prompt)["input_ids"], tokenizer(prompt + completion, return_offsets_mapping=True)
     assert joint["input_ids"][: len(alone)] != alone
     assert not any(start < len(prompt) < end for start, end in joint["offset_mapping"])
-    ids, num_prompt_tokens = encode_example(tokenizer, prompt, completion)
+    ids, num_prompt_tokens = encode_one(tokenizer, prompt, completion)
     assert ids[:num_prompt_tokens] == alone and tokenizer.decode(ids[num_prompt_tokens:-1]) == completion
 
 
@@ -129,7 +134,7 @@ def test_bos_is_part_of_the_prompt() -> None:
 
 @pytest.mark.parametrize("name", ["bytes", "slow"])
 def test_the_eos_that_a_tokenizer_adds_stands_once_and_last(name: str) -> None:
-    ids, num_prompt_tokens = encode_example(TOKENIZERS[name], "ab", "c")
+    ids, num_prompt_tokens = encode_one(TOKENIZERS[name], "ab", "c")
     assert (ids, num_prompt_tokens) == ([100, 101, 102, 1], 2)
 
 
@@ -147,5 +152,5 @@ def test_a_tokenizer_without_eos_is_refused() -> None:
 
 def test_a_batch_is_encoded_as_its_examples_are() -> None:
     prompts, completions = ["[TAC]\n", "[TAC]\n", "x"], ["simp", "\n  simp", "y"]
-    make: Callable[[int], Any] = lambda i: encode_example(TOKENIZERS["gpt2"], prompts[i], completions[i])  # noqa: E731
+    make: Callable[[int], Any] = lambda i: encode_one(TOKENIZERS["gpt2"], prompts[i], completions[i])  # noqa: E731
     assert CompletionEncoder(TOKENIZERS["gpt2"]).encode(prompts, completions) == [make(i) for i in range(3)]

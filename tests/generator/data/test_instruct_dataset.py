@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from common import ByteTokenizer, ConfigError, Pos
 from generator.data.instruct_dataset import InstructDataset
-from generator.data.prompted_steps import PromptedStep, Provenance, UnusableStep
+from generator.data.prompted_steps import PromptedStep, UnusableStep
 from generator.prompts.templates import PromptFields, PromptTemplate, get_template
+from retrieval.leandojo.provenance import Provenance
 from tests.generator.data.test_completion_encoding import gpt2
 
 LLMSTEP = get_template("llmstep")
@@ -75,16 +75,16 @@ def test_loss_falls_on_completions_and_their_eos_alone() -> None:
         assert mask[:length].all() and ids[:length].tolist() == dataset[1 - row]["input_ids"]
         assert (ids[length:] == 0).all() and (labels[length:] == -100).all()
     assert batch["tactic"] == ["exact h", "simp"] and batch["index"] == [1, 0] and batch["start"] == [(2, 1), (1, 1)]
-    assert "prompt_ids" not in batch and "segment_ids" not in batch
+    assert "segment_ids" not in batch
 
 
-def test_evaluation_has_the_prompts_apart() -> None:
+def test_a_row_begins_with_the_prompt_as_inference_has_it() -> None:
     dataset = make([("⊢ p", "simp"), ("h : p\n⊢ p", "exact h")], is_train=False)
     batch = dataset.collate(dataset[[0, 1]])
     for row, prompt in enumerate(batch["state"]):
-        ids = batch["prompt_ids"][row][batch["prompt_mask"][row] == 1]
-        assert ids.tolist() == dataset.encoder.prompt_ids([prompt])[0]
-        assert batch["input_ids"][row][: len(ids)].equal(ids)
+        ids = dataset.encoder.prompt_ids([prompt])[0]
+        assert batch["input_ids"][row][: len(ids)].tolist() == ids
+        assert (batch["labels"][row][: len(ids)] == -100).all() and batch["labels"][row][len(ids)] != -100
 
 
 @pytest.mark.parametrize("pad", [True, False])
@@ -144,7 +144,7 @@ def test_in_evaluation_a_completion_that_does_not_fit_counts_as_one_the_model_ca
     batch = dataset.collate(dataset[[0, 1]])
     assert batch["tactic"] == ["x" * 20, "simp"] and "kept without labels: 1 completions" in dataset.summary()
     assert (batch["labels"][0] == -100).all() and (batch["labels"][1] != -100).sum() == 5
-    assert torch.equal(batch["prompt_ids"][0], batch["prompt_ids"][1])
+    assert batch["state"][0] == batch["state"][1]
 
 
 def test_in_evaluation_a_goal_that_fits_no_prompt_counts_as_one_the_model_cannot_answer() -> None:

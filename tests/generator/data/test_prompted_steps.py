@@ -8,8 +8,9 @@ import pytest
 
 from common import ConfigError, Pos
 from generator.data.instruct_records import InstructRecords
-from generator.data.prompted_steps import InstructSteps, Provenance, TracedSteps, UnusableStep, provenance_of, usable
+from generator.data.prompted_steps import InstructSteps, TracedSteps, UnusableStep, provenance_of, usable
 from generator.prompts.templates import get_template
+from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactics
 from tests.fakes import theorem
 

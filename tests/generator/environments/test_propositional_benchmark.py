@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from common import ConfigError
 from generator.environments import ProofFinished, ProofState, PropositionalEnvironment, Theorem
 from generator.environments import propositional_benchmark as benchmark
 from generator.environments.propositional.declarations import parse_signature
@@ -210,7 +211,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="not empty"):
         build_propositional_benchmark(tmp_path, 20, progress=False)
-    with pytest.raises(ValueError, match="num_theorems is 3"):
+    with pytest.raises(ConfigError, match="num_theorems is 3"):
         build_propositional_benchmark(tmp_path / "new", 3, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 

@@ -54,8 +54,9 @@ def test_generate_reads_what_the_data_module_reads(
         model.initialize()
     for i in range(len(examples)):
         step = examples.traces[i]
+        origin = step.provenance
         read.clear()
-        model.generate(step.state, Path(step.file_path), step.full_name, step.start, num_samples=1)
+        model.generate(step.state, Path(origin.file_path), origin.full_name, origin.start, num_samples=1)
         assert read[-1] == examples[i]["state"]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common import DataError, Pos, format_state, format_tactic, remove_marks
 from retrieval.leandojo.json_list import JsonListReader
+from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 
 
@@ -45,17 +46,13 @@ def test_a_step_knows_its_theorem_its_texts_and_its_premises(tmp_path: Path) -> 
     )
     assert len(traces) == 2
     assert traces[1] == TracedTactic(
-        url="https://example.org/a",
-        commit="c0ffee",
-        file_path="T.v",
-        full_name="«a b».é",
-        start=Pos(3, 1),
-        tactic_idx=0,
+        provenance=Provenance("https://example.org/a", "c0ffee", "T.v", "«a b».é", Pos(3, 1), 0),
         state="p : Prop\n⊢ p\n\n⊢ q",
         tactic="exact <a>And.symm</a> (<a>«term_+_».h'</a> x)",
         premises=(("Init/Core.lean", Pos(7, 9)), (".lake/x/Y.lean", Pos(2, 5))),
     )
-    assert (traces[0].full_name, traces[0].start, traces[0].premises) == ("first", Pos(1, 2), ())
+    first = traces[0]
+    assert (first.provenance.full_name, first.provenance.start, first.premises) == ("first", Pos(1, 2), ())
     assert traces[-1] == traces[1] and traces[0:2] == list(traces)
     with pytest.raises(IndexError):
         traces[2]
@@ -75,7 +72,7 @@ def test_an_annotation_may_be_missing_or_empty(tmp_path: Path, fields: dict[str,
 def test_what_is_left_out_is_counted_and_numbers_of_steps_stay(tmp_path: Path) -> None:
     steps = [step("no goals"), step(tactic=" \n"), step(), step("1 goal\nno goals")]
     traces = load(tmp_path, theorem(*steps), theorem(), theorem())
-    assert [traced.tactic_idx for traced in traces] == [2]
+    assert [traced.provenance.tactic_idx for traced in traces] == [2]
     assert sorted(traces.left_out.values()) == [1, 2, 2]
     assert traces.num_theorems == 3
     assert "3 theorems, 1 steps; left out: 2 theorems without" in traces.summary()
@@ -92,12 +89,12 @@ def test_a_state_that_comes_back_is_kept_once(tmp_path: Path) -> None:
     state = "⊢ " + "x" * 1000
     traces = load(tmp_path, *[theorem(step(state), step(state + "y"), step(state)) for _ in range(50)])
     assert len(traces) == 150
-    assert traces._texts.nbytes < 3000
+    assert len(pickle.dumps(traces)) < 15_000, "a tenth of the texts"
     assert [traced.state[-1] for traced in traces] == ["x", "y", "x"] * 50
 
 
 def test_texts_of_one_hash_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.leandojo.traces.hash", lambda text: 7, raising=False)
+    monkeypatch.setattr("retrieval.leandojo.text_column.hash", lambda text: 7, raising=False)
     traces = load(tmp_path, theorem(step("⊢ a"), step("⊢ b"), step("⊢ a"), step("⊢ b", tactic="⊢ a")))
     assert [traced.state for traced in traces] == ["⊢ a", "⊢ b", "⊢ a", "⊢ b"]
     assert [traced.tactic for traced in traces] == ["trivial", "trivial", "trivial", "⊢ a"]
@@ -150,7 +147,9 @@ def test_reading_in_blocks_equals_reading_at_once(
             state = format_state(traced["state_before"])
             if tactic and state != "no goals":
                 expected.append((record["full_name"], tactic_idx, state, tactic, len(premises)))
-    assert expected == [(t.full_name, t.tactic_idx, t.state, t.tactic, len(t.premises)) for t in traces]
+    assert expected == [
+        (t.provenance.full_name, t.provenance.tactic_idx, t.state, t.tactic, len(t.premises)) for t in traces
+    ]
     assert traces.state_lengths.tolist() == [len(t.state.encode()) for t in traces]
     assert traces.marked_tactic_lengths.tolist() == [len(t.tactic.encode()) for t in traces]
     assert traces.tactic_lengths.tolist() == [len(remove_marks(t.tactic).encode()) for t in traces]

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,21 @@ import torch
 
 from common import ConfigError, DataError, Pos
 from retrieval.corpus import Corpus
+from retrieval.leandojo.provenance import Provenance
 from retrieval.predictions import reader_writer as predictions_module
-from retrieval.predictions.reader_writer import Predictions, PredictionWriter, RetrievalContext, hash_state
+from retrieval.predictions.files import RetrievalContext, hash_state
+from retrieval.predictions.reader_writer import Predictions, PredictionWriter
+from tests.retrieval.conftest import LIBRARY, write_corpus
 
 K = 4
 
 
 def _contexts(num: int, first: int = 0) -> list[RetrievalContext]:
     return [
-        RetrievalContext(f"F{i % 3}.lean", f"theorem «é» {i // 2}", Pos(i // 2 + 1, 1), i % 2, hash_state(f"⊢ {i}"))
+        RetrievalContext(
+            Provenance("", "", f"F{i % 3}.lean", f"theorem «é» {i // 2}", Pos(i // 2 + 1, 1), i % 2),
+            hash_state(f"⊢ {i}"),
+        )
         for i in range(first, first + num)
     ]
 
@@ -57,12 +64,13 @@ def test_contexts_are_found(tmp_path: Path, library: Corpus) -> None:
     _write(tmp_path, library, num=100)
     read = pickle.loads(pickle.dumps(Predictions.load(tmp_path, library)))
     for row, context in enumerate(_contexts(100)):
-        place = (context.file_path, context.full_name, list(context.start))
-        assert read.find(*place, context.tactic_idx) == row
-        assert read.find(*place, context.tactic_idx + 2) is None
-    assert read.find("F0.lean", "theorem «é» 0", "Pos(1, 1)", 0) == 0
-    assert read.find("F0.lean", "theorem «é» 0", [1, 2], 0) is None
-    assert read.find("F0.lean", "theorem", [1, 1], 0) is None
+        assert read.find(context.provenance) == row
+        assert read.find(replace(context.provenance, url="u", commit="c")) == row, "files do not say the repository"
+        assert read.find(replace(context.provenance, tactic_idx=context.provenance.tactic_idx + 2)) is None
+    first = Provenance(file_path="F0.lean", full_name="theorem «é» 0")
+    assert read.find(first) == 0
+    assert read.find(replace(first, start=Pos(1, 2))) is None
+    assert read.find(replace(first, full_name="theorem")) is None
 
 
 def test_large_sets_are_written_in_shards(tmp_path: Path, library: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +104,7 @@ def test_ranks_write_apart_and_are_read_as_one(tmp_path: Path, library: Corpus) 
     assert len(read) == 5 and sorted(read.contexts, key=_contexts(5).index) == _contexts(5)
     for row, context in enumerate(read.contexts):
         index = _contexts(5).index(context)
-        assert read.find(context.file_path, context.full_name, context.start, context.tactic_idx) == row
+        assert read.find(context.provenance) == row
         assert read.premise_numbers[row].tolist() == _rows(5)[0][index].tolist()
 
 
@@ -129,7 +137,7 @@ def test_an_empty_split_is_a_complete_one(tmp_path: Path, library: Corpus) -> No
     _write(tmp_path, library, num=0)
     read = Predictions.load(tmp_path, library)
     assert (len(read), read.contexts, read.premise_numbers.shape) == (0, [], (0, K))
-    assert read.find("F0.lean", "x", [1, 1], 0) is None
+    assert read.find(Provenance(file_path="F0.lean", full_name="x")) is None
 
 
 # --- refusals --------------------------------------------------------------------------------------
@@ -159,7 +167,9 @@ def test_a_missing_rank_or_row_is_noticed(tmp_path: Path, library: Corpus) -> No
 
 def test_predictions_of_another_corpus_are_refused(tmp_path: Path, library: Corpus) -> None:
     _write(tmp_path, library)
-    other = library.with_file({"path": "New.lean", "imports": [], "premises": []})
+    other = Corpus(
+        write_corpus(tmp_path / "other.jsonl", [*LIBRARY, {"path": "E.lean", "imports": [], "premises": []}])
+    )
     with pytest.raises(DataError, match=f"hash {library.content_hash}, but .* has {other.content_hash}"):
         Predictions.load(tmp_path, other)
 

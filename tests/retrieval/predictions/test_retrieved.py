@@ -28,8 +28,7 @@ def test_the_premises_of_a_step_are_its_own_best_first(parts: tuple[Corpus, Pred
     retrieved = RetrievedPremises(*parts, steps, progress=False)
     assert len(retrieved) == 3
     for index, number in enumerate(steps.tolist()):
-        step = traces[number]
-        row = predictions.find(step.file_path, step.full_name, step.start, step.tactic_idx)
+        row = predictions.find(traces[number].provenance)
         assert row is not None and len(retrieved[index]) == 4
         assert retrieved[index] == [corpus[number] for number in predictions.retrieved(row)]
 

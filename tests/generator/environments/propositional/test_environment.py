@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common import DataError
 from generator.environments import (
     Environment,
     ProofFinished,
@@ -52,6 +53,11 @@ def test_states_are_equal_when_they_print_alike() -> None:
     again = PropositionalEnvironment().start_statement("(p : Prop) : p → (p)")
     other = environment.start_statement("(q : Prop) : q → q")
     assert first == again and hash(first) == hash(again) and len({first, again, other}) == 2
+
+
+def test_a_statement_that_cannot_be_read_is_the_users_mistake() -> None:
+    with pytest.raises(DataError, match="'q' is not bound"):
+        PropositionalEnvironment().start_statement("(p : Prop) : q")
 
 
 def test_unknown_theorems_and_foreign_states_are_the_callers_mistake() -> None:

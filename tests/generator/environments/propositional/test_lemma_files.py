@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from common import DataError
 from generator.environments import (
     ProofFinished,
     ProofState,
@@ -102,19 +103,19 @@ def test_a_bad_signature_is_refused(signature: str) -> None:
 
 
 def test_a_bad_theorem_is_named_with_its_line() -> None:
-    with pytest.raises(ValueError, match=r"My\.lean:3: 'q' is not bound"):
+    with pytest.raises(DataError, match=r"My\.lean:3: 'q' is not bound"):
         list(parse_theorems("-- a comment\n\ntheorem foo (p : Prop) : q := by\n  trivial\n", "My.lean"))
-    with pytest.raises(ValueError, match=r"My\.lean:1: a theorem needs ':='"):
+    with pytest.raises(DataError, match=r"My\.lean:1: a theorem needs ':='"):
         list(parse_theorems("theorem foo (p : Prop) : p\n", "My.lean"))
 
 
 def test_a_library_needs_its_imports_in_a_straight_order(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"A\.lean: imports B\.lean, which is not in the library"):
+    with pytest.raises(DataError, match=r"A\.lean: imports B\.lean, which is not in the library"):
         Library([SourceFile.parse("A.lean", "import B\n")])
-    with pytest.raises(ValueError, match="circular imports"):
+    with pytest.raises(DataError, match="circular imports"):
         Library([SourceFile.parse("A.lean", "import B\n"), SourceFile.parse("B.lean", "import A\n")])
     source = "theorem foo : True := trivial\n"
-    with pytest.raises(ValueError, match=r"foo is declared in A\.lean too"):
+    with pytest.raises(DataError, match=r"foo is declared in A\.lean too"):
         Library([SourceFile.parse("A.lean", source), SourceFile.parse("B.lean", source)])
-    with pytest.raises(ValueError, match="no Lean files here"):
+    with pytest.raises(DataError, match="no Lean files here"):
         Library.load(tmp_path)

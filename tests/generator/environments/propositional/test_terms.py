@@ -2,8 +2,24 @@
 
 import pytest
 
-from generator.environments.propositional.syntax import SyntaxProblem
-from generator.environments.propositional.terms import Apply, Field, Lambda, Name, contains_hole, parse_term, print_term
+from generator.environments.propositional.syntax import SyntaxProblem, TokenReader
+from generator.environments.propositional.terms import (
+    Apply,
+    Field,
+    Lambda,
+    Name,
+    Term,
+    contains_hole,
+    print_term,
+    read_term,
+)
+
+
+def parse_term(text: str) -> Term:
+    reader = TokenReader(text)
+    term = read_term(reader)
+    reader.expect_end()
+    return term
 
 
 @pytest.mark.parametrize(
