@@ -1,5 +1,10 @@
-"""Beam search and sampling on the live model, for T5-family and decoder-only models."""
+"""Beam search and sampling on the live model, for T5-family and decoder-only models.
 
-from generator.decoding.encoder_decoder import Decoded, beam_search, sample
+`decode` takes token ids of any lengths, `beam_search` and `sample` take padded batches.
+"""
 
-__all__ = ["Decoded", "beam_search", "sample"]
+from generator.decoding.ragged import Decoded, decode
+from generator.decoding.rectangular import beam_search, sample
+from generator.decoding.settings import Decoding, Sampling
+
+__all__ = ["Decoded", "Decoding", "Sampling", "beam_search", "decode", "sample"]

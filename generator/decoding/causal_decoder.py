@@ -17,14 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generator.architectures.traits import attention_windows, num_layers, reason_against_masks, token_ids, unwrapped
+from generator.architectures.traits import attention_windows, num_layers, reason_against_masks, token_ids
 from generator.decoding.beams import take_rows
-from generator.decoding.causal_cache import TreeCache, padded, similar_lengths
+from generator.decoding.causal_cache import TreeCache, padded
+from generator.decoding.grouping import limits_of, similar_lengths
 from generator.decoding.protocol import SpecialTokens
-from generator.decoding.t5_cache import MIN_LENGTH_SHARE
 
-# Padded tokens of one forward pass over prompts.
-MAX_READ_TOKENS = {"cpu": 2048, "cuda": 16384}
 STEPS_PER_GROWTH = 16
 
 
@@ -94,11 +92,9 @@ class CausalDecoder:
     def _read(self, prompts: Sequence[Tensor]) -> Tensor:
         """Encodes the prompts; returns the logits behind the last token of each, (B, 1, V) float32."""
         device = self.embedding.device
-        max_tokens = MAX_READ_TOKENS.get(device.type, MAX_READ_TOKENS["cpu"])
-        min_share = MIN_LENGTH_SHARE.get(device.type, MIN_LENGTH_SHARE["cpu"])
-        groups = similar_lengths([len(prompt) for prompt in prompts], max_tokens, min_share)
+        limits, lengths = limits_of(device), [len(prompt) for prompt in prompts]
         logits: list[Tensor] = [self.lengths] * len(prompts)
-        for group in groups:
+        for group in similar_lengths(lengths, max_tokens=limits.max_read_tokens, min_share=limits.min_length_share):
             input_ids = padded([prompts[state] for state in group])
             states = torch.tensor(group, device=device)
             ends, which = torch.unique(self.lengths[states] - 1, return_inverse=True)
@@ -154,16 +150,12 @@ def check_model(model: Any) -> None:
         TypeError: unless `model` is a decoder-only model of transformers with a language-modelling head, whose
             attention takes a mask for each query and whose positions are given with each token.
     """
-    model = unwrapped(model)
-    config: Any = getattr(model, "config", None)
     name = type(model).__name__
-    if getattr(config, "is_encoder_decoder", False):
-        raise TypeError(f"{name} is an encoder-decoder: decode it with generator.decoding.encoder_decoder.")
     if not (hasattr(model, "can_generate") and model.can_generate()):
         raise TypeError(f"{name} has no language-modelling head: load it with AutoModelForCausalLM.")
     if reason := reason_against_masks(model):
         raise TypeError(
-            f"{name} (model_type {config.model_type!r}) {reason}, so its candidates cannot share a prompt here: "
+            f"{name} (model_type {model.config.model_type!r}) {reason}, so its candidates cannot share a prompt here: "
             "use the transformers engine."
         )
 

@@ -3,16 +3,13 @@
 Shapes: B states, R rows a state, T tokens written, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from common import ConfigError, NextstepError
-
-# (tokens (B, R, T), which rows still write (B, R)) -> which of these end with their last token (B, R)
-StopRule = Callable[[Tensor, Tensor], Tensor]
 
 
 class NaNLogitsError(NextstepError, FloatingPointError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from common import Candidate, ConfigError, Context, FilePath, Premise, check_positive, format_state, remove_marks
-from generator.decoding.sampling import check_sampling
+from generator.decoding.settings import Sampling as Sampling  # an option of every model
 from generator.engines import Decoding, Engine
 from generator.interface.tactic_generator import TacticGenerator, check_request, merge_candidates
 from generator.training.metrics import TopkAccuracy
@@ -25,26 +25,6 @@ from generator.training.premise_source import PremiseSource
 from retrieval.training.checkpoints import Restorable
 from retrieval.training.monitoring import as_code, log_text
 from retrieval.training.optimizers import OptimizerName, check_optimization, configure
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Independent samples as candidates, instead of beam search; the most probable ones first.
-
-    Attributes:
-        temperature: divides the logits; below 1 sharpens
-        top_k: draw from the k likeliest tokens only; 0 is no limit
-        top_p: draw from the likeliest tokens that together reach this probability; 1 is no limit
-        seed: of the draws, with the text of the input: an input has the same samples whatever is asked beside it
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_sampling(self.temperature, self.top_k, self.top_p)
 
 
 class NextStepGenerator(TacticGenerator, Restorable):
@@ -110,9 +90,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def _decoding(self) -> Decoding:
         """How the engine is to find candidates."""
-        if self.sampling is not None:
-            return Decoding("sample", max_new_tokens=self._max_new_tokens, **asdict(self.sampling))
-        return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.length_penalty)
+        return Decoding(self._max_new_tokens, length_penalty=self.length_penalty, sampling=self.sampling)
 
     @torch.no_grad()
     def propose(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
