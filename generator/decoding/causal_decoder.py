@@ -23,7 +23,7 @@ from generator.decoding.causal_cache import TreeCache, padded
 from generator.decoding.grouping import limits_of, similar_lengths
 from generator.decoding.protocol import SpecialTokens
 
-STEPS_PER_GROWTH = 16
+STEPS_PER_GROWTH = 16  # that the cache gets room for at once: growing copies what it holds
 
 
 class CausalDecoder:
@@ -57,10 +57,7 @@ class CausalDecoder:
         self.first_logits: Tensor | None = self._read([prompt.to(device) for prompt in prompts])
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feeds each row its latest token, (B, R) int64; returns the logits of the next one, (B, R, V) float32.
-
-        The first call returns what the prompts predict, (B, 1, V); its tokens are not used.
-        """
+        """See `Decoder.step`; the first call returns what the prompts predict, and its tokens are not used."""
         if self.first_logits is not None:
             logits, self.first_logits = self.first_logits, None
             return logits
@@ -76,12 +73,7 @@ class CausalDecoder:
         return self._call(tokens, places, attention_mask=self._masks()).float()
 
     def select(self, rows: Tensor, states: Sequence[int] | None = None) -> None:
-        """Lets new rows continue old ones; a state that is not named leaves the batch.
-
-        Args:
-            rows: (B', R') int64, for each new row the number of the old row of its state that it continues.
-            states: the B' states that stay, ascending; None keeps all.
-        """
+        """See `Decoder.select`."""
         if states is not None and len(states) < self.num_states:
             kept = torch.tensor(states, device=rows.device)
             self.lengths, self.is_prompt, self.places = self.lengths[kept], self.is_prompt[kept], self.places[kept]
@@ -152,7 +144,9 @@ def check_model(model: Any) -> None:
     """
     name = type(model).__name__
     if not (hasattr(model, "can_generate") and model.can_generate()):
-        raise TypeError(f"{name} has no language-modelling head: load it with AutoModelForCausalLM.")
+        raise TypeError(
+            f"{name} has no language-modelling head: load it with AutoModelForSeq2SeqLM or AutoModelForCausalLM."
+        )
     if reason := reason_against_masks(model):
         raise TypeError(
             f"{name} (model_type {model.config.model_type!r}) {reason}, so its candidates cannot share a prompt here: "

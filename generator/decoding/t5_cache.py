@@ -16,7 +16,7 @@ from generator.decoding.t5_layers import split_heads
 
 Project = Callable[[Tensor], Tensor]
 
-POSITIONS_PER_GROWTH = 32
+POSITIONS_PER_GROWTH = 32  # of the output, at once: growing copies what is held
 
 
 @dataclass

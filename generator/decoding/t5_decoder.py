@@ -58,14 +58,7 @@ class T5Decoder:
         self.num_states, self.num_rows = len(states), 1
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feeds each row its latest token.
-
-        Args:
-            tokens: (B, R) int64.
-
-        Returns:
-            Logits of the next token, (B, R, V) float32.
-        """
+        """See `Decoder.step`."""
         with torch.autocast(tokens.device.type, enabled=False):
             hidden = F.embedding(tokens.flatten(), self.embedding)
             self.cache.advance()
@@ -79,12 +72,7 @@ class T5Decoder:
             return self.head(hidden).float().contiguous().view(*tokens.shape, -1)
 
     def select(self, rows: Tensor, states: Sequence[int] | None = None) -> None:
-        """Lets new rows continue old ones; a state that is not named leaves the batch.
-
-        Args:
-            rows: (B', R') int64, for each new row the number of the old row of its state that it continues.
-            states: the B' states that stay, ascending; None keeps all.
-        """
+        """See `Decoder.select`."""
         if states is not None and len(states) < self.num_states:
             self.memory.keep(states)
             kept = torch.tensor(states, device=rows.device)

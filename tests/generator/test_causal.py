@@ -166,7 +166,7 @@ def test_the_prompt_of_evaluation_is_that_of_inference(overfit):
 
     rows = encode(model.tokenizer, batch["state"], 144, is_decoder_only=True)
     for ids, mask, row in zip(batch["prompt_ids"], batch["prompt_mask"], rows, strict=True):
-        assert ids[mask.bool()].tolist() == row
+        assert torch.equal(ids[mask.bool()], row)
 
 
 # ---------------------------------------------------------------------------------------- templates
