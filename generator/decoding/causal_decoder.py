@@ -37,7 +37,7 @@ class CausalDecoder:
 
         Args:
             model: a decoder-only model in evaluation mode (see `check_model`).
-            prompts: token ids (S,) of each state, without padding, at least one.
+            prompts: token ids (S,) of each state, without padding, at least one, where the model's embedding is.
             num_rows: the most rows of a state that there will be.
             max_new_tokens: the most tokens that will be written.
         """
@@ -54,7 +54,7 @@ class CausalDecoder:
         self.num_steps = 0
         capacity = min(STEPS_PER_GROWTH * num_rows, self.max_nodes)
         self.cache = TreeCache(num_layers(model.config), self.num_states, max(lengths), capacity)
-        self.first_logits: Tensor | None = self._read([prompt.to(device) for prompt in prompts])
+        self.first_logits: Tensor | None = self._read(prompts)
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `Decoder.step`; the first call returns what the prompts predict, and its tokens are not used."""

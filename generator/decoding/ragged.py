@@ -87,10 +87,10 @@ def decode(
     stop = StopStrings(decoding.stop, tokenizer) if decoding.stop else None
     num_rows, max_new_tokens = decoding.rows_for(num_candidates), decoding.max_new_tokens
     states = _with_a_token(model, states)
-    lengths = [len(state) for state in states]
+    lengths = [len(ids) for ids in states]
     _check_context(model, lengths, max_new_tokens)
     # T5's states share calls with their neighbours; those of a decoder-only model are grouped where they are read
-    order = longest_first(lengths) if is_encoder_decoder(model) else list(range(len(states)))
+    order = longest_first(lengths) if is_encoder_decoder(model) else list(range(len(lengths)))
     with _reading(model, [states[state] for state in order], num_rows, max_new_tokens) as decoder:
         try:
             if decoding.sampling is None:
@@ -107,9 +107,9 @@ def decode(
 
 @contextlib.contextmanager
 def _reading(model: Any, states: Sequence[Tensor], num_rows: int, max_new_tokens: int) -> Iterator[Decoder]:
-    """A decoder that has read the states, and the modes in which it may be used."""
+    """A decoder that has read the states, in the modes in which it may be used."""
     device = model.get_input_embeddings().weight.device
-    states = [state.to(device) for state in states]
+    states = [ids.to(device) for ids in states]
     if is_encoder_decoder(model):
         with torch.inference_mode():  # in any mode of the model: dropout is never applied
             yield T5Decoder(model, states, max_new_tokens)

@@ -38,7 +38,7 @@ def beam_search(
         model: T5ForConditionalGeneration or its MT5 or UMT5 relative; or what AutoModelForCausalLM loads, with
             attention sdpa or eager.
         input_ids: (B, S) token ids, padded on the right; for a decoder-only model on either side.
-        attention_mask: (B, S), 1 on tokens and 0 on padding. A decoder-only model starts without tokens from BOS.
+        attention_mask: (B, S), 1 on tokens and 0 on padding. Without a token, a decoder-only model starts from BOS.
         num_beams: hypotheses kept at each step.
         num_return_sequences: candidates to return for each state, at most `num_beams`.
         max_new_tokens: the most tokens of a candidate, EOS included.
@@ -89,17 +89,17 @@ def sample(
     `log_probs` are the model's own (temperature 1, nothing filtered), comparable with those of `beam_search`.
 
     Args:
-        model: see `beam_search`, as for `input_ids`, `attention_mask`, `stop_sequences` and `tokenizer`.
-        input_ids: (B, S).
-        attention_mask: (B, S).
+        model: as in `beam_search`.
+        input_ids: (B, S) token ids, padded as there.
+        attention_mask: (B, S), 1 on tokens and 0 on padding.
         num_samples: samples of each state.
         max_new_tokens: the most tokens of a sample, EOS included; a longer one is cut there.
         temperature: divides the logits; below 1 sharpens.
         top_k: draw from the k likeliest tokens only; 0 is no limit.
         top_p: draw from the likeliest tokens that together reach this probability; 1 is no limit.
         generator: CPU generator that seeds the draws; None uses torch's default one.
-        stop_sequences: texts that end a sample.
-        tokenizer: what decodes samples.
+        stop_sequences: texts that end a sample, which keeps the tokens that wrote them.
+        tokenizer: what decodes samples; needed with `stop_sequences`.
 
     Returns:
         The samples.

@@ -47,7 +47,7 @@ class Decoding:
         length_penalty: beam search ranks by log-probability / length ** this; 0 is the probability
         sampling: how samples are drawn; None searches for the best candidates instead
         stop: a candidate ends with the first of these strings, which stays in its text: without one it was cut off.
-            Engines take them for decoder-only models
+            Of encoder-decoders, only engine transformers takes them
     """
 
     max_new_tokens: int = 512

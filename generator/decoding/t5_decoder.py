@@ -37,7 +37,7 @@ class T5Decoder:
 
         Args:
             model: a T5-family encoder-decoder (see `check_model`).
-            states: token ids (S,) of each state, without padding, longest first.
+            states: token ids (S,) of each state, without padding, longest first, where the model's embedding is.
             max_positions: the most tokens that will be decoded.
         """
         stack, config = model.decoder, model.config

@@ -17,7 +17,7 @@ from generator.decoding.grouping import similar_lengths
 from generator.decoding.settings import Decoding
 
 MAX_TOKENS_PER_CALL = 65_536  # padded input of one decoding call; more inputs are taken in turns
-MIN_LENGTH_SHARE = 0.7  # of a call's longest input that its shortest has; the rest would be padding
+MIN_LENGTH_SHARE = 0.7  # of its longest input's length that the shortest of a call has, for little padding
 
 
 class Engine(ABC):
