@@ -24,6 +24,7 @@ from generator.architectures.adapters import Lora, add_lora, check_base
 from generator.architectures.decoder_only import build_causal
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.data.completion_encoding import CompletionEncoder
+from generator.engines import Decoding
 from generator.engines.ctranslate2 import (
     COMPUTE_TYPES,
     CTranslate2Engine,
@@ -31,7 +32,6 @@ from generator.engines.ctranslate2 import (
     convert,
     import_ctranslate2,
 )
-from generator.engines.engine import Decoding
 from generator.engines.native import NativeEngine
 from generator.model_card import model_card
 from retrieval.training.checkpoints import read_checkpoint, read_settings, read_shards, write_settings

@@ -12,8 +12,7 @@ import torch
 import yaml
 
 from generator import load_generator
-from generator.decoding import decoder_only as causal_decoding
-from generator.decoding import encoder_decoder as decoding
+from generator.decoding import beam_search, sample
 from generator.main import GeneratorCLI
 from generator.main import main as generator_main
 from generator.training.prediction_writer import read_predictions
@@ -95,11 +94,10 @@ def test_decoding_of_tensors_finds_what_it_found(name):
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
     options = {"max_new_tokens": 24}
-    module = decoding if name == "encoder_decoder" else causal_decoding
-    searched = module.beam_search(generator.generator, ids, mask, num_beams=6, num_return_sequences=5, **options)
+    searched = beam_search(generator.generator, ids, mask, num_beams=6, num_return_sequences=5, **options)
     seeded = torch.Generator().manual_seed(3)
     options |= {"temperature": 0.9, "top_k": 30, "top_p": 0.9, "generator": seeded}
-    sampled = module.sample(generator.generator, ids, mask, num_samples=5, **options)
+    sampled = sample(generator.generator, ids, mask, num_samples=5, **options)
     for found, expected in ((searched, ANSWERS[f"beam_search {name}"]), (sampled, ANSWERS[f"sample {name}"])):
         assert found.sequences.tolist() == expected["sequences"]
         torch.testing.assert_close(found.log_probs, torch.tensor(expected["log_probs"]), atol=TOLERANCE, rtol=0)

@@ -58,6 +58,11 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model()
 
 
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether the model reads its input apart from what it writes, and does not go on with it."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
 def num_layers(config: Any) -> int:
     """Layers that keep keys and values."""
     return len(DynamicCache(config=config).layers)

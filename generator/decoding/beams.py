@@ -10,59 +10,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import ConfigError, check_positive
-from generator.decoding.protocol import Decoder, NaNLogitsError, StopRule
+from generator.decoding.protocol import Decoder, NaNLogitsError
+from generator.decoding.settings import Decoding
+from generator.decoding.stopping import StopStrings
 
 
-@dataclass(frozen=True)
-class BeamSettings:
-    """The settings of `generator.decoding.beam_search`, which documents them; `stop` ends candidates beside EOS.
-
-    Raises:
-        ConfigError: for an option out of range.
-    """
-
-    num_beams: int
-    num_return_sequences: int
-    max_new_tokens: int
-    length_penalty: float
-    stop: StopRule | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(
-            num_beams=self.num_beams,
-            num_return_sequences=self.num_return_sequences,
-            max_new_tokens=self.max_new_tokens,
-        )
-        if self.num_return_sequences > self.num_beams:
-            raise ConfigError(
-                f"num_return_sequences is {self.num_return_sequences} but num_beams is {self.num_beams}: a beam "
-                "search returns at most num_beams candidates. Raise num_beams or ask for fewer."
-            )
-
-    @property
-    def scores_only_fall(self) -> bool:
-        """Whether a longer continuation can never score better."""
-        return self.length_penalty <= 0
-
-    @property
-    def num_kept(self) -> int:
-        """How many finished hypotheses matter: more than are returned only for transformers' stopping rule."""
-        return self.num_return_sequences if self.scores_only_fall else self.num_beams
-
-
-def search(decoder: Decoder, settings: BeamSettings) -> tuple[Tensor, Tensor]:
+def search(
+    decoder: Decoder, num_candidates: int, decoding: Decoding, stop: StopStrings | None = None
+) -> tuple[Tensor, Tensor]:
     """Runs beam search for every state of the decoder.
 
+    Args:
+        decoder: the states, read.
+        num_candidates: returned for each, at most `decoding.num_beams`.
+        decoding: beams, length penalty and limit.
+        stop: what ends candidates beside EOS.
+
     Returns:
-        Tokens and sums of log-probabilities of `num_return_sequences` candidates of each state, as in
-        `generator.decoding.Decoded`.
+        Tokens and sums of log-probabilities of the candidates, as in `generator.decoding.Decoded`.
 
     Raises:
         NaNLogitsError: when the logits of a state are NaN.
     """
-    beam_search = _BeamSearch(decoder, settings)
-    for step in range(1, settings.max_new_tokens + 1):
+    beam_search = _BeamSearch(decoder, num_candidates, decoding, stop)
+    for step in range(1, decoding.max_new_tokens + 1):
         found = beam_search.extend(step)
         beam_search.collect(found, step)
         if not beam_search.prune(found, step):
@@ -87,15 +58,24 @@ class _Continuations:
 class _BeamSearch:
     """The live rows, best first, and the finished hypotheses of the states that are still searched."""
 
-    def __init__(self, decoder: Decoder, settings: BeamSettings) -> None:
-        self.decoder, self.settings = decoder, settings
+    def __init__(self, decoder: Decoder, num_candidates: int, decoding: Decoding, stop: StopStrings | None) -> None:
+        self.decoder, self.stop = decoder, stop
+        self.num_beams, self.max_new_tokens = decoding.rows_for(num_candidates), decoding.max_new_tokens
+        self.length_penalty = decoding.length_penalty
+        # more hypotheses are kept than are returned only for transformers' stopping rule
+        num_kept = num_candidates if self.scores_only_fall else self.num_beams
         device, num_states = decoder.embedding.device, decoder.num_states
         self.ends = torch.tensor(decoder.special.eos, dtype=torch.long, device=device)
         self.batch = torch.arange(num_states, device=device)  # the number of each searched state in the batch
         self.log_probs = torch.zeros((num_states, 1), device=device)
         self.tokens = torch.full((num_states, 1, 1), decoder.special.start, device=device)
-        self.finished = _Finished(num_states, settings.num_kept, device)
-        self.results = _Results(decoder, settings)
+        self.finished = _Finished(num_states, num_kept, device)
+        self.results = _Results(decoder, num_candidates, decoding.max_new_tokens)
+
+    @property
+    def scores_only_fall(self) -> bool:
+        """Whether a longer continuation can never score better."""
+        return self.length_penalty <= 0
 
     def extend(self, step: int) -> _Continuations:
         """Considers every next token of every row."""
@@ -103,44 +83,44 @@ class _BeamSearch:
         num_ends = max(1, len(self.ends))
         found = self._best(logits, num_ends, step)
         # a stop text, unlike an end token, may end any number of a row's continuations
-        while self.settings.stop is not None and self._lacks_rows(found, logits, step):
+        while self.stop is not None and self._lacks_rows(found, logits, step):
             num_ends *= 2
             found = self._best(logits, num_ends, step)
         return found
 
     def _best(self, logits: Tensor, num_ends: int, step: int) -> _Continuations:
-        log_probs, index = best_totals(logits, self.log_probs, self.settings.num_beams, num_ends)
+        log_probs, index = best_totals(logits, self.log_probs, self.num_beams, num_ends)
         rows, latest = index // logits.shape[-1], index % logits.shape[-1]
         is_end = torch.isin(latest, self.ends)
-        if step == self.settings.max_new_tokens:
+        if step == self.max_new_tokens:
             is_end = torch.ones_like(is_end)
         tokens = torch.cat([take_rows(self.tokens, rows), latest.unsqueeze(-1)], -1)
-        if self.settings.stop is not None:
-            is_end = is_end | self.settings.stop(tokens[..., 1:], ~is_end)
+        if self.stop is not None:
+            is_end = is_end | self.stop.ends(tokens[..., 1:], ~is_end)
         return _Continuations(log_probs, rows, tokens, is_end)
 
     def _lacks_rows(self, found: _Continuations, logits: Tensor, step: int) -> bool:
         """Whether so many continuations end that fewer than `num_beams` go on, though there are more."""
-        if step == self.settings.max_new_tokens or found.is_end.shape[1] == logits[0].numel():
+        if step == self.max_new_tokens or found.is_end.shape[1] == logits[0].numel():
             return False
-        return bool(((~found.is_end).sum(1) < self.settings.num_beams).any())
+        return bool(((~found.is_end).sum(1) < self.num_beams).any())
 
     def collect(self, found: _Continuations, step: int) -> None:
         """Keeps what has finished; an end counts among the best `num_beams` only, the rest are spare rows."""
-        num_beams = self.settings.num_beams
+        num_beams = self.num_beams
         is_end, is_nan = found.is_end[:, :num_beams], found.log_probs[:, 0].isnan()
         any_end, any_nan = torch.stack([is_end.any(), is_nan.any()]).tolist()
         if any_nan:
             raise NaNLogitsError(int(self.batch[is_nan][0]), step)
         if any_end:
             log_probs = found.log_probs[:, :num_beams].masked_fill(~is_end, -torch.inf)
-            scores = log_probs / step**self.settings.length_penalty
+            scores = log_probs / step**self.length_penalty
             self.finished.add(scores, log_probs, found.tokens[:, :num_beams, 1:], self.decoder.special.pad)
 
     def prune(self, found: _Continuations, step: int) -> bool:
         """Goes on with the rows that may still enter the result; tells whether there are any."""
         unfinished = found.log_probs.masked_fill(found.is_end, -torch.inf)
-        log_probs, best = unfinished.topk(min(self.settings.num_beams, unfinished.shape[1]))
+        log_probs, best = unfinished.topk(min(self.num_beams, unfinished.shape[1]))
         num_alive: list[int] = self._count_alive(log_probs, step).tolist()
         going = [state for state, alive in enumerate(num_alive) if alive]
         rows, tokens = found.rows, found.tokens
@@ -164,11 +144,11 @@ class _BeamSearch:
         worst kept one; the continuations that a worse row would push aside could not enter either. Otherwise
         transformers' rule decides for the state as a whole, from its best row at the present length.
         """
-        worst, penalty = self.finished.scores[:, -1:], self.settings.length_penalty
-        if self.settings.scores_only_fall:
-            is_alive: Tensor = log_probs / (step + 1) ** penalty > worst
+        worst = self.finished.scores[:, -1:]
+        if self.scores_only_fall:
+            is_alive: Tensor = log_probs / (step + 1) ** self.length_penalty > worst
         else:
-            is_alive = (log_probs > -torch.inf) & (log_probs[:, :1] / step**penalty > worst)
+            is_alive = (log_probs > -torch.inf) & (log_probs[:, :1] / step**self.length_penalty > worst)
         return is_alive.sum(1)
 
 
@@ -195,9 +175,9 @@ class _Finished:
 class _Results:
     """The candidates of the whole batch, filled in as states finish."""
 
-    def __init__(self, decoder: Decoder, settings: BeamSettings) -> None:
-        shape, device = (decoder.num_states, settings.num_return_sequences), decoder.embedding.device
-        self.sequences = torch.full((*shape, settings.max_new_tokens), decoder.special.pad, device=device)
+    def __init__(self, decoder: Decoder, num_candidates: int, max_new_tokens: int) -> None:
+        shape, device = (decoder.num_states, num_candidates), decoder.embedding.device
+        self.sequences = torch.full((*shape, max_new_tokens), decoder.special.pad, device=device)
         self.log_probs = torch.full(shape, -torch.inf, device=device)
         self.length = 1
 

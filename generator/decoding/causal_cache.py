@@ -114,25 +114,6 @@ class _TreeLayer(DynamicLayer):
         return self.get_seq_length() + query_length, 0
 
 
-def similar_lengths(lengths: Sequence[int], max_tokens: int, min_share: float) -> list[list[int]]:
-    """Groups states whose prompts are read in one forward pass, longest first.
-
-    Args:
-        lengths: of each prompt.
-        max_tokens: the most padded tokens of a group; a single prompt may have more.
-        min_share: the shortest of a group has at least this share of the longest's length.
-    """
-    groups: list[list[int]] = []
-    for state in sorted(range(len(lengths)), key=lambda state: -lengths[state]):
-        if groups:
-            longest = lengths[groups[-1][0]]
-            if lengths[state] >= min_share * longest and (len(groups[-1]) + 1) * longest <= max_tokens:
-                groups[-1].append(state)
-                continue
-        groups.append([state])
-    return groups
-
-
 def padded(prompts: Sequence[Tensor]) -> Tensor:
     """Prompts (S,) as one batch, padded on the right with their own last tokens.
 

@@ -17,15 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generator.architectures.traits import attention_windows, num_layers, reason_against_masks, token_ids, unwrapped
+from generator.architectures.traits import attention_windows, num_layers, reason_against_masks, token_ids
 from generator.decoding.beams import take_rows
-from generator.decoding.causal_cache import TreeCache, padded, similar_lengths
+from generator.decoding.causal_cache import TreeCache, padded
+from generator.decoding.grouping import limits_of, similar_lengths
 from generator.decoding.protocol import SpecialTokens
-from generator.decoding.t5_cache import MIN_LENGTH_SHARE
 
-# Padded tokens of one forward pass over prompts.
-MAX_READ_TOKENS = {"cpu": 2048, "cuda": 16384}
-STEPS_PER_GROWTH = 16
+STEPS_PER_GROWTH = 16  # that the cache gets room for at once: growing copies what it holds
 
 
 class CausalDecoder:
@@ -39,7 +37,7 @@ class CausalDecoder:
 
         Args:
             model: a decoder-only model in evaluation mode (see `check_model`).
-            prompts: token ids (S,) of each state, without padding, at least one.
+            prompts: token ids (S,) of each state, without padding, at least one, where the model's embedding is.
             num_rows: the most rows of a state that there will be.
             max_new_tokens: the most tokens that will be written.
         """
@@ -56,13 +54,10 @@ class CausalDecoder:
         self.num_steps = 0
         capacity = min(STEPS_PER_GROWTH * num_rows, self.max_nodes)
         self.cache = TreeCache(num_layers(model.config), self.num_states, max(lengths), capacity)
-        self.first_logits: Tensor | None = self._read([prompt.to(device) for prompt in prompts])
+        self.first_logits: Tensor | None = self._read(prompts)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feeds each row its latest token, (B, R) int64; returns the logits of the next one, (B, R, V) float32.
-
-        The first call returns what the prompts predict, (B, 1, V); its tokens are not used.
-        """
+        """See `Decoder.step`; the first call returns what the prompts predict, and its tokens are not used."""
         if self.first_logits is not None:
             logits, self.first_logits = self.first_logits, None
             return logits
@@ -78,12 +73,7 @@ class CausalDecoder:
         return self._call(tokens, places, attention_mask=self._masks()).float()
 
     def select(self, rows: Tensor, states: Sequence[int] | None = None) -> None:
-        """Lets new rows continue old ones; a state that is not named leaves the batch.
-
-        Args:
-            rows: (B', R') int64, for each new row the number of the old row of its state that it continues.
-            states: the B' states that stay, ascending; None keeps all.
-        """
+        """See `Decoder.select`."""
         if states is not None and len(states) < self.num_states:
             kept = torch.tensor(states, device=rows.device)
             self.lengths, self.is_prompt, self.places = self.lengths[kept], self.is_prompt[kept], self.places[kept]
@@ -94,11 +84,9 @@ class CausalDecoder:
     def _read(self, prompts: Sequence[Tensor]) -> Tensor:
         """Encodes the prompts; returns the logits behind the last token of each, (B, 1, V) float32."""
         device = self.embedding.device
-        max_tokens = MAX_READ_TOKENS.get(device.type, MAX_READ_TOKENS["cpu"])
-        min_share = MIN_LENGTH_SHARE.get(device.type, MIN_LENGTH_SHARE["cpu"])
-        groups = similar_lengths([len(prompt) for prompt in prompts], max_tokens, min_share)
+        limits, lengths = limits_of(device), [len(prompt) for prompt in prompts]
         logits: list[Tensor] = [self.lengths] * len(prompts)
-        for group in groups:
+        for group in similar_lengths(lengths, max_tokens=limits.max_read_tokens, min_share=limits.min_length_share):
             input_ids = padded([prompts[state] for state in group])
             states = torch.tensor(group, device=device)
             ends, which = torch.unique(self.lengths[states] - 1, return_inverse=True)
@@ -154,16 +142,14 @@ def check_model(model: Any) -> None:
         TypeError: unless `model` is a decoder-only model of transformers with a language-modelling head, whose
             attention takes a mask for each query and whose positions are given with each token.
     """
-    model = unwrapped(model)
-    config: Any = getattr(model, "config", None)
     name = type(model).__name__
-    if getattr(config, "is_encoder_decoder", False):
-        raise TypeError(f"{name} is an encoder-decoder: decode it with generator.decoding.encoder_decoder.")
     if not (hasattr(model, "can_generate") and model.can_generate()):
-        raise TypeError(f"{name} has no language-modelling head: load it with AutoModelForCausalLM.")
+        raise TypeError(
+            f"{name} has no language-modelling head: load it with AutoModelForSeq2SeqLM or AutoModelForCausalLM."
+        )
     if reason := reason_against_masks(model):
         raise TypeError(
-            f"{name} (model_type {config.model_type!r}) {reason}, so its candidates cannot share a prompt here: "
+            f"{name} (model_type {model.config.model_type!r}) {reason}, so its candidates cannot share a prompt here: "
             "use the transformers engine."
         )
 

@@ -3,16 +3,13 @@
 Shapes: B states, R rows a state, T tokens written, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from common import ConfigError, NextstepError
-
-# (tokens (B, R, T), which rows still write (B, R)) -> which of these end with their last token (B, R)
-StopRule = Callable[[Tensor, Tensor], Tensor]
 
 
 class NaNLogitsError(NextstepError, FloatingPointError):
@@ -74,10 +71,19 @@ class Decoder(Protocol):
     num_states: int
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feeds each row its latest token (B, R); returns logits of the next one, (B, R, V) float32.
+        """Feeds each row its latest token; the first call has one row a state, fed the start token.
 
-        The first call has one row a state, fed the start token.
+        Args:
+            tokens: (B, R) int64.
+
+        Returns:
+            Logits of the next token, (B, R, V) float32.
         """
 
     def select(self, rows: Tensor, states: Sequence[int] | None = None) -> None:
-        """Lets new rows continue old ones, given as numbers (B', R'); `states` (ascending) are those that stay."""
+        """Lets new rows continue old ones; a state that is not named leaves the batch.
+
+        Args:
+            rows: (B', R') int64, for each new row the number of the old row of its state that it continues.
+            states: the B' states that stay, ascending; None keeps all.
+        """

@@ -3,64 +3,40 @@
 Shapes: B states still drawn for, R rows of each that still write, n samples of each, V vocabulary.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from common import ConfigError, check_positive
-from generator.decoding.protocol import Decoder, NaNLogitsError, StopRule
+from generator.decoding.protocol import Decoder, NaNLogitsError
+from generator.decoding.settings import Sampling
+from generator.decoding.stopping import StopStrings
 
 # Dropping rows that have ended copies the cache of the others, so it waits until a quarter has ended.
 MAX_WRITING_SHARE = 0.75
 
 
-@dataclass(frozen=True)
-class SamplingSettings:
-    """The settings of `generator.decoding.sample`, which documents them; `stop` ends samples beside EOS.
+def draw_noise(
+    num_states: int, num_samples: int, max_new_tokens: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Uniform numbers in [0, 1), one for each token of each sample: (B, n, max_new_tokens) float64.
 
-    Raises:
-        ConfigError: for an option out of range.
+    Those of a state follow from a seed of its own. The seeds are drawn from the generator (None is torch's default
+    one) one after another, so a batch of states has what its states would have alone.
     """
-
-    num_samples: int
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    stop: StopRule | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(num_samples=self.num_samples, max_new_tokens=self.max_new_tokens)
-        check_sampling(self.temperature, self.top_k, self.top_p)
+    seeds = [int(torch.randint(2**62, (), generator=generator)) for _ in range(num_states)]
+    size = (num_samples, max_new_tokens)
+    return torch.stack(
+        [torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    )
 
 
-def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
-    """Raises ConfigError for an option of sampling that is out of range."""
-    if not 0 < temperature < float("inf"):
-        raise ConfigError(
-            f"temperature is {temperature}; it must be positive and finite. For the likeliest candidate use beam "
-            "search with one beam"
-        )
-    if top_k < 0:
-        raise ConfigError(f"top_k is {top_k}; it must be 0 (no limit) or a number of tokens")
-    if not 0 < top_p <= 1:
-        raise ConfigError(f"top_p is {top_p}; it must be above 0 and at most 1 (no limit)")
-
-
-def draw_seeds(num_states: int, generator: torch.Generator | None) -> list[int]:
-    """One seed for each state, drawn one after another, so that batching does not change them."""
-    return [int(torch.randint(2**62, (), generator=generator)) for _ in range(num_states)]
-
-
-def draw(decoder: Decoder, settings: SamplingSettings, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Draws `num_samples` samples of every state of the decoder.
+def draw(decoder: Decoder, sampling: Sampling, noise: Tensor, stop: StopStrings | None = None) -> tuple[Tensor, Tensor]:
+    """Draws samples of every state of the decoder.
 
     Args:
-        decoder: the encoded states.
-        settings: how many, how long, from which part of the distribution.
-        seeds: one for each state.
+        decoder: the states, read.
+        sampling: from which part of the distribution to draw.
+        noise: of `draw_noise`, which says how many samples and tokens there are.
+        stop: what ends samples beside EOS.
 
     Returns:
         Tokens and sums of the model's log-probabilities, as in `generator.decoding.Decoded`.
@@ -68,23 +44,23 @@ def draw(decoder: Decoder, settings: SamplingSettings, seeds: Sequence[int]) -> 
     Raises:
         NaNLogitsError: when the logits of a state are NaN.
     """
-    sampling = _Sampling(decoder, settings, seeds)
-    for step in range(1, settings.max_new_tokens + 1):
-        sampling.extend(step)
-        if not sampling.prune():
+    drawn = _Samples(decoder, sampling, noise, stop)
+    for step in range(1, noise.shape[-1] + 1):
+        drawn.extend(step)
+        if not drawn.prune():
             break
-    return sampling.sequences[..., :step], sampling.log_probs
+    return drawn.sequences[..., :step], drawn.log_probs
 
 
-class _Sampling:
+class _Samples:
     """The samples of the whole batch, and the rows that still write some of them."""
 
-    def __init__(self, decoder: Decoder, settings: SamplingSettings, seeds: Sequence[int]) -> None:
-        self.decoder, self.settings = decoder, settings
-        device, shape = decoder.embedding.device, (decoder.num_states, settings.num_samples)
-        self.noise = _noise(settings, seeds).to(device)
+    def __init__(self, decoder: Decoder, sampling: Sampling, noise: Tensor, stop: StopStrings | None) -> None:
+        self.decoder, self.sampling, self.stop = decoder, sampling, stop
+        device, shape = decoder.embedding.device, noise.shape[:2]
+        self.noise = noise.to(device)
         self.ends = torch.tensor(decoder.special.eos, dtype=torch.long, device=device)
-        self.sequences = torch.full((*shape, settings.max_new_tokens), decoder.special.pad, device=device)
+        self.sequences = torch.full(noise.shape, decoder.special.pad, device=device)
         self.log_probs = torch.zeros(shape, device=device)
         # of each row: its state in the batch (B, 1), its sample (B, R), whether it still writes, its last token
         self.states = torch.arange(shape[0], device=device).unsqueeze(1)
@@ -96,9 +72,9 @@ class _Sampling:
         """Draws the next token of every row."""
         logits = self.decoder.step(self.latest)
         if step == 1:  # all samples of a state continue the same row
-            logits = logits.expand(-1, self.settings.num_samples, -1)
+            logits = logits.expand(-1, self.samples.shape[1], -1)
             self.decoder.select(torch.zeros_like(self.samples))
-        tokens = pick(filtered(logits, self.settings), self.noise[self.states, self.samples, step - 1])
+        tokens = pick(filtered(logits, self.sampling), self.noise[self.states, self.samples, step - 1])
         gained = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         if gained.isnan().any():
             raise NaNLogitsError(int(self.states[gained.isnan().any(1)][0]), step)
@@ -106,9 +82,9 @@ class _Sampling:
         self.sequences[self.states, self.samples, step - 1] = self.latest
         self.log_probs[self.states, self.samples] += gained.where(self.is_writing, 0.0)
         self.is_writing = self.is_writing & ~torch.isin(self.latest, self.ends)
-        if self.settings.stop is not None:
+        if self.stop is not None:
             written = self.sequences[self.states, self.samples, :step]
-            self.is_writing = self.is_writing & ~self.settings.stop(written, self.is_writing)
+            self.is_writing = self.is_writing & ~self.stop.ends(written, self.is_writing)
 
     def prune(self) -> bool:
         """Goes on with the states and rows that still write; tells whether there are any."""
@@ -126,20 +102,20 @@ class _Sampling:
         return True
 
 
-def filtered(logits: Tensor, settings: SamplingSettings) -> Tensor:
+def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
     """The probabilities to draw from, (..., V) float64: temperature first, then top_k, then top_p.
 
     What top_k and top_p leave does not sum to 1; `pick` does not need it to.
     """
-    logits = logits.double() / settings.temperature
-    if 0 < settings.top_k < logits.shape[-1]:
-        smallest = logits.topk(settings.top_k).values[..., -1:]
+    logits = logits.double() / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        smallest = logits.topk(sampling.top_k).values[..., -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     probabilities = logits.softmax(-1)
-    if settings.top_p < 1:
+    if sampling.top_p < 1:
         ordered, index = probabilities.sort(-1, descending=True)
         # a token stays while those before it do not reach top_p, so the likeliest always stays
-        is_beyond = ordered.cumsum(-1) - ordered >= settings.top_p
+        is_beyond = ordered.cumsum(-1) - ordered >= sampling.top_p
         probabilities = torch.zeros_like(ordered).scatter(-1, index, ordered.masked_fill(is_beyond, 0.0))
     return probabilities
 
@@ -158,11 +134,3 @@ def pick(probabilities: Tensor, noise: Tensor) -> Tensor:
     target = noise.unsqueeze(-1) * cumulative[..., -1:]
     token = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
     return token.clamp(max=probabilities.shape[-1] - 1)
-
-
-def _noise(settings: SamplingSettings, seeds: Sequence[int]) -> Tensor:
-    """Uniform numbers (B, n, max_new_tokens) in float64, those of a state from its seed alone."""
-    size = (settings.num_samples, settings.max_new_tokens)
-    return torch.stack(
-        [torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
-    )

@@ -6,41 +6,29 @@ the decoded candidate, not among token ids.
 Shapes: B states, R rows a state, T tokens written.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from common import ConfigError
-
 
 class StopStrings:
-    """A `generator.decoding.protocol.StopRule`: a row ends with the token that completes one of the texts."""
+    """Ends a candidate with the token that completes one of the texts, and cuts its own text behind the first."""
 
-    def __init__(self, stop_sequences: Sequence[str], tokenizer: Any) -> None:
-        """Checks the texts.
+    def __init__(self, texts: Sequence[str], tokenizer: Any) -> None:
+        """Keeps the texts; with none, nothing ends and nothing is cut.
 
         Args:
-            stop_sequences: at least one text.
+            texts: none of them empty.
             tokenizer: what decodes the candidates; special tokens are text here.
-
-        Raises:
-            ConfigError: for an empty text, one text instead of a list, or no tokenizer.
         """
-        if isinstance(stop_sequences, str) or not all(isinstance(text, str) and text for text in stop_sequences):
-            raise ConfigError(f"stop_sequences is {stop_sequences!r}: it must be a list of texts, none of them empty.")
-        if tokenizer is None:
-            raise ConfigError(
-                f"stop_sequences is {list(stop_sequences)} but there is no tokenizer to decode candidates with: "
-                "pass tokenizer=, or leave stop_sequences empty."
-            )
-        self.texts = tuple(stop_sequences)
-        self.tokenizer = tokenizer
-        self.last_characters = {text[-1] for text in stop_sequences}
+        self.texts, self.tokenizer = tuple(texts), tokenizer
+        self.last_characters = {text[-1] for text in texts}
         self.may_complete: dict[int, bool] = {}
 
-    def __call__(self, tokens: Tensor, is_writing: Tensor) -> Tensor:
+    def ends(self, tokens: Tensor, is_writing: Tensor) -> Tensor:
         """Tells which rows have just completed a text.
 
         Args:
@@ -65,7 +53,19 @@ class StopStrings:
             )
         return ends
 
-    def _is_complete(self, row: list[int]) -> bool:
+    def cut(self, row: Sequence[int]) -> tuple[str, int]:
+        """Returns a candidate's text up to the end of the first stop text, and how many tokens that is.
+
+        A stop text may be a special token, which ends a text and is left out of it.
+        """
+        if not self.texts or not self._is_complete(row):
+            return self.tokenizer.decode(row, skip_special_tokens=True), len(row)
+        num_tokens = bisect_left(range(len(row)), True, lo=1, key=lambda length: self._is_complete(row[:length]))
+        text: str = self.tokenizer.decode(row[:num_tokens], skip_special_tokens=True)
+        ends = [text.find(stop) + len(stop) for stop in self.texts if stop in text]
+        return text[: min(ends, default=None)], num_tokens
+
+    def _is_complete(self, row: Sequence[int]) -> bool:
         text: str = self.tokenizer.decode(row, skip_special_tokens=False)
         return any(stop in text for stop in self.texts)
 

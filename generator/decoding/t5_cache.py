@@ -11,14 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from generator.decoding.grouping import limits_of, similar_lengths
 from generator.decoding.t5_layers import split_heads
 
 Project = Callable[[Tensor], Tensor]
 
-# Neighbouring states share a padded attention call while the shortest has at least this share of the longest's
-# length. On a CPU a call costs little and padding much; on a GPU it is the other way round.
-MIN_LENGTH_SHARE = {"cpu": 0.8, "cuda": 0.4}
-POSITIONS_PER_GROWTH = 32
+POSITIONS_PER_GROWTH = 32  # of the output, at once: growing copies what is held
 
 
 @dataclass
@@ -47,13 +45,14 @@ class InputMemory:
         """Projects the encoder's output for every decoder layer.
 
         Args:
-            encoded: last hidden states (S, D) of each state.
+            encoded: last hidden states (S, D) of each state, longest first.
             projections: for each layer the maps from (S, D) to its keys and to its values, (S, H * K).
             num_heads: H.
         """
+        min_share = limits_of(encoded[0].device).min_length_share
         self.groups = [
             _project([encoded[state] for state in states], projections, num_heads)
-            for states in _neighbours([len(hidden) for hidden in encoded], encoded[0].device.type)
+            for states in similar_lengths([len(hidden) for hidden in encoded], min_share=min_share)
         ]
 
     def attend(self, layer: int, query: Tensor) -> Tensor:
@@ -91,19 +90,6 @@ class InputMemory:
                 groups.append(group.keep(torch.tensor(local, device=group.keys[0].device)))
             first = last
         self.groups = groups
-
-
-def _neighbours(lengths: Sequence[int], device_type: str) -> list[range]:
-    """Splits consecutive states so that the lengths of a group differ little."""
-    share = MIN_LENGTH_SHARE.get(device_type, MIN_LENGTH_SHARE["cpu"])
-    groups: list[range] = []
-    first = 0
-    for state in range(1, len(lengths) + 1):
-        group = lengths[first : state + 1]
-        if state == len(lengths) or min(group) < share * max(group):
-            groups.append(range(first, state))
-            first = state
-    return groups
 
 
 def _project(encoded: Sequence[Tensor], projections: Sequence[tuple[Project, Project]], num_heads: int) -> _Group:

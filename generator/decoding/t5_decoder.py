@@ -28,8 +28,8 @@ MODEL_TYPES = ("t5", "mt5", "umt5")
 class T5Decoder:
     """An encoded batch of states, and the rows being written for each.
 
-    Weights are the model's own, read at each step. The order of the states is the caller's; neighbours of
-    similar length share one attention call.
+    Weights are the model's own, read at each step. States stand longest first, so that neighbours, which are of
+    similar length, share one attention call.
     """
 
     def __init__(self, model: Any, states: Sequence[Tensor], max_positions: int) -> None:
@@ -37,7 +37,7 @@ class T5Decoder:
 
         Args:
             model: a T5-family encoder-decoder (see `check_model`).
-            states: token ids (S,) of each state, without padding.
+            states: token ids (S,) of each state, without padding, longest first, where the model's embedding is.
             max_positions: the most tokens that will be decoded.
         """
         stack, config = model.decoder, model.config
@@ -58,14 +58,7 @@ class T5Decoder:
         self.num_states, self.num_rows = len(states), 1
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feeds each row its latest token.
-
-        Args:
-            tokens: (B, R) int64.
-
-        Returns:
-            Logits of the next token, (B, R, V) float32.
-        """
+        """See `Decoder.step`."""
         with torch.autocast(tokens.device.type, enabled=False):
             hidden = F.embedding(tokens.flatten(), self.embedding)
             self.cache.advance()
@@ -79,12 +72,7 @@ class T5Decoder:
             return self.head(hidden).float().contiguous().view(*tokens.shape, -1)
 
     def select(self, rows: Tensor, states: Sequence[int] | None = None) -> None:
-        """Lets new rows continue old ones; a state that is not named leaves the batch.
-
-        Args:
-            rows: (B', R') int64, for each new row the number of the old row of its state that it continues.
-            states: the B' states that stay, ascending; None keeps all.
-        """
+        """See `Decoder.select`."""
         if states is not None and len(states) < self.num_states:
             self.memory.keep(states)
             kept = torch.tensor(states, device=rows.device)
@@ -146,18 +134,12 @@ def check_model(model: Any) -> None:
         TypeError: unless `model` is a T5-family encoder-decoder with a language-modelling head.
     """
     config: Any = getattr(model, "config", None)
-    name = type(model).__name__
-    if not getattr(config, "is_encoder_decoder", False):
-        raise TypeError(
-            f"{name} is not an encoder-decoder: beam_search and sample decode T5-family models only. "
-            "For a decoder-only model use generator.decoding.decoder_only."
-        )
     parts = ("encoder", "decoder", "lm_head")
-    if config.model_type not in MODEL_TYPES or not all(hasattr(model, part) for part in parts):
+    if getattr(config, "model_type", None) not in MODEL_TYPES or not all(hasattr(model, part) for part in parts):
         raise TypeError(
-            f"{name} (model_type {config.model_type!r}) is not a T5-family model with a language-modelling head "
-            f"(one of {', '.join(MODEL_TYPES)}: T5ForConditionalGeneration or its relatives). "
-            "For another encoder-decoder use its own generate()."
+            f"{type(model).__name__} is not a T5-family encoder-decoder with a language-modelling head (one of "
+            f"{', '.join(MODEL_TYPES)}: T5ForConditionalGeneration or its relatives). For another encoder-decoder use "
+            "its own generate()."
         )
 
 

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from generator.decoding.grouping import limits_of, similar_lengths
 from generator.decoding.t5_layers import FeedForward, Norm, Projection, relative_bias, residual, split_heads
-
-MAX_PACKED_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
 class T5Encoder:
@@ -37,15 +36,16 @@ class T5Encoder:
         """Encodes each state.
 
         Args:
-            states: token ids (S,) of each state, without padding; S may differ.
+            states: token ids (S,) of each state, without padding, longest first.
 
         Returns:
             The last hidden states (S, D), in the order of `states`.
         """
         encoded: list[Tensor] = []
-        for chunk in _chunks(states, MAX_PACKED_TOKENS.get(self.embedding.device.type, 4096)):
-            lengths = [len(state) for state in chunk]
-            encoded.extend(self._encode(torch.cat(chunk), lengths).split(lengths))
+        max_tokens = limits_of(self.embedding.device).max_packed_tokens
+        for group in similar_lengths([len(state) for state in states], max_tokens=max_tokens, is_padded=False):
+            lengths = [len(states[number]) for number in group]
+            encoded.extend(self._encode(torch.cat([states[number] for number in group]), lengths).split(lengths))
         return encoded
 
     def _encode(self, token_ids: Tensor, lengths: list[int]) -> Tensor:
@@ -107,16 +107,3 @@ def attend_bidirectional(query: Tensor, key: Tensor, value: Tensor, bias: Tensor
     query, key, value = (part.transpose(0, 1)[None] for part in (query.flip(0), key, value))
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=window[None], scale=1.0)
     return attended[0].transpose(0, 1).flip(0).reshape(length, -1)
-
-
-def _chunks(states: Sequence[Tensor], max_tokens: int) -> list[list[Tensor]]:
-    """Consecutive states in chunks of at most `max_tokens` tokens, or of one state."""
-    chunks: list[list[Tensor]] = []
-    size = 0
-    for state in states:
-        if not chunks or size + len(state) > max_tokens:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(state)
-        size += len(state)
-    return chunks

@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import Any
 
 from common import ConfigError, check_choice
-from generator.engines.engine import Decoding, Engine
+from generator.decoding.settings import Decoding, Sampling
+from generator.engines.engine import Engine
 
-__all__ = ["ENGINES", "Decoding", "Engine", "make_engine"]
+__all__ = ["ENGINES", "Decoding", "Engine", "Sampling", "make_engine"]
 
 ENGINES = {
     "native": "generator.engines.native.NativeEngine",

@@ -17,17 +17,9 @@ import torch
 
 from common import ByteTokenizer, Candidate, ConfigError, DataError, check_choice
 from generator.decoding.protocol import SpecialTokens
+from generator.decoding.settings import Decoding
 from generator.decoding.t5_decoder import check_model, output_scale
-from generator.engines.engine import (
-    MAX_TOKENS_PER_CALL,
-    Decoding,
-    Input,
-    TokenEngine,
-    best_first,
-    input_seed,
-    similar_lengths,
-    weights_version,
-)
+from generator.engines.engine import Input, TokenEngine, best_first, input_seed, weights_version
 from retrieval.training.extras import import_extra
 
 COMPUTE_TYPES = (
@@ -61,6 +53,8 @@ class CTranslate2Engine(TokenEngine):
 
     name: ClassVar[str] = "ctranslate2"
     is_live: ClassVar[bool] = False
+    copies_inputs: ClassVar[bool] = True
+    samples_alone: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -133,29 +127,25 @@ class CTranslate2Engine(TokenEngine):
         finally:
             self._sampler = None
 
-    def _groups(self, lengths: Sequence[int], num_candidates: int, decoding: Decoding) -> list[list[int]]:
-        is_search = decoding.method == "beam_search"
-        num_rows = decoding.beams_for(num_candidates) if is_search else num_candidates
-        return similar_lengths(lengths, MAX_TOKENS_PER_CALL // num_rows)  # what was read is copied to every row
-
     def _answer(self, inputs: list[Input], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         if decoding.stop:
             raise ConfigError("stop is for decoder-only models; what engine 'ctranslate2' decodes ends with EOS")
         converted = self._up_to_date()
         translator = converted.translator
         options: dict[str, Any] = {"max_decoding_length": decoding.max_new_tokens, "min_decoding_length": 0}
-        length_penalty = decoding.length_penalty if decoding.method == "beam_search" else 0.0
-        if decoding.method == "beam_search":
-            options |= {"beam_size": decoding.beams_for(num_candidates), "patience": _PATIENCE}
+        sampling, length_penalty = decoding.sampling, 0.0
+        if sampling is None:
+            length_penalty = decoding.length_penalty
+            options |= {"beam_size": decoding.rows_for(num_candidates), "patience": _PATIENCE}
             options |= {"num_hypotheses": _PATIENCE * num_candidates}
         else:
             if self._sampler is None:
-                self._sampler = converted.load(input_seed(decoding.seed, inputs[0].text))
+                self._sampler = converted.load(input_seed(sampling.seed, inputs[0].text))
             translator = self._sampler
-            options |= {"beam_size": 1, "num_hypotheses": num_candidates, "sampling_topk": decoding.top_k}
-            options |= {"sampling_topp": decoding.top_p, "sampling_temperature": decoding.temperature}
+            options |= {"beam_size": 1, "num_hypotheses": num_candidates, "sampling_topk": sampling.top_k}
+            options |= {"sampling_topp": sampling.top_p, "sampling_temperature": sampling.temperature}
         results = translator.translate_batch(
-            [[converted.tokens[i] for i in _readable(one.ids)] for one in inputs],
+            [[converted.tokens[i] for i in _readable(one.ids.tolist())] for one in inputs],
             max_input_length=0,
             length_penalty=length_penalty,
             return_scores=True,
@@ -171,7 +161,7 @@ class CTranslate2Engine(TokenEngine):
             ]
             for result in results
         ]
-        ordered = [best_first(each) for each in found] if decoding.method == "sample" else found
+        ordered = found if sampling is None else [best_first(each) for each in found]
         return [each[:num_candidates] for each in ordered]
 
     def _text(self, hypothesis: Sequence[str], converted: _Converted) -> str:

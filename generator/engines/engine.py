@@ -1,4 +1,4 @@
-"""What inference engines share: what is asked of them, and how inputs become batches."""
+"""What inference engines share: what is asked of them, and how inputs become groups of token ids."""
 
 from __future__ import annotations
 
@@ -6,67 +6,18 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from common import Candidate, ConfigError, check_choice, check_positive
-from generator.decoding.sampling import check_sampling
-
-Method = Literal["beam_search", "sample"]
+from common import Candidate, check_positive
+from generator.data.completion_encoding import PromptEncoder
+from generator.decoding.grouping import similar_lengths
+from generator.decoding.settings import Decoding
 
 MAX_TOKENS_PER_CALL = 65_536  # padded input of one decoding call; more inputs are taken in turns
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How candidates are found.
-
-    Attributes:
-        method: the best candidates that beam search finds, or independent samples
-        max_new_tokens: tokens of a candidate, EOS included; a longer one is cut there
-        num_beams: of beam search; None means as many as candidates are asked for
-        length_penalty: beam search ranks by log-probability / length ** this; 0 is the probability
-        temperature: of sampling: divides the logits
-        top_k: sample from the k likeliest tokens only; 0 is no limit
-        top_p: sample from the likeliest tokens that together reach this probability; 1 is no limit
-        seed: of sampling
-        stop: a candidate ends with the first of these strings, which stays in its text: without one it was cut off.
-            For decoder-only models
-    """
-
-    method: Method = "beam_search"
-    max_new_tokens: int = 512
-    num_beams: int | None = None
-    length_penalty: float = 0.0
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_choice("method", self.method, get_args(Method))
-        check_positive(max_new_tokens=self.max_new_tokens, num_beams=self.num_beams)
-        check_sampling(self.temperature, self.top_k, self.top_p)
-        stop: Any = self.stop
-        if isinstance(stop, str) or not all(isinstance(string, str) and string for string in stop):
-            raise ConfigError(f"stop is {stop!r}; it must be a list of strings, none of them empty")
-
-    def beams_for(self, num_candidates: int) -> int:
-        """Return the number of beams that find num_candidates.
-
-        Raises:
-            ConfigError: if num_beams is set and smaller
-        """
-        num_beams = self.num_beams or num_candidates
-        if num_beams < num_candidates:
-            raise ConfigError(
-                f"num_beams is {num_beams} but {num_candidates} candidates are asked for: a beam search returns at "
-                "most num_beams. Raise num_beams, leave it out, or ask for fewer"
-            )
-        return num_beams
+MIN_LENGTH_SHARE = 0.7  # of its longest input's length that the shortest of a call has, for little padding
 
 
 class Engine(ABC):
@@ -99,23 +50,27 @@ class Engine(ABC):
 
 @dataclass(frozen=True)
 class Input:
-    """A model input and its token ids."""
+    """A model input and its token ids, int64 (S,)."""
 
     text: str
-    ids: list[int]
+    ids: Tensor
 
 
 class TokenEngine(Engine):
-    """An engine that answers a few tokenised inputs of similar length at a time."""
+    """An engine that answers a few tokenised inputs of similar length at a time.
 
-    def __init__(self, tokenizer: Any, max_inp_seq_len: int) -> None:
+    Attributes:
+        copies_inputs: whether what was read of an input is kept for each of its beams or samples, and not once
+        samples_alone: whether each input is sampled in a call of its own, so that its neighbours change nothing
+        is_decoder_only: whether the model goes on with its input rather than reading it apart
+    """
+
+    copies_inputs: ClassVar[bool]
+    samples_alone: ClassVar[bool] = True
+
+    def __init__(self, tokenizer: Any, max_inp_seq_len: int, is_decoder_only: bool = False) -> None:
         check_positive(max_inp_seq_len=max_inp_seq_len)
-        self.tokenizer, self.max_inp_seq_len = tokenizer, max_inp_seq_len
-
-    @property
-    def is_decoder_only(self) -> bool:
-        """Whether the model goes on with its input rather than reading it apart."""
-        return False
+        self.tokenizer, self.max_inp_seq_len, self.is_decoder_only = tokenizer, max_inp_seq_len, is_decoder_only
 
     def propose(self, inputs: Sequence[str], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         """See `Engine.propose`."""
@@ -131,86 +86,36 @@ class TokenEngine(Engine):
         return results
 
     def _groups(self, lengths: Sequence[int], num_candidates: int, decoding: Decoding) -> list[list[int]]:
-        """Which inputs are answered together; each sampled one alone, so that its neighbours change nothing."""
-        if decoding.method == "sample":
+        """Which inputs are answered together."""
+        if decoding.sampling is not None and self.samples_alone:
             return [[i] for i in range(len(lengths))]
-        return similar_lengths(lengths)
+        num_copies = decoding.rows_for(num_candidates) if self.copies_inputs else 1
+        return similar_lengths(lengths, max_tokens=MAX_TOKENS_PER_CALL // num_copies, min_share=MIN_LENGTH_SHARE)
 
     @abstractmethod
     def _answer(self, inputs: list[Input], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         """Return the candidates of each input."""
 
 
-def encode(tokenizer: Any, inputs: Sequence[str], max_tokens: int, is_decoder_only: bool) -> list[list[int]]:
-    """Return the token ids of each input, at most max_tokens, at least one.
+def encode(tokenizer: Any, inputs: Sequence[str], max_tokens: int, is_decoder_only: bool) -> list[Tensor]:
+    """Return the token ids of each input, int64 (S,), at most max_tokens, at least one.
 
-    What a decoder-only model goes on with has no EOS at its end, and if it is too long, loses its beginning.
+    What a decoder-only model goes on with has no EOS at its end; if it is too long, it loses its beginning, and if it
+    is empty, it is BOS, or EOS of a tokenizer without.
     """
-    if not is_decoder_only:
-        rows: list[list[int]] = tokenizer(list(inputs), truncation=True, max_length=max_tokens)["input_ids"]
-        return rows
-    end = tokenizer.eos_token_id
-    start = getattr(tokenizer, "bos_token_id", None)
-    rows = tokenizer(list(inputs))["input_ids"]
-    rows = [ids[:-1] if ids and ids[-1] == end else ids for ids in rows]
-    return [ids[-max_tokens:] or [end if start is None else start] for ids in rows]
-
-
-def similar_lengths(lengths: Sequence[int], max_tokens: int = MAX_TOKENS_PER_CALL) -> list[list[int]]:
-    """Group numbers of inputs, longest first, so that a group's padding and size stay small.
-
-    Args:
-        lengths: tokens of each input
-        max_tokens: tokens of a group, padding included; an input that is longer stands alone
-    """
-    groups: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        group = groups[-1] if groups else []
-        widest = lengths[group[0]] if group else 0
-        fits = (len(group) + 1) * widest <= max_tokens and lengths[i] >= 0.7 * widest
-        if group and fits:
-            group.append(i)
-        else:
-            groups.append([i])
-    return groups
-
-
-def pad(rows: Sequence[Sequence[int]], pad_id: int, side: Literal["left", "right"] = "right") -> tuple[Tensor, Tensor]:
-    """Return token ids and mask, both int64 (B, L)."""
-    width = max(len(ids) for ids in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
-        ids[i, place] = torch.tensor(row)
-        mask[i, place] = 1
-    return ids, mask
+    if is_decoder_only:
+        start = getattr(tokenizer, "bos_token_id", None)
+        start = tokenizer.eos_token_id if start is None else start
+        rows = [ids[-max_tokens:] or [start] for ids in PromptEncoder(tokenizer).prompt_ids(inputs)]
+    else:
+        rows = tokenizer(list(inputs), truncation=True, max_length=max_tokens)["input_ids"]
+    return [torch.tensor(ids, dtype=torch.long) for ids in rows]
 
 
 def input_seed(seed: int, text: str) -> int:
     """Return a seed below 2 ** 31 for the samples of one input, whatever is asked beside it."""
     digest = hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def cut_at_stop(tokenizer: Any, ids: Sequence[int], stop: Sequence[str]) -> tuple[str, int]:
-    """Return a candidate's text up to the end of the first stop string, and how many tokens that is.
-
-    A stop string may be a special token, which ends a text and is left out of it.
-    """
-
-    def ends(num_tokens: int) -> bool:
-        beginning = tokenizer.decode(ids[:num_tokens], skip_special_tokens=False)
-        return any(string in beginning for string in stop)
-
-    if not stop or not ends(len(ids)):
-        return tokenizer.decode(ids, skip_special_tokens=True), len(ids)
-    low, high = 1, len(ids)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if ends(middle) else (middle + 1, high)
-    text: str = tokenizer.decode(ids[:low], skip_special_tokens=True)
-    return text[: min((text.find(string) + len(string) for string in stop if string in text), default=None)], low
 
 
 def weights_version(model: Any) -> tuple[list[int], bytes]:

@@ -12,8 +12,12 @@ from typing import Any, ClassVar
 
 from common import Candidate, ConfigError, check_positive
 from generator.architectures.adapters import merged_copy
-from generator.engines.engine import Decoding, Engine, best_first, cut_at_stop, encode, input_seed, weights_version
+from generator.decoding.settings import Decoding, Sampling
+from generator.decoding.stopping import StopStrings
+from generator.engines.engine import Engine, best_first, encode, input_seed, weights_version
 from retrieval.training.extras import import_extra
+
+_Prompt = dict[str, list[int]]
 
 
 class VLLMEngine(Engine):
@@ -56,49 +60,46 @@ class VLLMEngine(Engine):
         if not inputs:
             return []
         rows = encode(self.tokenizer, inputs, self.max_inp_seq_len, is_decoder_only=True)
-        if decoding.method == "beam_search":
-            return self._search(rows, num_candidates, decoding)
-        return self._sample(inputs, rows, num_candidates, decoding)
+        prompts = [{"prompt_token_ids": ids.tolist()} for ids in rows]
+        if decoding.sampling is None:
+            return self._search(prompts, num_candidates, decoding)
+        seeds = [input_seed(decoding.sampling.seed, text) for text in inputs]
+        return self._sample(prompts, num_candidates, decoding, decoding.sampling, seeds)
 
     def _sample(
-        self, inputs: Sequence[str], rows: list[list[int]], num_candidates: int, decoding: Decoding
+        self, prompts: list[_Prompt], num_candidates: int, decoding: Decoding, sampling: Sampling, seeds: list[int]
     ) -> list[list[Candidate]]:
-        library = import_vllm()
+        library, stop = import_vllm(), StopStrings(decoding.stop, self.tokenizer)
         settings = [
             library.SamplingParams(
                 n=num_candidates,
                 max_tokens=decoding.max_new_tokens,
-                temperature=decoding.temperature,
-                top_p=decoding.top_p,
-                top_k=decoding.top_k,
-                seed=input_seed(decoding.seed, text),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                seed=seed,
                 stop=list(decoding.stop),
                 logprobs=0,  # that of the sampled token alone; without it there is no sum
             )
-            for text in inputs
+            for seed in seeds
         ]
-        outputs = self._load().generate(_prompts(rows), settings, use_tqdm=False)
+        outputs = self._load().generate(prompts, settings, use_tqdm=False)
         return [
-            best_first(
-                [
-                    (cut_at_stop(self.tokenizer, list(one.token_ids), decoding.stop)[0], float(one.cumulative_logprob))
-                    for one in output.outputs
-                ]
-            )
+            best_first([(stop.cut(list(one.token_ids))[0], float(one.cumulative_logprob)) for one in output.outputs])
             for output in outputs
         ]
 
-    def _search(self, rows: list[list[int]], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
+    def _search(self, prompts: list[_Prompt], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         """Beam search, which knows no stop strings there: candidates are cut at them afterwards."""
         settings = import_vllm("vllm.sampling_params").BeamSearchParams(
-            beam_width=decoding.beams_for(num_candidates),
+            beam_width=decoding.rows_for(num_candidates),
             max_tokens=decoding.max_new_tokens,
             length_penalty=decoding.length_penalty,
         )
-        outputs = self._load().beam_search(_prompts(rows), settings)
+        outputs = self._load().beam_search(prompts, settings)
         results = []
-        for ids, output in zip(rows, outputs, strict=True):
-            found = [self._cut(beam, len(ids), decoding) for beam in output.sequences]
+        for prompt, output in zip(prompts, outputs, strict=True):
+            found = [self._cut(beam, len(prompt["prompt_token_ids"]), decoding) for beam in output.sequences]
             if decoding.stop:  # a cut beam is likelier than it was whole
                 found.sort(key=lambda candidate: -candidate[2])
             results.append([(text, log_prob) for text, log_prob, _ in found[:num_candidates]])
@@ -107,7 +108,7 @@ class VLLMEngine(Engine):
     def _cut(self, beam: Any, prompt_length: int, decoding: Decoding) -> tuple[str, float, float]:
         """Text, log-probability and score of a beam; its tokens begin with the prompt."""
         written = list(beam.tokens[prompt_length:])
-        text, num_tokens = cut_at_stop(self.tokenizer, written, decoding.stop)
+        text, num_tokens = StopStrings(decoding.stop, self.tokenizer).cut(written)
         log_prob = float(beam.cum_logprob)
         if num_tokens < len(written):
             steps = zip(beam.logprobs[:num_tokens], written, strict=False)
@@ -133,10 +134,6 @@ class VLLMEngine(Engine):
                 self._llm = import_vllm().LLM(model=folder, **options)
             self._weights = weights
         return self._llm
-
-
-def _prompts(rows: Sequence[list[int]]) -> list[dict[str, list[int]]]:
-    return [{"prompt_token_ids": ids} for ids in rows]
 
 
 def import_vllm(module: str = "vllm") -> Any:

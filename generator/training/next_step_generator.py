@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from common import Candidate, ConfigError, Context, Premise, check_positive, format_state, load_tokenizer, remove_marks
-from generator.decoding.sampling import check_sampling
+from generator.decoding.settings import Sampling as Sampling  # an option of every model
 from generator.engines import Decoding, Engine, make_engine
 from generator.interface.tactic_generator import TacticGenerator, merge_candidates
 from generator.training.metrics import TopkAccuracy
@@ -29,26 +29,6 @@ from retrieval.training.checkpoints import Restorable
 from retrieval.training.monitoring import as_code, log_text
 from retrieval.training.optimizers import Optimization, configure
 from retrieval.training.options import flat, flat_options, save_options
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Independent samples as candidates, instead of beam search; the most probable ones first.
-
-    Attributes:
-        temperature: divides the logits; below 1 sharpens
-        top_k: draw from the k likeliest tokens only; 0 is no limit
-        top_p: draw from the likeliest tokens that together reach this probability; 1 is no limit
-        seed: of the draws, with the text of the input: an input has the same samples whatever is asked beside it
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_sampling(self.temperature, self.top_k, self.top_p)
 
 
 @dataclass(frozen=True)
@@ -179,9 +159,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def _decoding(self) -> Decoding:
         """How the engine is to find candidates."""
-        if (sampling := self.candidates.sampling) is not None:
-            return Decoding("sample", max_new_tokens=self._max_new_tokens, **asdict(sampling))
-        return Decoding(max_new_tokens=self._max_new_tokens, length_penalty=self.candidates.length_penalty)
+        asked = self.candidates
+        return Decoding(self._max_new_tokens, length_penalty=asked.length_penalty, sampling=asked.sampling)
 
     @torch.no_grad()
     def decode(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:

@@ -29,7 +29,7 @@ from searches import check_equal, reference
 from transformers import T5Config, T5ForConditionalGeneration
 
 from common import ByteTokenizer
-from generator.decoding.encoder_decoder import beam_search
+from generator.decoding import beam_search
 from generator.decoding.t5_decoder import T5Decoder
 from generator.engines.ctranslate2 import convert, vocabulary
 

@@ -26,7 +26,7 @@ import torch
 from machine import matmul_rate, milliseconds, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from generator.decoding.decoder_only import beam_search
+from generator.decoding import beam_search
 
 WIDTH, INNER, LAYERS, HEADS, VOCABULARY = 512, 1408, 8, 8, 384
 SIDES = ("native", "transformers")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from generator.causal import CausalGenerator
@@ -20,8 +20,8 @@ def build(architecture: Any = GPT2, **options: Any) -> CausalGenerator:
     return CausalGenerator(architecture, **{"num_beams": 3, "template": "llmstep", **SIZES, **options})
 
 
-def save_bpe(folder: Path) -> Any:
-    """Write a byte-level BPE of 300 tokens whose EOS is 2, and return it."""
+def save_bpe(folder: Path, adds_bos: bool = False) -> Any:
+    """Write a byte-level BPE of 300 tokens whose EOS is 2 and whose BOS, 1, it may add; and return it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -30,6 +30,8 @@ def save_bpe(folder: Path) -> Any:
     tokenizer.train_from_iterator(
         ["[GOAL]p q : Prop\nh : p ∧ q\n⊢ q ∧ p[PROOFSTEP]exact ⟨h.2, h.1⟩ rcases h with"] * 9, trainer
     )
+    if adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing("<begin> $A", special_tokens=[("<begin>", 1)])
     names = {"eos_token": "<end>", "bos_token": "<begin>", "pad_token": "<fill>"}
     made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     made.save_pretrained(folder)

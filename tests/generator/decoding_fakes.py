@@ -1,8 +1,17 @@
 """Tiny models that decode, prompts for them, and what their candidates are checked by."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, T5Config, T5ForConditionalGeneration
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GPT2Config,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from common import ByteTokenizer
 from generator.engines import Decoding
@@ -19,6 +28,21 @@ SEARCHES = [  # candidates for an input, and how an engine finds them
     (30, Decoding(max_new_tokens=2)),
 ]
 MARKS = {"vocab_size": VOCABULARY, "eos_token_id": EOS, "pad_token_id": 0, "bos_token_id": 2}
+T5_SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 3}
+T5_SIZES |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 10}
+T5_SIZES |= {"feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0, "vocab_size": VOCABULARY}
+ROTARY = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = ROTARY | {"num_key_value_heads": 2}
+ENCODER_DECODERS = {"t5": T5_SIZES, "mt5": T5_SIZES, "umt5": T5_SIZES}
+DECODERS = {
+    "gpt2": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64},
+    "gpt_neox": ROTARY,
+    "llama": GROUPED,
+    "mistral": GROUPED | {"sliding_window": None},
+    "qwen2": GROUPED,
+    "opt": {"hidden_size": 24, "word_embed_proj_dim": 24, "ffn_dim": 40, "num_hidden_layers": 2}
+    | {"num_attention_heads": 3, "max_position_embeddings": 64},
+}
 
 
 # models
@@ -60,6 +84,41 @@ def random_gpt2(seed=2, vocab_size=VOCABULARY, **overrides):
     return randomize(AutoModelForCausalLM.from_config(config), head_factor=1.5, eos_factor=1.5)
 
 
+def random_model(model_type, seed=0, eos_bonus=0.0, **overrides):
+    """A tiny model of transformers' `model_type`, one of ENCODER_DECODERS and DECODERS.
+
+    Its next token depends clearly on the input, the position and what was written.
+    """
+    torch.manual_seed(seed)
+    if model_type in ENCODER_DECODERS:
+        config = CONFIG_MAPPING[model_type](**ENCODER_DECODERS[model_type] | overrides)
+        model = AutoModelForSeq2SeqLM.from_config(config)
+        # the logits of a tied T5 are scaled down by sqrt(d_model)
+        return randomize(model, head_factor=1.0 if model_type == "mt5" else 5.0, eos_factor=1.0 + eos_bonus)
+    attention = overrides.pop("attn_implementation", "sdpa")
+    config = CONFIG_MAPPING[model_type](**DECODERS[model_type] | MARKS | overrides, tie_word_embeddings=False)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    return randomize(model, head_factor=1.5, eos_factor=1.0 + eos_bonus)
+
+
+MODELS = {"encoder-decoder": random_t5, "decoder-only": random_gpt2}
+
+
+def end_with(model, ends):
+    """Let candidates end with these tokens, or with none, whichever of its settings a model is asked by."""
+    model.config.eos_token_id = model.generation_config.eos_token_id = ends
+
+
+def make_reading_nan(model, token):
+    """Let the logits of a state that holds a token be NaN, and of no other."""
+    with torch.no_grad():
+        if model.config.is_encoder_decoder:  # what is written has embeddings of its own
+            model.decoder.embed_tokens = torch.nn.Embedding(*model.shared.weight.shape)
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
+        model.get_input_embeddings().weight[token] = torch.nan
+
+
 class IdTokenizer(ByteTokenizer):
     """Writes ids as numbers, special ones too, so that a candidate's text says which tokens it is made of."""
 
@@ -68,6 +127,16 @@ class IdTokenizer(ByteTokenizer):
 
     def batch_decode(self, sequences, skip_special_tokens=False):
         return [self.decode(row) for row in sequences]
+
+
+class Letters:
+    """A tokenizer whose tokens are pieces of several letters, so that a stop text is written in many ways."""
+
+    pieces = ["<pad>", "</s>", "a", "b", "[", "/", "]", "[/", "/]", "b]", "[/]", " ", "", *"cdefghijklm"]
+
+    def decode(self, token_ids, skip_special_tokens):
+        text = "".join(self.pieces[token] for token in token_ids)
+        return text.replace("</s>", "").replace("<pad>", "") if skip_special_tokens else text
 
 
 # prompts
@@ -87,7 +156,27 @@ def one_state(batch, state):
     return input_ids[state : state + 1, :length], attention_mask[state : state + 1, :length]
 
 
+def states_of(batch):
+    """The token ids of each prompt of a batch, without padding."""
+    input_ids, attention_mask = batch
+    return [ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask, strict=True)]
+
+
 # checks
+
+
+@contextmanager
+def watched_steps(decoder_class):
+    """Notes the shape, (states, rows), of what each step of a decoder is fed."""
+    shapes, step = [], decoder_class.step
+
+    def noted(decoder, tokens):
+        shapes.append(tuple(tokens.shape))
+        return step(decoder, tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder_class, "step", noted)
+        yield shapes
 
 
 def model_log_prob(model, prompt, tokens):

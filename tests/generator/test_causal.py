@@ -166,7 +166,7 @@ def test_the_prompt_of_evaluation_is_that_of_inference(overfit):
 
     rows = encode(model.tokenizer, batch["state"], 144, is_decoder_only=True)
     for ids, labels, row in zip(batch["input_ids"], batch["labels"], rows, strict=True):
-        assert ids[: len(row)].tolist() == row and int((labels != -100).nonzero()[0]) == len(row)
+        assert torch.equal(ids[: len(row)], row) and int((labels != -100).nonzero()[0]) == len(row)
 
 
 # ---------------------------------------------------------------------------------------- templates

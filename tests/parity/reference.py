@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from generator.decoding import beam_search
 from tests.generator.decoding_fakes import EOS, ragged_batch
 
 LENGTHS = (11, 3, 1, 8)
@@ -50,7 +51,7 @@ def reference(model, batch, length_penalty, **settings):
     ]
 
 
-def assert_parity(beam_search, model, length_penalty=0.0, **settings):
+def assert_parity(model, length_penalty=0.0, **settings):
     """Equal scores rank by rank, and equal sequences but for the order of ties; returns both sides' candidates."""
     batch = ragged_batch(LENGTHS)
     found = beam_search(model, *batch, length_penalty=length_penalty, **settings)

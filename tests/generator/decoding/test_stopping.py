@@ -3,34 +3,19 @@
 import pytest
 import torch
 
-from common import ByteTokenizer, ConfigError
-from generator.decoding.decoder_only import beam_search, sample
+from common import ByteTokenizer
 from generator.decoding.stopping import StopStrings
 from tests.generator.decoding_fakes import (
     BEAMS,
     EOS,
     LENGTHS,
     SAMPLES,
+    Letters,
     assert_close,
+    end_with,
     model_log_prob,
     one_state,
-    random_gpt2,
 )
-
-
-@pytest.fixture
-def model():
-    return random_gpt2()
-
-
-class Letters:
-    """A tokenizer whose tokens are pieces of several letters, so that a stop text is written in many ways."""
-
-    pieces = ["<pad>", "</s>", "a", "b", "[", "/", "]", "[/", "/]", "b]", "[/]", " ", "", *"cdefghijklm"]
-
-    def decode(self, token_ids, skip_special_tokens):
-        text = "".join(self.pieces[token] for token in token_ids)
-        return text.replace("</s>", "").replace("<pad>", "") if skip_special_tokens else text
 
 
 def first_stop(tokens, stops):
@@ -42,35 +27,35 @@ def first_stop(tokens, stops):
     return tokens
 
 
-@pytest.mark.parametrize("decode", [beam_search, sample])
-def test_a_candidate_ends_with_its_first_stop_text(model, batch, decode):
-    settings = BEAMS | {"num_beams": 12, "num_return_sequences": 12} if decode is beam_search else SAMPLES
+@pytest.mark.parametrize("method", ["beam_search", "sample"])
+def test_a_candidate_ends_with_its_first_stop_text(family, batch, method):
+    settings = BEAMS | {"num_beams": 12, "num_return_sequences": 12} if method == "beam_search" else SAMPLES
     stops = ["[/", "b]", "cd", " "]
-    found = decode(model, *batch, **settings, stop_sequences=stops, tokenizer=Letters())
+    found = getattr(family, method)(*batch, **settings, stop_sequences=stops, tokenizer=Letters())
     num_stopped = 0
     for state in range(len(LENGTHS)):
         prompt, _ = one_state(batch, state)
         for tokens, log_prob in zip(found.sequences[state].tolist(), found.log_probs[state], strict=True):
             written = first_stop(tokens, stops)
             assert set(tokens[len(written) :]) <= {0}
-            assert model_log_prob(model, prompt, written) == pytest.approx(float(log_prob), abs=1e-4)
+            assert model_log_prob(family.model, prompt, written) == pytest.approx(float(log_prob), abs=1e-4)
             num_stopped += written[-1] != EOS and len(written) < settings["max_new_tokens"]
     assert num_stopped > 5
 
 
-def test_a_stop_text_of_one_token_is_an_end_token(model, batch):
-    found = beam_search(model, *batch, **BEAMS, stop_sequences=["j"], tokenizer=Letters())
-    model.config.eos_token_id = model.generation_config.eos_token_id = [EOS, 20]
-    assert_close(found, beam_search(model, *batch, **BEAMS))
+def test_a_stop_text_of_one_token_is_an_end_token(family, batch):
+    found = family.beam_search(*batch, **BEAMS, stop_sequences=["j"], tokenizer=Letters())
+    end_with(family.model, [EOS, 20])
+    assert_close(found, family.beam_search(*batch, **BEAMS))
 
 
-def test_stop_texts_that_end_most_continuations_leave_the_others(model, batch):
+def test_stop_texts_that_end_most_continuations_leave_the_others(family, batch):
     """Ends are looked for among the best continuations only; there must be enough of them."""
     letters = "abcdefgh"
-    found = beam_search(model, *batch, **BEAMS, length_penalty=1.5, stop_sequences=[*letters], tokenizer=Letters())
+    found = family.beam_search(*batch, **BEAMS, length_penalty=1.5, stop_sequences=[*letters], tokenizer=Letters())
     ids = [token for token, piece in enumerate(Letters.pieces) if set(letters) & set(piece)]
-    model.config.eos_token_id = model.generation_config.eos_token_id = [EOS, *ids]
-    assert_close(found, beam_search(model, *batch, **BEAMS, length_penalty=1.5))
+    end_with(family.model, [EOS, *ids])
+    assert_close(found, family.beam_search(*batch, **BEAMS, length_penalty=1.5))
 
 
 class ReplacingBytes(ByteTokenizer):
@@ -84,9 +69,9 @@ class ReplacingBytes(ByteTokenizer):
 def test_a_stop_text_split_within_a_character_is_found(tokenizer):
     stop = StopStrings(["⊢"], tokenizer)
     ids = tokenizer.encode("p ⊢", add_special_tokens=False)
-    is_end = [bool(stop(torch.tensor([[ids[:n]]]), torch.tensor([[True]]))) for n in range(1, len(ids) + 1)]
+    is_end = [bool(stop.ends(torch.tensor([[ids[:n]]]), torch.tensor([[True]]))) for n in range(1, len(ids) + 1)]
     assert is_end == [False] * (len(ids) - 1) + [True]
-    assert not stop(torch.tensor([[ids]]), torch.tensor([[False]]))
+    assert not stop.ends(torch.tensor([[ids]]), torch.tensor([[False]]))
 
 
 def test_only_rows_that_may_have_stopped_are_decoded():
@@ -102,16 +87,27 @@ def test_only_rows_that_may_have_stopped_are_decoded():
     texts = ["intro h[/TAC]", "rw foo [/TAC", "exact h.1 xyz"]
     rows = [tokenizer.encode(text, add_special_tokens=False)[:12] for text in texts]
     rows[0] = rows[0][:11] + tokenizer.encode("]", add_special_tokens=False)
-    stop(torch.tensor([rows]), torch.ones(1, 3, dtype=torch.bool))
+    stop.ends(torch.tensor([rows]), torch.ones(1, 3, dtype=torch.bool))
     assert [length for length in tokenizer.decoded if length > 1] == [12]
 
 
-@pytest.mark.parametrize("stop_sequences", ["[/TAC]", [""], [3]])
-def test_stop_texts_that_are_no_list_of_texts(model, batch, stop_sequences):
-    with pytest.raises(ConfigError, match="stop_sequences is"):
-        beam_search(model, *batch, **BEAMS, stop_sequences=stop_sequences, tokenizer=Letters())
+# what is left of a candidate
 
 
-def test_stop_texts_without_a_tokenizer(model, batch):
-    with pytest.raises(ConfigError, match="no tokenizer"):
-        sample(model, *batch, **SAMPLES, stop_sequences=["]"])
+def test_a_text_is_cut_behind_the_first_stop_string_and_its_tokens_counted():
+    tokenizer = ByteTokenizer()
+    ids = tokenizer.encode("simp [h][/TAC] x;y")
+    assert StopStrings(["[/TAC]"], tokenizer).cut(ids) == ("simp [h][/TAC]", len("simp [h][/TAC]"))
+    assert StopStrings([";", "[/TAC]"], tokenizer).cut(ids) == ("simp [h][/TAC]", len("simp [h][/TAC]"))
+    assert StopStrings(["qed"], tokenizer).cut(ids) == ("simp [h][/TAC] x;y", len(ids))
+    assert StopStrings([], tokenizer).cut(ids) == ("simp [h][/TAC] x;y", len(ids))
+
+
+def test_what_a_token_writes_behind_a_stop_string_is_cut_too():
+    assert StopStrings(["["], Letters()).cut([2, 3, 7, 2]) == ("ab[", 3)
+
+
+def test_a_special_token_may_be_a_stop_string():
+    tokenizer = ByteTokenizer()
+    ids = tokenizer.encode("abc<extra_id_0>def")
+    assert StopStrings(["<extra_id_0>"], tokenizer).cut(ids) == ("abc", 4)

@@ -11,7 +11,7 @@ from transformers import MT5Config, MT5ForConditionalGeneration, UMT5Config, UMT
 
 from common import ByteTokenizer, ConfigError, DataError
 from generator.architectures.encoder_decoder import build_seq2seq
-from generator.engines import Decoding, make_engine
+from generator.engines import Decoding, Sampling, ctranslate2, make_engine
 from tests.fakes import TINY
 from tests.generator.decoding_fakes import SEARCHES, IdTokenizer, assert_same_candidates, randomize
 
@@ -76,23 +76,35 @@ def test_int8_leaves_the_model_as_it_was_and_answers_roughly_alike(tiny_t5, toke
     assert ours_best != pytest.approx(native_best, abs=0.01), "rounded indeed"
 
 
-def test_a_change_of_the_weights_is_noticed(tiny_t5, tokenizer, states):
+@pytest.fixture
+def folders(monkeypatch):
+    """The folders of the models that were converted."""
+    made = []
+
+    def noted(model, tokenizer, folder, *args):
+        made.append(folder)
+        convert(model, tokenizer, folder, *args)
+
+    monkeypatch.setattr(ctranslate2, "convert", noted)
+    return made
+
+
+def test_a_change_of_the_weights_is_noticed(tiny_t5, tokenizer, states, folders):
     native, ours = engines(tiny_t5, tokenizer)
     decoding = Decoding(max_new_tokens=6)
     ours.propose(states, 2, decoding)
-    converted = ours._converted
     ours.propose(states, 2, decoding)
-    assert ours._converted is converted, "converted once"
+    assert len(folders) == 1, "converted once"
     tiny_t5(input_ids=torch.tensor([[5, 1]]), labels=torch.tensor([[7, 1]])).loss.backward()
     torch.optim.AdamW(tiny_t5.parameters(), lr=0.1, fused=True).step()
     assert_same(ours.propose(states, 2, decoding), native.propose(states, 2, decoding))
     assert not ours.is_live
 
 
-def test_the_conversion_is_deleted_with_the_engine(tiny_t5, tokenizer):
+def test_the_conversion_is_deleted_with_the_engine(tiny_t5, tokenizer, folders):
     _, ours = engines(tiny_t5, tokenizer)
     ours.propose(["p"], 1, Decoding(max_new_tokens=2))
-    folder = ours._converted.folder
+    (folder,) = folders
     assert folder.is_dir()
     del ours
     gc.collect()
@@ -102,10 +114,10 @@ def test_the_conversion_is_deleted_with_the_engine(tiny_t5, tokenizer):
 def test_the_same_call_samples_the_same_with_the_models_own_log_probabilities(tiny_t5, states):
     tokenizer = IdTokenizer()
     _, ours = engines(tiny_t5, tokenizer)
-    decoding = Decoding(method="sample", max_new_tokens=5, temperature=1.5, top_k=30, seed=2)
+    decoding = Decoding(max_new_tokens=5, sampling=Sampling(temperature=1.5, top_k=30, seed=2))
     together = ours.propose(states, 4, decoding)
     assert together == ours.propose(states, 4, decoding)
-    assert ours.propose(states, 4, Decoding(method="sample", max_new_tokens=5, seed=3)) != together
+    assert ours.propose(states, 4, Decoding(max_new_tokens=5, sampling=Sampling(seed=3))) != together
     for state, candidates in zip(states, together, strict=True):
         assert [p for _, p in candidates] == sorted((p for _, p in candidates), reverse=True)
         for text, log_prob in candidates:

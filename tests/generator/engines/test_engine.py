@@ -1,66 +1,80 @@
-"""What engines are asked, and how inputs become batches."""
+"""What engines are given for an input: its token ids, its seed, and its place in a group."""
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
-from common import ByteTokenizer, ConfigError
-from generator.engines.engine import (
-    Decoding,
-    cut_at_stop,
-    encode,
-    input_seed,
-    pad,
-    similar_lengths,
-    weights_version,
-)
+from common import ByteTokenizer
+from generator.data.completion_encoding import CompletionEncoder
+from generator.engines import Decoding, Sampling, engine, make_engine
+from generator.engines.engine import encode, input_seed, weights_version
+from tests.generator.causal_fakes import save_bpe
 
 
-def test_groups_hold_every_input_once_and_waste_little():
-    lengths = [5, 2300, 2000, 7, 6, 900, 1, 2300]
-    groups = similar_lengths(lengths, max_tokens=4600)
-    assert sorted(i for group in groups for i in group) == list(range(8))
-    assert groups[0] == [1, 7]
-    for group in groups:
-        widest = max(lengths[i] for i in group)
-        assert len(group) * widest <= 4600
-        assert min(lengths[i] for i in group) >= 0.7 * widest
-    assert similar_lengths([]) == []
-
-
-def test_an_input_longer_than_a_whole_call_stands_alone():
-    assert similar_lengths([50, 50, 8], max_tokens=10) == [[0], [1], [2]]
+def ids_of(*args, **options):
+    return [ids.tolist() for ids in encode(*args, **options)]
 
 
 def test_an_encoder_input_ends_with_eos_even_when_it_is_cut():
-    tokenizer = ByteTokenizer()
-    assert encode(tokenizer, ["", "abcdef"], 4, is_decoder_only=False) == [[1], [100, 101, 102, 1]]
+    assert ids_of(ByteTokenizer(), ["", "abcdef"], 4, is_decoder_only=False) == [[1], [100, 101, 102, 1]]
 
 
 def test_a_prompt_goes_on_and_loses_its_beginning_when_it_is_cut():
-    tokenizer = ByteTokenizer()
-    assert encode(tokenizer, ["", "abcdef", "ab"], 4, is_decoder_only=True) == [[1], [102, 103, 104, 105], [100, 101]]
+    found = ids_of(ByteTokenizer(), ["", "abcdef", "ab"], 4, is_decoder_only=True)
+    assert found == [[1], [102, 103, 104, 105], [100, 101]]
 
 
-def test_padding_stands_on_the_side_that_is_asked_for():
-    ids, mask = pad([[5, 6], [7]], 0, "left")
-    assert ids.tolist() == [[5, 6], [0, 7]] and mask.tolist() == [[1, 1], [0, 1]]
-    ids, mask = pad([[5, 6], [7]], 9)
-    assert ids.tolist() == [[5, 6], [7, 9]] and mask.tolist() == [[1, 1], [1, 0]]
+def test_an_empty_prompt_is_bos_where_there_is_one(tmp_path):
+    bpe = save_bpe(tmp_path)
+    assert ids_of(bpe, ["", "p"], 9, is_decoder_only=True) == [[bpe.bos_token_id], bpe.encode("p")]
 
 
-def test_a_candidate_ends_with_the_first_stop_string_and_counts_its_tokens():
-    tokenizer = ByteTokenizer()
-    ids = tokenizer.encode("simp [h][/TAC] x;y")
-    assert cut_at_stop(tokenizer, ids, ["[/TAC]"]) == ("simp [h][/TAC]", len("simp [h][/TAC]"))
-    assert cut_at_stop(tokenizer, ids, [";", "[/TAC]"]) == ("simp [h][/TAC]", len("simp [h][/TAC]"))
-    assert cut_at_stop(tokenizer, ids, ["qed"]) == ("simp [h][/TAC] x;y", len(ids))
-    assert cut_at_stop(tokenizer, ids, []) == ("simp [h][/TAC] x;y", len(ids))
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_a_prompt_has_the_ids_that_it_is_trained_with(tmp_path, adds_bos):
+    bpe = save_bpe(tmp_path, adds_bos=adds_bos)
+    prompts = ["[GOAL]p q : Prop\nh : p ∧ q\n⊢ q ∧ p[PROOFSTEP]", "⊢ p "]
+    found = ids_of(bpe, prompts, 999, is_decoder_only=True)
+    examples = CompletionEncoder(bpe).encode(prompts, ["exact h"] * len(prompts))
+    assert found == [example.input_ids[: example.num_prompt_tokens] for example in examples]
+    assert all((ids[0] == bpe.bos_token_id) == adds_bos for ids in found)
 
 
-def test_a_special_token_may_be_a_stop_string():
-    tokenizer = ByteTokenizer()
-    ids = tokenizer.encode("abc<extra_id_0>def")
-    assert cut_at_stop(tokenizer, ids, ["<extra_id_0>"]) == ("abc", 4)
+def test_a_prompt_needs_no_eos():
+    words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="a")))
+    assert words.eos_token_id is None
+    assert ids_of(words, ["b"], 9, is_decoder_only=True) == [[1]]
+
+
+@pytest.fixture
+def batches_read(tiny_gpt2):
+    """How many rows of prompts of eight tokens each pass of the model reads."""
+    noted = []
+
+    def note(_, args, options):
+        num_rows, num_tokens = options["input_ids"].shape
+        noted.extend([num_rows] if num_tokens == 8 else [])
+
+    tiny_gpt2.register_forward_pre_hook(note, with_kwargs=True)
+    return noted
+
+
+@pytest.mark.parametrize(("name", "expected"), [("native", [4]), ("transformers", [6, 6])])
+def test_an_input_that_is_copied_for_its_beams_counts_as_often(
+    name, expected, tiny_gpt2, tokenizer, batches_read, monkeypatch
+):
+    monkeypatch.setattr(engine, "MAX_TOKENS_PER_CALL", 6 * 8)
+    made = make_engine(name, tiny_gpt2, tokenizer, max_inp_seq_len=8)
+    made.propose(["12345678"] * 4, 3, Decoding(max_new_tokens=1))
+    assert batches_read == expected
+
+
+@pytest.mark.parametrize("name", ["native", "transformers"])
+def test_each_input_is_sampled_in_a_call_of_its_own(name, tiny_gpt2, tokenizer, batches_read):
+    made = make_engine(name, tiny_gpt2, tokenizer, max_inp_seq_len=8)
+    made.propose(["12345678"] * 3, 1, Decoding(max_new_tokens=1, sampling=Sampling()))
+    assert batches_read == [1, 1, 1]
 
 
 def test_seeds_of_inputs_differ_and_stay():
@@ -82,29 +96,3 @@ def test_the_version_of_weights_changes_with_every_way_of_changing_them():
     versions.append(weights_version(model))
     assert all(one != other for i, one in enumerate(versions) for other in versions[:i])
     assert weights_version(model) == versions[-1]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"method": "greedy"}, "method is 'greedy'.*beam_search, sample"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"num_beams": 0}, "num_beams is 0"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_k": -1}, "top_k is -1"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
-        ({"stop": "[/TAC]"}, "stop is"),
-        ({"stop": ("",)}, "stop is"),
-    ],
-)
-def test_settings_out_of_range_are_refused(options, message):
-    with pytest.raises(ConfigError, match=message):
-        Decoding(**options)
-
-
-def test_fewer_beams_than_candidates_are_refused():
-    assert Decoding().beams_for(8) == 8
-    assert Decoding(num_beams=16).beams_for(8) == 16
-    with pytest.raises(ConfigError, match="num_beams is 4 but 8"):
-        Decoding(num_beams=4).beams_for(8)

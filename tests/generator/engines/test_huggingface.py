@@ -5,7 +5,8 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration, RwkvConfig, RwkvForCausalLM, T5Config, T5EncoderModel
 
 from common import ConfigError
-from generator.engines import Decoding, make_engine
+from generator.engines import Decoding, Sampling, make_engine
+from generator.engines.huggingface import pad
 from tests.generator.decoding_fakes import SEARCHES, IdTokenizer, assert_same_candidates, model_log_prob
 
 
@@ -46,7 +47,7 @@ def test_samples_have_the_models_own_log_probabilities(name, model):
     tokenizer = IdTokenizer()
     prompt = tokenizer(["⊢ p"], return_tensors="pt")["input_ids"]
     prompt = prompt if model.config.is_encoder_decoder else prompt[:, :-1]
-    decoding = Decoding(method="sample", max_new_tokens=4, temperature=0.6, top_k=40, top_p=0.95, seed=1)
+    decoding = Decoding(max_new_tokens=4, sampling=Sampling(temperature=0.6, top_k=40, top_p=0.95, seed=1))
     (candidates,) = engine_of(name, model, tokenizer).propose(["⊢ p"], 12, decoding)
     assert len(candidates) == 12
     for text, log_prob in candidates:
@@ -68,13 +69,13 @@ def test_candidates_end_with_the_tokens_of_either_settings_as_in_the_native_engi
 
 def test_samples_follow_from_seed_and_text_alone(model, tokenizer, states):
     engine = engine_of("transformers", model, tokenizer)
-    decoding = Decoding(method="sample", max_new_tokens=5, seed=3)
+    decoding = Decoding(max_new_tokens=5, sampling=Sampling(seed=3))
     before = torch.get_rng_state()
     together = engine.propose(states, 4, decoding)
     assert torch.equal(before, torch.get_rng_state())
     assert_same_candidates(together, [engine.propose([state], 4, decoding)[0] for state in states])
     assert all([p for _, p in c] == sorted((p for _, p in c), reverse=True) for c in together)
-    assert engine.propose(states, 4, Decoding(method="sample", max_new_tokens=5, seed=4)) != together
+    assert engine.propose(states, 4, Decoding(max_new_tokens=5, sampling=Sampling(seed=4))) != together
 
 
 def test_the_models_own_generation_settings_change_nothing_and_stay(model, tokenizer, states):
@@ -115,4 +116,12 @@ def test_a_model_whose_beams_cannot_be_told_apart_is_sampled_from(tokenizer):
     engine = engine_of("transformers", RwkvForCausalLM(RwkvConfig(**sizes, eos_token_id=1)), tokenizer)
     with pytest.raises(ConfigError, match=r"RwkvForCausalLM cannot use beam search.*take samples as candidates"):
         engine.propose(["⊢ p"], 2, Decoding(max_new_tokens=4))
-    assert engine.propose(["⊢ p"], 2, Decoding("sample", max_new_tokens=4))[0]
+    assert engine.propose(["⊢ p"], 2, Decoding(max_new_tokens=4, sampling=Sampling()))[0]
+
+
+def test_padding_stands_on_the_side_that_is_asked_for():
+    rows = [torch.tensor([5, 6]), torch.tensor([7])]
+    ids, mask = pad(rows, 0, "left")
+    assert ids.tolist() == [[5, 6], [0, 7]] and mask.tolist() == [[1, 1], [0, 1]]
+    ids, mask = pad(rows, 9)
+    assert ids.tolist() == [[5, 6], [7, 9]] and mask.tolist() == [[1, 1], [1, 0]]

@@ -5,8 +5,8 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5EncoderModel
 
 from common import ConfigError
-from generator.decoding.encoder_decoder import beam_search
-from generator.engines import Decoding, make_engine
+from generator.decoding import beam_search
+from generator.engines import Decoding, Sampling, make_engine
 from tests.generator.decoding_fakes import assert_same_candidates
 
 
@@ -36,18 +36,18 @@ def test_a_mixed_batch_is_answered_in_order_as_one_at_a_time(model, tokenizer, s
 
 def test_samples_follow_from_seed_and_text_alone_and_come_best_first(model, tokenizer, states):
     engine = native(model, tokenizer)
-    decoding = Decoding(method="sample", max_new_tokens=8, temperature=1.5, top_p=0.9, seed=3)
+    decoding = Decoding(max_new_tokens=8, sampling=Sampling(temperature=1.5, top_p=0.9, seed=3))
     together = engine.propose(states, 4, decoding)
     assert_same_candidates(together, [engine.propose([state], 4, decoding)[0] for state in states])
     assert all([p for _, p in c] == sorted((p for _, p in c), reverse=True) for c in together)
     assert together[1] == together[4], "the same state"
-    other = engine.propose(states, 4, Decoding(method="sample", max_new_tokens=8, temperature=1.5, top_p=0.9, seed=4))
+    other = engine.propose(states, 4, Decoding(8, sampling=Sampling(temperature=1.5, top_p=0.9, seed=4)))
     assert other != together
 
 
 def test_sampling_leaves_the_global_random_state_alone(model, tokenizer):
     before = torch.get_rng_state()
-    native(model, tokenizer).propose(["p"], 2, Decoding(method="sample", max_new_tokens=4))
+    native(model, tokenizer).propose(["p"], 2, Decoding(max_new_tokens=4, sampling=Sampling()))
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from common import ByteTokenizer, ConfigError
 from generator.architectures.decoder_only import build_causal
-from generator.engines import Decoding, make_engine
+from generator.engines import Decoding, Sampling, make_engine
 from generator.engines.engine import input_seed
 from generator.engines.vllm import VLLMEngine
 
@@ -132,9 +132,8 @@ def vllm(monkeypatch):
 
 def test_samples_are_asked_for_with_their_settings_and_own_seeds(tokenizer):
     engine = make_engine("vllm", "EleutherAI/pythia-70m", tokenizer, max_inp_seq_len=16)
-    decoding = Decoding(
-        method="sample", max_new_tokens=64, temperature=0.7, top_k=5, top_p=0.9, seed=4, stop=("[/TAC]",)
-    )
+    sampling = Sampling(temperature=0.7, top_k=5, top_p=0.9, seed=4)
+    decoding = Decoding(max_new_tokens=64, sampling=sampling, stop=("[/TAC]",))
     first, second = engine.propose(["ab", "c"], 3, decoding)
     assert first == second == [("rw [h]", -3.5), ("simp[/TAC]", -5.0), ("intro[/TAC]", -5.5)]
     (prompt, params), (other, other_params) = LLM.made[0].calls
