@@ -11,7 +11,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 
 from common import DataError
-from retrieval.training.monitoring import run_folder, write_json
+from retrieval.training.files import write_json
+from retrieval.training.monitoring import run_folder
 
 FORMAT_VERSION = 1
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common import ConfigError, DataError
 from retrieval.training.extras import import_extra
-from retrieval.training.monitoring import write_json
+from retrieval.training.files import write_json
 
 # Beside the weights and configuration of an exported model: how it is prompted and decoded.
 SETTINGS_FILE = "nextstep.json"
