@@ -28,8 +28,6 @@ def encode_example(tokenizer: Any, prompt: str, completion: str) -> EncodedExamp
     return CompletionEncoder(tokenizer).encode([prompt], [completion])[0]
 
 
-
-
 class CompletionEncoder:
     """Encodes prompts and completions for a decoder-only model.
 

@@ -15,12 +15,22 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from common import IGNORE_INDEX, ByteTokenizer, ConfigError, Pos, check_positive, check_probability, fit_state, format_augmented_state, remove_marks
+from common import (
+    IGNORE_INDEX,
+    ByteTokenizer,
+    ConfigError,
+    Pos,
+    check_positive,
+    check_probability,
+    fit_state,
+    format_augmented_state,
+    remove_marks,
+)
 from retrieval.corpus import Corpus
-from retrieval.training.batches import KeyedDataset
+from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.predictions.retrieved import RetrievedPremises
-from retrieval.leandojo.traces import TracedTactics
+from retrieval.training.batches import KeyedDataset
 
 _TOKENIZED_AT_ONCE = 1024  # texts
 

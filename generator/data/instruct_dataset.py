@@ -16,8 +16,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from common import ConfigError, check_positive, check_probability, drop_premises
-from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.architectures.traits import num_token_ids
+from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
 from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps, usable
 from generator.prompts.templates import PromptTooLongError

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from common import ConfigError
-from generator.architectures.traits import attention_windows, reason_against_masks, unwrapped
 from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows, padded
 from generator.data.instruct_dataset import InstructDataset
 from retrieval.training.batches import KeyedDataset
@@ -99,9 +94,3 @@ class PackedDataset(KeyedDataset[list[InstructExample]]):
             f"{self.examples.summary()}; packed into {len(self):,} rows of at most {self.examples.max_seq_len:,} "
             f"tokens, {share:.1%} full"
         )
-
-
-
-
-
-

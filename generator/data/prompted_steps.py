@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from common import ConfigError, DataError, Pos, remove_marks
 from generator.data.instruct_records import InstructRecord, InstructRecords
-from generator.prompts.templates import PromptFields, PromptTemplate, find_template
 from generator.prompts.source_files import SourceFiles
-from retrieval.predictions.retrieved import RetrievedPremises
+from generator.prompts.templates import PromptFields, PromptTemplate, find_template
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
+from retrieval.predictions.retrieved import RetrievedPremises
 
 _UNKNOWN_POS = Pos(1, 1)  # instruct data of other projects does not say where a theorem starts
 

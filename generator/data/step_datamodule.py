@@ -10,13 +10,12 @@ from typing import Any, get_args
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from common import ConfigError, check_probability
-from generator.environments.propositional_benchmark import MIN_THEOREMS
+from common import ConfigError, check_choice, check_probability
 from generator.data.known_datasets import KnownDataset, get_dataset
+from generator.environments.propositional_benchmark import MIN_THEOREMS
 from retrieval.corpus import Corpus
-from retrieval.training.datamodule import SPLITS, SplitDataModule
-from common import check_choice
 from retrieval.predictions.reader_writer import Predictions
+from retrieval.training.datamodule import SPLITS, SplitDataModule
 
 _ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
     "fit": ("train", "val"),
