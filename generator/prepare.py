@@ -28,8 +28,8 @@ def prepare(
 ) -> list[Path]:
     """Download l3lab/ntp-mathlib-instruct-st: prompts and completions of Mathlib.
 
-    Files that are there already are checked, and not downloaded again. A connection that breaks is taken up again; the
-    environment variables of the Hugging Face hub (HF_ENDPOINT, HF_TOKEN) and of proxies are heeded.
+    Files that are there already are checked, and not downloaded again. Environment variables of the Hugging Face hub
+    (HF_ENDPOINT, HF_TOKEN) and of proxies are heeded.
 
     Args:
         output_dir: folder to put the files in; data_path of InstructDataModule

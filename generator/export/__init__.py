@@ -54,7 +54,7 @@ def export(
         ckpt_path: a Lightning checkpoint of a generator, a checkpoint folder of DeepSpeed, or a Hugging Face folder or
             hub id
         output_dir: folder to write, empty or new
-        format: hf for transformers
+        format: what loads the folder: transformers' Auto classes (hf), or CTranslate2
         dtype: of the weights
         quantization: of the weights of ctranslate2, such as int8, instead of dtype
 

@@ -1,10 +1,9 @@
-"""Functions as commands: their signatures and docstrings are the command line, and every mistake ends it the same way.
+"""Commands: a function's signature and docstring are its command line, and a user's mistake ends all in the same way.
 
     def main(args: Sequence[str] | None = None) -> None:
         convert(**parse_arguments(convert, args))
 
-    def cli() -> None:
-        run(main)
+Tests call `main`; `run(main)` is what a shell runs.
 """
 
 from __future__ import annotations

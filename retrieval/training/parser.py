@@ -59,9 +59,9 @@ class Parser(LightningArgumentParser):
         known = {action.dest for parser in self._parsers().values() for action in getattr(parser, "_actions", [])}
         fail(explain(message, known))
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Write a class by its name: `type: Path`, where jsonargparse has `type: <class 'Path'>`."""
-        return re.sub(r"<class\s+'([\w.]+)'>", r"\1", super().format_help())
+        return re.sub(r"<class\s+'([\w.]+)'>", r"\1", super().format_help(*args, **kwargs))
 
     def _parse_common(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # type: ignore[override]  # varies by version
         """Compare both ends of each link while `cfg` still holds nothing but what was set.
