@@ -33,7 +33,7 @@ def prepare(
 
     Args:
         output_dir: folder to put the files in; data_path of InstructDataModule
-        endpoint: address of the hub; HF_ENDPOINT by default
+        endpoint: address of the hub; by default what HF_ENDPOINT says, or https://huggingface.co
         num_lines: the files, and the lines that each has at least
 
     Returns:

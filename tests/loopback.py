@@ -21,6 +21,7 @@ class Server:
         self.ranges = True
         self.limits: list[int] = []
         self.asked: list[tuple[str, str | None]] = []  # name and header Range of each GET
+        self.paths: list[str] = []  # whole path of each GET
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,6 +56,7 @@ class Server:
         asked = request.headers.get("Range")
         if request.command == "GET":
             self.asked.append((name, asked))
+            self.paths.append(request.path)
         if name not in self.files:
             return request.send_error(404)
         content = self.files[name]

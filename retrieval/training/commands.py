@@ -75,16 +75,16 @@ def parse_arguments(
 
 def _settings(parameter: inspect.Parameter, is_positional: bool) -> dict[str, Any]:
     """What the parser is told of a parameter, beside its name and its help."""
-    is_required = parameter.default is inspect.Parameter.empty
-    settings: dict[str, Any] = {"required": True} if is_required else {"default": parameter.default}
-    if parameter.annotation is bool and parameter.default is False:
+    default, kind = parameter.default, _without_none(parameter.annotation)
+    if kind is bool and default is False:
         return {"action": "store_true"}
-    kind = _without_none(parameter.annotation)
+    settings: dict[str, Any] = {"type": parameter.annotation}
     if is_positional:  # with None among its types, the word "null" would be none
-        return {"type": kind, "nargs": "?", **settings}
-    if get_origin(kind) in (list, collections.abc.Sequence):
-        return {"type": get_args(kind)[0], "nargs": "+", **settings}
-    return {"type": parameter.annotation, **settings}
+        settings = {"type": kind, "nargs": "?"}
+    elif get_origin(kind) in (list, collections.abc.Sequence):
+        settings = {"type": get_args(kind)[0], "nargs": "+"}
+        default = list(default) if isinstance(default, tuple) else default  # jsonargparse assigns to its items
+    return {**settings, "required": True} if default is inspect.Parameter.empty else {**settings, "default": default}
 
 
 def _without_none(annotation: Any) -> Any:
