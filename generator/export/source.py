@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig
 
@@ -53,13 +54,19 @@ class Source:
 
 def load_source(ckpt_path: str | Path) -> Source:
     """Return the model of a checkpoint or folder, with its tokenizer; see `export`."""
-    path = Path(ckpt_path)
+    try:
+        return _load(Path(ckpt_path), str(ckpt_path))
+    except SafetensorError as error:
+        raise DataError(f"ckpt_path {ckpt_path}: its weights are truncated or broken ({error})") from error
+
+
+def _load(path: Path, name: str) -> Source:
     if path.is_dir() and not (path / "config.json").is_file():
         return _from_checkpoint(*read_shards(path), path)
     if path.is_file() or path.suffix == ".ckpt":
         checkpoint = read_checkpoint(path)
         return _from_checkpoint(checkpoint, checkpoint["state_dict"], path)
-    return _from_hugging_face(str(ckpt_path))
+    return _from_hugging_face(name)
 
 
 def _from_checkpoint(checkpoint: Mapping[str, Any], state_dict: Mapping[str, Tensor], path: Path) -> Source:

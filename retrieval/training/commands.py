@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-import docstring_parser
+from docstring_parser import google
 
 from common import NextstepError
 from retrieval.training.parser import Parser, fail
@@ -59,18 +59,21 @@ def parse_arguments(
     Raises:
         SystemExit: after --help, or for arguments that the function does not take
     """
-    text = docstring_parser.parse(inspect.getdoc(function) or "")
+    options: dict[str, Any] = _parser_of(function, positional).parse_args(args).as_dict()
+    return options
+
+
+def _parser_of(function: Callable[..., object], positional: str) -> Parser:
+    text = google.parse(inspect.getdoc(function))
     help_of = {param.arg_name: param.description for param in text.params}
     description = "\n\n".join(part for part in (text.short_description, text.long_description) if part)
-    # abbreviations of options work with argparse, whose commands these were
+    # abbreviated options are understood; without the argument jsonargparse warns that one day they are not
     parser = Parser(prog=f"python -m {_module_of(function)}", description=description, allow_abbrev=True)
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            continue
-        flags = [name] if name == positional else [f"--{name}"]
-        parser.add_argument(*flags, help=help_of.get(name), **_settings(parameter, name == positional))
-    options: dict[str, Any] = parser.parse_args(args).as_dict()
-    return options
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            flag = name if name == positional else f"--{name}"
+            parser.add_argument(flag, help=help_of.get(name), **_settings(parameter, name == positional))
+    return parser
 
 
 def _settings(parameter: inspect.Parameter, is_positional: bool) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def write_errors(what: str, advice: str = _ADVICE, path: Path | None = None) -> 
         raise
     except (OSError, SafetensorError) as error:
         name = getattr(error, "filename", None)
-        if path is not None and name is not None and not _is_part_of_the_way(Path(str(name)), path):
+        if path is not None and name is not None and not _concerns(Path(str(name)), path):
             raise
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot write {what}: {reason}; {advice}") from error
@@ -118,6 +118,6 @@ def _part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
 
 
-def _is_part_of_the_way(name: Path, path: Path) -> bool:
-    """Whether the name is that of the path, of a folder above it, or of something in it."""
+def _concerns(name: Path, path: Path) -> bool:
+    """Whether a file of this name is the path, a folder above it, or something in it."""
     return name == path or name in path.parents or path in name.parents

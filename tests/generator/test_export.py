@@ -371,6 +371,11 @@ def test_what_is_no_generator_is_refused(ckpt_path, tmp_path):
     (tmp_path / "folder" / ".metadata").touch()
     with pytest.raises(ConfigError, match="FSDP.*consolidate_checkpoint"):
         export(tmp_path / "folder", tmp_path / "out")
+    save_pretrained(generator(), tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match="ckpt_path .*cut: its weights are truncated or broken"):
+        export(tmp_path / "cut", tmp_path / "out")
     with pytest.raises(ConfigError, match="ckpt_path '/no/such/folder' cannot be loaded"):
         export("/no/such/folder", tmp_path / "out")
     encoder = T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
