@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ class NotEmptyError(ConfigError, FileExistsError):
 
 @contextmanager
 def writing_file(path: str | Path, what: str = "", advice: str = _ADVICE) -> Iterator[Path]:
-    """Give the block a file to write, which becomes `path` when the block ends well, and else is removed.
+    """Give the block an empty file to write, which becomes `path` when the block ends well, and else is removed.
 
     Missing folders are made. A symbolic link goes on leading to the file. A device or pipe such as /dev/stdout is
     written as it is.
@@ -51,7 +52,10 @@ def writing_file(path: str | Path, what: str = "", advice: str = _ADVICE) -> Ite
     with write_errors(what, advice, part):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            part.touch()
+            mode = part.stat().st_mode
             yield part
+            _allow(part, mode)
             os.replace(part, target)
         finally:
             with suppress(OSError):
@@ -78,8 +82,12 @@ def writing_folder(path: str | Path, what: str = "", advice: str = _ADVICE) -> I
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise NotEmptyError(f"{what} exists and is not empty; give a new folder, or remove it")
         part.mkdir(parents=True)
+        mode = part.stat().st_mode
         try:
             yield part
+            for inner in part.rglob("*"):
+                if not inner.is_symlink():
+                    _allow(inner, mode if inner.is_dir() else mode & ~0o111)
             os.replace(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -116,6 +124,13 @@ def write_json(path: Path, value: Any) -> None:
 def _part_of(target: Path) -> Path:
     """A name beside the target that nothing else has."""
     return target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+
+
+def _allow(path: Path, mode: int) -> None:
+    """Let all read or write it whom a mode lets: libraries (safetensors) write files that only their owner may read."""
+    found = path.stat().st_mode
+    if found | stat.S_IMODE(mode) != found:
+        path.chmod(found | stat.S_IMODE(mode))
 
 
 def _concerns(name: Path, path: Path) -> bool:

@@ -217,6 +217,13 @@ def test_an_index_of_another_corpus_or_a_broken_one_is_refused(tmp_path: Path, l
         EmbeddingIndex.load(tmp_path, library)
 
 
+def test_all_may_read_an_index_who_may_read_other_files(tmp_path: Path, library: Corpus) -> None:
+    (tmp_path / "ordinary").touch()
+    EmbeddingIndex(library, _unit(12)).save(tmp_path / "index")
+    modes = {path.stat().st_mode for path in (tmp_path / "ordinary", *(tmp_path / "index").iterdir())}
+    assert len(modes) == 1
+
+
 def test_a_full_disk_leaves_the_earlier_index(tmp_path: Path, library: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = _unit(12)
     EmbeddingIndex(library, vectors).save(tmp_path)
