@@ -9,42 +9,55 @@ of it, so that the way back gives the same steps.
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
-from common import DataError, format_state, format_tactic, remove_marks
+from common import ConfigError, DataError, format_state, format_tactic, remove_marks
 from generator.data.instruct_records import InstructRecords, find_split_files
 from generator.data.prompted_steps import InstructSteps, PromptedStep, TracedSteps, usable
-from generator.prompts.templates import TEMPLATES, get_template
+from generator.prompts.templates import get_template
 from retrieval.leandojo.json_list import JsonListReader
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
-from retrieval.training.cli import run
+from retrieval.training.commands import parse_arguments, run
 from retrieval.training.datamodule import SPLITS, missing_splits
+from retrieval.training.files import writing_file
 
 TASK = "tactic_prediction"
 _UNREADABLE = "prompts of no known template, of which the state cannot be told"
 
 
-def convert(data_path: Path, output_dir: Path, template: str | None, *, skip_invalid: bool = False) -> None:
-    """Convert every split that is there, and print what was written and what was left out.
+def convert(
+    data_path: Path,
+    output_dir: Path,
+    template: str | None = None,
+    reverse: bool = False,
+    skip_invalid: bool = False,
+) -> None:
+    """Convert LeanDojo Benchmark files to prompts and completions, or back.
+
+    Every split that is there is converted. What was written and what was left out is printed. Give template or
+    reverse.
 
     Args:
-        data_path: folder of train.json, val.json, test.json; without a template, of .jsonl or .jsonl.gz files
-        output_dir: where to write; no file is overwritten
-        template: how prompts and completions are written, see `generator.prompts`; None converts instruct data to
-            LeanDojo Benchmark files
-        skip_invalid: leave out and count lines of instruct data that are broken, instead of stopping
+        data_path: folder of train.json, val.json, test.json; for the way back of .jsonl or .jsonl.gz files
+        output_dir: folder to write to; no file is overwritten
+        template: how prompts and completions are written, such as ntp-st; see generator.prompts
+        reverse: from prompts and completions to LeanDojo Benchmark files
+        skip_invalid: leave out and count broken lines of prompts and completions, instead of stopping
 
     Raises:
-        ConfigError: if there is no such template
-        DataError: if there is no split, a file is broken, or a file to write is there already
+        ConfigError: if not one of template and reverse is given, or there is no such template
+        DataError: if there is no split, a file is broken, or a file to write is there already or cannot be written
     """
-    for split, target in _targets(data_path, output_dir, reverse=template is None):
+    if (template is None) != reverse:
+        raise ConfigError("give either --template, to write prompts and completions, or --reverse, for the way back")
+    if template is not None:
+        get_template(template)  # a wrong name is told before anything is read
+    for split, target in _targets(data_path, output_dir, reverse=reverse):
         if template is None:
             print(to_leandojo(find_split_files(str(data_path), split), target, skip_invalid=skip_invalid))
         else:
@@ -88,7 +101,7 @@ def to_instruct(path: Path, target: Path, template: str, *, progress: bool = Tru
     steps = TracedSteps(TracedTactics.load(path, progress=progress), get_template(template))
     unusable: dict[str, list[str]] = {}
     num_written = 0
-    with _Output(target) as file:
+    with writing_file(target) as part, part.open("w", encoding="utf-8") as file:
         records = _raw_steps(path, steps.traces, progress)
         for number, (theorem, raw) in enumerate(records):
             for _, step in usable(steps, range(number, number + 1), unusable):
@@ -173,7 +186,7 @@ def to_leandojo(paths: list[Path], target: Path, *, skip_invalid: bool = False, 
         key = (origin.url, origin.commit, origin.file_path, origin.full_name or number, origin.start)
         theorems.setdefault(key, []).append((origin.tactic_idx, number))
     num_steps = 0
-    with _Output(target) as file:
+    with writing_file(target) as part, part.open("w", encoding="utf-8") as file:
         file.write("[")
         groups = tqdm(theorems.values(), desc=f"write {target.name}", delay=1, disable=not progress)
         for i, numbers in enumerate(groups):
@@ -219,56 +232,18 @@ def _annotated(step: PromptedStep) -> list[Any]:
 # ------------------------------------------------------------------------------------------------
 
 
-class _Output:
-    """A file that is there once all of it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._part = path, path.with_name(path.name + ".part")
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> TextIO:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("w", encoding="utf-8")
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        assert self._file is not None
-        try:
-            self._file.close()  # writes what is left
-            if kind is None:
-                self._part.replace(self._path)
-        except OSError as failed:
-            error = failed
-            raise
-        finally:
-            self._part.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(self._part)  # a full disk does not say where it is
-
-
 def _report(read: str, written: str, unusable: dict[str, list[str]]) -> str:
     left_out = [f"left out: {len(what):,} {reason} (first {what[0]})" for reason, what in unusable.items()]
     return "; ".join([f"{read} -> {written}", *left_out])
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; `args` replaces it in tests."""
-    parser = argparse.ArgumentParser(
-        prog="python -m generator.instruct_convert",
-        description="Convert LeanDojo Benchmark files to prompts and completions, or back.",
-    )
-    parser.add_argument("--data_path", type=Path, required=True, help="folder with a file for each split")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write to; nothing is overwritten")
-    kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--template", choices=list(TEMPLATES), help="how prompts and completions are written")
-    kind.add_argument("--reverse", action="store_true", help="from prompts and completions to LeanDojo files")
-    parser.add_argument("--skip_invalid", action="store_true", help="leave out and count broken lines")
-    options = parser.parse_args(args)
-    convert(options.data_path, options.output_dir, options.template, skip_invalid=options.skip_invalid)
+    convert(**parse_arguments(convert, args))
 
 
 def cli() -> None:
-    """Run the command line."""
+    """Run the command."""
     run(main)
 
 

@@ -10,7 +10,8 @@ from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
 from generator.training.prediction_writer import CandidateWriter
 from generator.training.report import report_fit
-from retrieval.training.cli import BaseCLI, run, start
+from retrieval.training.cli import BaseCLI, start
+from retrieval.training.commands import run
 from retrieval.training.options import names_of
 
 

@@ -5,62 +5,77 @@ l3lab/ntp-mathlib-instruct-st: states and tactics of Mathlib cf8e23a6 (Lean 4.4.
 
 from __future__ import annotations
 
-import argparse
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from common import DataError
-from generator.data.download import download
 from generator.data.instruct_records import foreign_content, parse_line
-from retrieval.training.cli import run
+from retrieval.training.commands import parse_arguments, run
+from retrieval.training.files import write_errors
 
-# /resolve/ gives the file; /blob/, which the tutorial's script has, an HTML page that shows it
-BASE_URL = "https://huggingface.co/datasets/l3lab/ntp-mathlib-instruct-st/resolve/main/state_tactic_mathlib_only/"
+REPO_ID = "l3lab/ntp-mathlib-instruct-st"
+FOLDER = "state_tactic_mathlib_only"  # of the repository
 NUM_LINES = {"state_tactic_train.jsonl": 291_262, "state_tactic_dev.jsonl": 7_735}  # as published
 
 
 def prepare(
-    output_dir: str | Path,
-    *,
-    base_url: str = BASE_URL,
-    num_lines: Mapping[str, int] = NUM_LINES,
-    progress: bool = True,
+    output_dir: str | Path, *, endpoint: str | None = None, num_lines: Mapping[str, int] = NUM_LINES
 ) -> list[Path]:
-    """Download the files that are not there yet, and check all of them.
+    """Download l3lab/ntp-mathlib-instruct-st: prompts and completions of Mathlib.
 
-    A download that was cut off goes on where it stopped, now or in the next run.
+    Files that are there already are checked, and not downloaded again. Environment variables of the Hugging Face hub
+    (HF_ENDPOINT, HF_TOKEN) and of proxies are heeded.
 
     Args:
-        output_dir: where to put the files; `data_path` of InstructDataModule
-        base_url: where they are, up to their names
+        output_dir: folder to put the files in; data_path of InstructDataModule
+        endpoint: address of the hub; by default what HF_ENDPOINT says, or https://huggingface.co
         num_lines: the files, and the lines that each has at least
-        progress: show progress bars
 
     Returns:
         The files.
 
     Raises:
-        DataError: if a file cannot be had, or is not what it should be
+        DataError: if a file cannot be had, is not what it should be, or cannot be written
     """
-    output_dir = Path(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, number in num_lines.items():
-        path, url = output_dir / name, base_url + name
-        by_hand = f"Run again to try again, or download {url} by hand, put it at {path}, and run again"
-        if path.exists():
-            if problem := _problem_with(path, number):
-                raise DataError(f"{path}: {problem}. Remove it and run again to download it")
-        else:
-            part = path.with_name(f"{name}.part")
-            download(url, part, by_hand, progress)
-            if problem := _problem_with(part, number):
-                part.unlink()  # nothing could be added to it that would make it right
+    paths = {Path(output_dir) / name: number for name, number in num_lines.items()}
+    for path, number in paths.items():
+        if not path.exists():
+            _download(path, number, endpoint)
+        elif problem := _problem_with(path, number):
+            raise DataError(f"{path}: {problem}. Remove it and run again to download it")
+    return list(paths)
+
+
+def _download(path: Path, num_lines: int, endpoint: str | None) -> None:
+    """Download a file of the hub, and give it its name once it is what it should be."""
+    url = hf_hub_url(REPO_ID, f"{FOLDER}/{path.name}", repo_type="dataset", endpoint=endpoint)
+    by_hand = f"Run again to try again, or download {url} by hand, put it at {path}, and run again"
+    with write_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f"{path.name}.", suffix=".part", dir=path.parent) as folder:
+            try:
+                found = hf_hub_download(
+                    REPO_ID, f"{FOLDER}/{path.name}", repo_type="dataset", local_dir=folder, endpoint=endpoint
+                )
+            except Exception as error:  # errors of its HTTP client too, whose classes differ between releases
+                raise DataError(f"{url} {_reason(error)}. {by_hand}") from error
+            if problem := _problem_with(Path(found), num_lines):
                 raise DataError(f"what {url} gave was removed: {problem}. {by_hand}")
-            part.rename(path)
-        paths.append(path)
-    return paths
+            Path(found).replace(path)
+
+
+def _reason(error: BaseException) -> str:
+    """What is wrong, in one line."""
+    cause = (error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None) or error
+    response = getattr(cause, "response", None)
+    if response is not None:
+        return f"answers {response.status_code}"
+    return f"cannot be downloaded: {' '.join(str(cause).split()) or type(cause).__name__}"
 
 
 def _problem_with(path: Path, num_lines: int) -> str | None:
@@ -82,19 +97,14 @@ def _problem_with(path: Path, num_lines: int) -> str | None:
     return None
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; `args` replaces it in tests."""
-    parser = argparse.ArgumentParser(
-        prog="python -m generator.prepare",
-        description="Download l3lab/ntp-mathlib-instruct-st: prompts and completions of Mathlib.",
-    )
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to put the files in")
-    for path in prepare(parser.parse_args(args).output_dir):
+    for path in prepare(**parse_arguments(prepare, args)):
         print(path)
 
 
 def cli() -> None:
-    """Run the command line."""
+    """Run the command."""
     run(main)
 
 

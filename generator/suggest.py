@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, TextIO
 
-from common import Candidate, DataError, NextstepError, Pos, check_positive
+from common import Candidate, DataError, Pos, check_positive
 from generator.interface.tactic_generator import TacticGenerator
 from generator.load import Dtype, load_generator
-from retrieval.training.parser import Parser
+from retrieval.training.commands import parse_arguments, run
 
 
 def suggest(
@@ -163,19 +163,12 @@ def main(args: Sequence[str] | None = None) -> None:
         NextstepError: for what is wrong with the model, an option or the input
         SystemExit: for a command line that does not parse
     """
-    parser = Parser(prog="python -m generator.suggest", description="Ask a trained generator for the next tactic.")
-    parser.add_argument("state", nargs="?", type=str, help="the state; read from standard input if not given")
-    parser.add_function_arguments(suggest, skip={"state"})
-    suggest(**parser.parse_args(args).as_dict())
+    suggest(**parse_arguments(suggest, args, positional="state"))
 
 
 def cli() -> None:
-    """Run the console script."""
-    try:
-        main()
-    except NextstepError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+    """Run the command."""
+    run(main)
 
 
 if __name__ == "__main__":

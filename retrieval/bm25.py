@@ -7,9 +7,7 @@ Shape legend: B states, N premises, k premises per state.
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common import ConfigError, NextstepError, Premise, check_positive, split_name
+from common import ConfigError, Premise, check_positive, split_name
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 from retrieval.predictions.files import RetrievalContext, hash_state
 from retrieval.predictions.reader_writer import PredictionWriter
+from retrieval.training.commands import parse_arguments, run
+from retrieval.training.datamodule import SPLITS
 from retrieval.training.extras import import_extra
 
 # Words end at dots, underscores, digits and capitals; a letter that is not ASCII (ℕ, α) and a run of symbols
@@ -106,12 +106,26 @@ def predict(
     data_path: Path,
     corpus_path: Path,
     output_dir: Path,
-    splits: Sequence[str],
-    k: int,
-    k1: float,
-    b: float,
+    splits: Sequence[str] = SPLITS,
+    k: int = 100,
+    k1: float = 1.5,
+    b: float = 0.75,
 ) -> None:
-    """Retrieve premises for all states of a data set by BM25, and write them as predictions."""
+    """Retrieve premises for all states of a data set by BM25, and write them as predictions.
+
+    Args:
+        data_path: folder with train.json, val.json, test.json
+        corpus_path: corpus.jsonl
+        output_dir: folder of predictions to write
+        splits: whose states to retrieve for
+        k: premises per state
+        k1: weight of repetition in a premise, at least 0
+        b: discount of long premises, from 0 to 1
+
+    Raises:
+        ConfigError: if k, k1 or b is out of range, or bm25s is not installed
+        DataError: if a file is missing or broken, or output_dir cannot be written
+    """
     check_positive(k=k)
     corpus = Corpus(corpus_path)
     retriever = BM25Retriever(corpus, k1, b)
@@ -133,21 +147,15 @@ def _context(step: TracedTactic) -> RetrievalContext:
     return RetrievalContext(step.provenance, hash_state(step.state))
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; `args` replaces it in tests."""
-    parser = argparse.ArgumentParser(prog="python -m retrieval.bm25", description=predict.__doc__)
-    parser.add_argument("--data_path", type=Path, required=True, help="folder with train.json, val.json, test.json")
-    parser.add_argument("--corpus_path", type=Path, required=True, help="corpus.jsonl")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder of predictions to write")
-    parser.add_argument("--splits", nargs="+", default=["train", "val", "test"], help="(default: all three)")
-    parser.add_argument("--k", type=int, default=100, help="premises per state (default: 100)")
-    parser.add_argument("--k1", type=float, default=1.5, help="weight of repetition in a premise (default: 1.5)")
-    parser.add_argument("--b", type=float, default=0.75, help="discount of long premises (default: 0.75)")
-    predict(**vars(parser.parse_args(args)))
+    predict(**parse_arguments(predict, args))
+
+
+def cli() -> None:
+    """Run the command."""
+    run(main)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except NextstepError as error:
-        sys.exit(f"error: {error}")
+    cli()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from common import ConfigError, DataError, check_positive
 from retrieval.corpus import Corpus
+from retrieval.training.files import write_json, writing_file
 
 FORMAT_VERSION = 1
 StorageDtype = Literal["float32", "bfloat16", "int8"]
@@ -166,10 +166,10 @@ class EmbeddingIndex:
         return top_k(self._stored.scores(queries).masked_fill_(~accessible, -torch.inf), k)
 
     def save(self, folder: str | Path) -> None:
-        """Write `embeddings.safetensors` and `index.json`.
+        """Write `embeddings.safetensors` and `index.json`; an earlier index stays until the new one is written.
 
         Raises:
-            DataError: if the files cannot be written
+            DataError: if the system refuses to write
         """
         folder = Path(folder)
         tensors = {"embeddings": self._stored.values.cpu()}
@@ -183,15 +183,10 @@ class EmbeddingIndex:
             "num_premises": len(self),
             "dimension": self.dimension,
         }
-        partial = folder / "embeddings.safetensors.partial"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "index.json").unlink(missing_ok=True)  # written again when the rest is whole
-            save_file(tensors, partial)
-            os.replace(partial, folder / "embeddings.safetensors")
-            (folder / "index.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"cannot write the index to {folder}: {error}") from error
+        with writing_file(folder / "embeddings.safetensors", f"the index to {folder}") as part:
+            save_file(tensors, part)
+            (folder / "index.json").unlink(missing_ok=True)  # that of the old embeddings
+        write_json(folder / "index.json", description)
 
     @classmethod
     def load(cls, folder: str | Path, corpus: Corpus) -> EmbeddingIndex:

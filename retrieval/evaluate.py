@@ -8,9 +8,6 @@ Shape legend: M contexts, K premises retrieved for each.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from common import ConfigError, DataError, NextstepError
+from common import ConfigError, DataError
 from retrieval.corpus import Corpus, positive_premises
 from retrieval.embedding_index import top_k
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.metrics import RetrievalMetrics, pad_numbers
 from retrieval.predictions.reader_writer import Predictions, PredictionWriter
+from retrieval.training.commands import parse_arguments, run
+from retrieval.training.files import write_json
 
 _RANK_OFFSET = 60  # the constant of Cormack et al.
 _BATCH_SIZE = 1024
@@ -158,7 +157,23 @@ def evaluate(
     output: Path | None = None,
     fuse_to: Path | None = None,
 ) -> list[Row]:
-    """Print Recall@1, Recall@10 and MRR of retrievers on each split."""
+    """Print Recall@1, Recall@10 and MRR of retrievers on each split.
+
+    Args:
+        data_path: folder with train.json, val.json, test.json
+        corpus_path: corpus.jsonl
+        predictions: folders of predictions
+        splits: to score on; all that every folder of predictions has if not given
+        output: JSON file to write the table to
+        fuse_to: write the Reciprocal Rank Fusion of two folders here, and score it too
+
+    Returns:
+        The rows of the table.
+
+    Raises:
+        ConfigError: if a split is not in all predictions, or other than two are to be fused
+        DataError: if a file is missing, broken or made from other data, or cannot be written
+    """
     if fuse_to is not None and len(predictions) != 2:
         raise ConfigError(f"fuse_to joins two sets of predictions, but {len(predictions)} are given")
     corpus = Corpus(corpus_path)
@@ -172,8 +187,13 @@ def evaluate(
         rows += [score(each, split, traced, positives) for each in sets]
     print(format_table(rows))
     if output is not None:
-        _write_json(output, rows)
+        write_json(output, {"format_version": 1, "rows": [_record(row) for row in rows]})
     return rows
+
+
+def _record(row: Row) -> dict[str, str | float | None]:
+    """The row as JSON has it: without NaN, which the figures of a split are in which no step cites a premise."""
+    return {name: None if value != value else value for name, value in asdict(row).items()}
 
 
 def _splits(sets: Sequence[Predictions], wanted: Sequence[str] | None) -> list[str]:
@@ -188,32 +208,15 @@ def _splits(sets: Sequence[Predictions], wanted: Sequence[str] | None) -> list[s
     return list(wanted) if wanted else sorted(common_splits, key=lambda split: (order.get(split, 3), split))
 
 
-def _write_json(path: Path, rows: Sequence[Row]) -> None:
-    # NaN is no JSON; a split in which no step cites a premise has no figures
-    records = [{name: None if value != value else value for name, value in asdict(row).items()} for row in rows]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"format_version": 1, "rows": records}, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}") from error
-
-
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; `args` replaces it in tests."""
-    parser = argparse.ArgumentParser(prog="python -m retrieval.evaluate", description=evaluate.__doc__)
-    parser.add_argument("--data_path", type=Path, required=True, help="folder with train.json, val.json, test.json")
-    parser.add_argument("--corpus_path", type=Path, required=True, help="corpus.jsonl")
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="folders of predictions")
-    parser.add_argument("--splits", nargs="+", help="(default: all that every folder of predictions has)")
-    parser.add_argument("--output", type=Path, help="JSON file to write the table to")
-    parser.add_argument(
-        "--fuse_to", type=Path, help="write the Reciprocal Rank Fusion of two folders here, and score it too"
-    )
-    evaluate(**vars(parser.parse_args(args)))
+    evaluate(**parse_arguments(evaluate, args))
+
+
+def cli() -> None:
+    """Run the command."""
+    run(main)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except NextstepError as error:
-        sys.exit(f"error: {error}")
+    cli()

@@ -10,7 +10,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from retrieval.datamodule import RetrievalDataModule
 from retrieval.model import PremiseRetriever
 from retrieval.premise_writer import PremiseWriter
-from retrieval.training.cli import BaseCLI, run, start
+from retrieval.training.cli import BaseCLI, start
+from retrieval.training.commands import run
 from retrieval.training.monitoring import best_checkpoint, evaluation_metrics, run_folder
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class Server:
-    """Serves files by name, until the end of its `with` block or `stop`.
+    """Serves files by name, whatever stands before it in the address, until the end of its `with` block or `stop`.
 
     `limits` cut off one answer each, after that many bytes; without `ranges`, every answer starts at the file's
     beginning; a `status` other than 200 is all that is answered.
@@ -16,14 +16,19 @@ class Server:
     def __init__(self, content_type: str) -> None:
         self.files: dict[str, bytes] = {}
         self.content_type = content_type
+        self.headers: dict[str, str] = {}  # of every answer, beside the usual ones
         self.status = 200
         self.ranges = True
         self.limits: list[int] = []
-        self.asked: list[tuple[str, str | None]] = []  # name, and the header Range
+        self.asked: list[tuple[str, str | None]] = []  # name and header Range of each GET
+        self.paths: list[str] = []  # whole path of each GET
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                server._answer(self)
+
+            def do_HEAD(self) -> None:
                 server._answer(self)
 
             def log_message(self, *args: Any) -> None:
@@ -49,7 +54,9 @@ class Server:
     def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         name = request.path.rpartition("/")[2].partition("?")[0]
         asked = request.headers.get("Range")
-        self.asked.append((name, asked))
+        if request.command == "GET":
+            self.asked.append((name, asked))
+            self.paths.append(request.path)
         if name not in self.files:
             return request.send_error(404)
         content = self.files[name]
@@ -62,8 +69,11 @@ class Server:
         request.send_response(206 if first else 200)
         request.send_header("Content-Type", self.content_type)
         request.send_header("Content-Length", str(len(body)))
+        for header, value in self.headers.items():
+            request.send_header(header, value)
         request.end_headers()
-        request.wfile.write(body[: self.limits.pop(0)] if self.limits else body)
+        if request.command == "GET":
+            request.wfile.write(body[: self.limits.pop(0)] if self.limits else body)
 
 
 def left(folder: Path) -> list[str]:

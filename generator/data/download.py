@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import shutil
 import tarfile
-import tempfile
 import zlib
 from pathlib import Path
 from urllib.error import HTTPError
@@ -15,6 +14,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from common import DataError
+from retrieval.training.files import writing_folder
 
 # Zenodo record 12740403 (2024-07), made from mathlib4 29dcec07
 URL = "https://zenodo.org/records/12740403/files/leandojo_benchmark_4.tar.gz?download=1"
@@ -41,33 +41,32 @@ def download_leandojo_benchmark_4(
         progress: show progress bars
 
     Raises:
-        FileExistsError: if output_dir holds something
+        NotEmptyError: if output_dir holds something
         DataError: if the archive cannot be had, is not the published one, or cannot be unpacked
     """
     output_dir = Path(output_dir)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists and is not empty; remove it or choose another folder")
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    archive = output_dir.parent / ARCHIVE_NAME
-    if archive.exists():
-        if problem := _problem_with(archive, md5):
-            raise DataError(f"{archive} {problem}. Remove it and run again to download it")
-    else:
-        part = archive.with_name(f"{archive.name}.part")
-        by_hand = f"Run again to try again, or download {url} by hand (md5 {md5}), put it at {archive}, and run again"
-        download(url, part, by_hand, progress)
-        if problem := _problem_with(part, md5):
-            part.unlink()  # nothing could be added to it that would make it right
-            raise DataError(f"what {url} gave {problem}, and was removed. {by_hand}")
-        part.rename(archive)
-    _unpack(archive, output_dir, progress)
+    with writing_folder(output_dir) as folder:
+        archive = output_dir.parent / ARCHIVE_NAME
+        if archive.exists():
+            if problem := _problem_with(archive, md5):
+                raise DataError(f"{archive} {problem}. Remove it and run again to download it")
+        else:
+            _download_archive(url, md5, archive, progress)
+        _unpack(archive, folder, progress)
 
 
-# ------------------------------------------------------------------------------------------------
-# Download
+def _download_archive(url: str, md5: str, archive: Path, progress: bool) -> None:
+    """Download to a file that a later run can go on with, and give it the archive's name once it is the right one."""
+    part = archive.with_name(f"{archive.name}.part")
+    by_hand = f"Run again to try again, or download {url} by hand (md5 {md5}), put it at {archive}, and run again"
+    _download(url, part, by_hand, progress)
+    if problem := _problem_with(part, md5):
+        part.unlink()  # nothing could be added to it that would make it right
+        raise DataError(f"what {url} gave {problem}, and was removed. {by_hand}")
+    part.replace(archive)
 
 
-def download(url: str, part: Path, by_hand: str, progress: bool) -> None:
+def _download(url: str, part: Path, by_hand: str, progress: bool) -> None:
     """Write what is at an address to a file, and go on where an earlier download of it stopped.
 
     Args:
@@ -132,24 +131,16 @@ def _problem_with(archive: Path, md5: str) -> str | None:
     return "is an HTML page, not the archive" if start.startswith(b"<") else f"has md5 {found}, not {md5}"
 
 
-# ------------------------------------------------------------------------------------------------
-# Unpack
-
-
-def _unpack(archive: Path, output_dir: Path, progress: bool) -> None:
-    unpacked = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}-", dir=output_dir.parent))
-    try:
-        _extract(archive, unpacked, progress)
-        splits = sorted(unpacked.glob("**/random/train.json"))
-        if len(splits) != 1:
-            raise DataError(f"{archive} holds {len(splits)} files random/train.json; one is expected")
-        root = splits[0].parent.parent
-        root.chmod(0o755)
-        if output_dir.exists():
-            output_dir.rmdir()
-        root.rename(output_dir)
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+def _unpack(archive: Path, folder: Path, progress: bool) -> None:
+    """Fill the folder with what stands beside random/ in the archive, without the archive's folders above that."""
+    unpacked = folder / ".unpacked"
+    _extract(archive, unpacked, progress)
+    splits = sorted(unpacked.glob("**/random/train.json"))
+    if len(splits) != 1:
+        raise DataError(f"{archive} holds {len(splits)} files random/train.json; one is expected")
+    for path in list(splits[0].parent.parent.iterdir()):
+        path.rename(folder / path.name)
+    shutil.rmtree(unpacked)
 
 
 def _extract(archive: Path, folder: Path, progress: bool) -> None:
@@ -160,17 +151,11 @@ def _extract(archive: Path, folder: Path, progress: bool) -> None:
     try:
         with open(archive, "rb") as file, bar, tarfile.open(fileobj=file, mode="r:gz") as tar:
             for member in tar:
-                # no links are made, so that a resolved path cannot lead anywhere else later
-                target = (folder / member.name).resolve()
-                if not (member.isreg() or member.isdir()) or not target.is_relative_to(folder.resolve()):
-                    raise DataError(f"{archive} holds {member.name}, which is no plain file or folder inside it")
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                elif content := tar.extractfile(member):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with open(target, "wb") as copy:
-                        while block := content.read(_BLOCK):
-                            copy.write(block)
-                            bar.update(file.tell() - bar.n)
+                if not (member.isreg() or member.isdir()):  # the benchmark has no links, so that none has to be judged
+                    raise DataError(f"{archive} holds {member.name}, which is no plain file or folder")
+                tar.extract(member, folder, set_attrs=False, filter="data")
+                bar.update(file.tell() - bar.n)
+    except tarfile.FilterError as error:
+        raise DataError(f"{archive} holds {error.tarinfo.name}, which may not be unpacked: {error}") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}") from error

@@ -7,13 +7,10 @@ the sources that every position refers to. The lemmas have the names and stateme
 the theorems of lean/Problems with Lean, replace their imports by `import Mathlib.Logic.Basic`.
 """
 
-import argparse
 import hashlib
 import json
 import random
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +27,8 @@ from generator.environments.propositional.lemma_use import LemmaIndex
 from generator.environments.propositional.random_theorems import Statement, StatementSampler
 from generator.environments.propositional.scripts import Step, replay, write_script
 from generator.environments.propositional.splits import split_by_novel_premises, split_randomly
+from retrieval.training.commands import parse_arguments, run
+from retrieval.training.files import writing_folder
 
 FORMAT_VERSION = 1
 MAX_STEPS = 8
@@ -59,35 +58,25 @@ class Problem:
 
 
 def build_propositional_benchmark(
-    output_dir: Path, num_theorems: int = DEFAULT_THEOREMS, seed: int = 3407, progress: bool = True
+    output_dir: Path, num_theorems: int = DEFAULT_THEOREMS, seed: int = 3407, *, progress: bool = True
 ) -> None:
-    """Write the dataset to a new folder, all of it or nothing.
+    """Write the built-in propositional dataset to a new folder, all of it or nothing.
 
     Args:
-        output_dir: the folder to make; it may exist if it is empty
+        output_dir: folder to make; it may exist if it is empty
         num_theorems: random theorems to write, besides the lemmas of the library
         seed: equal arguments give equal files
         progress: show a bar on stderr
 
     Raises:
-        ConfigError: if `num_theorems` is less than 10
-        FileExistsError: if `output_dir` holds something
+        ConfigError: if num_theorems is less than 10
+        NotEmptyError: if output_dir holds something
+        DataError: if the system refuses to write
     """
     if num_theorems < MIN_THEOREMS:
         raise ConfigError(f"num_theorems is {num_theorems}; give at least {MIN_THEOREMS}, val and test need some too")
-    output_dir = Path(output_dir)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists and is not empty; remove it or choose another output_dir")
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}-", dir=output_dir.parent))
-    try:
-        _write(building, num_theorems, seed, progress)
-        building.chmod(0o755)
-        if output_dir.exists():
-            output_dir.rmdir()
-        building.rename(output_dir)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with writing_folder(output_dir) as folder:
+        _write(folder, num_theorems, seed, progress)
 
 
 def _write(folder: Path, num_theorems: int, seed: int, progress: bool) -> None:
@@ -269,18 +258,15 @@ def _write_lines(path: Path, values: Sequence[object]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Build the dataset from the command line."""
-    parser = argparse.ArgumentParser(description="Write the built-in propositional dataset.")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder to make")
-    parser.add_argument("--num_theorems", type=int, default=DEFAULT_THEOREMS)
-    parser.add_argument("--seed", type=int, default=3407)
-    options = parser.parse_args(arguments)
-    try:
-        build_propositional_benchmark(options.output_dir, options.num_theorems, options.seed)
-    except (ValueError, FileExistsError) as error:
-        parser.error(str(error))
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; `args` replaces it in tests."""
+    build_propositional_benchmark(**parse_arguments(build_propositional_benchmark, args))
+
+
+def cli() -> None:
+    """Run the command."""
+    run(main)
 
 
 if __name__ == "__main__":
-    main()
+    cli()

@@ -12,7 +12,8 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 
 from common import DataError
 from retrieval.training.checkpoints import Restorable
-from retrieval.training.monitoring import run_folder, write_json
+from retrieval.training.files import write_json
+from retrieval.training.monitoring import run_folder
 
 FORMAT_VERSION = 1
 

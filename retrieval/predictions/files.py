@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,10 @@ from safetensors import SafetensorError, safe_open
 
 from common import DataError
 from retrieval.leandojo.provenance import Provenance
+from retrieval.training.files import write_errors, writing_file
 
 FORMAT_VERSION = 1
+_ADVICE = "what is there is marked incomplete"
 
 
 def hash_state(state: str) -> str:
@@ -137,18 +138,19 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    """Write a file of predictions, all of it or nothing.
+
+    Raises:
+        DataError: if the system refuses to write
+    """
+    with writing_file(path, _what(path.parent), _ADVICE) as part:
+        part.write_bytes(content)
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Raise a DataError that names the folder where writing to it fails."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write predictions to {folder}: {error.strerror}; what is there is marked incomplete"
-        ) from error
+def changing(folder: Path) -> AbstractContextManager[None]:
+    """Raise DataError for what the system refuses while the files of a folder are changed."""
+    return write_errors(_what(folder), _ADVICE)
+
+
+def _what(folder: Path) -> str:
+    return f"predictions to {folder}"

@@ -84,7 +84,7 @@ class PredictionWriter:
         self._contexts: list[RetrievalContext] = []
         self._numbers: list[npt.NDArray[np.int32]] = []
         self._scores: list[npt.NDArray[np.float32]] = []
-        with files.writing(self.folder):
+        with files.changing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check_retriever()
             self._remove_earlier_run()
@@ -144,17 +144,15 @@ class PredictionWriter:
             "scores": np.concatenate(self._scores),
         }
         metadata = {"format_version": str(FORMAT_VERSION), "corpus_hash": part.corpus_hash}
-        with files.writing(self.folder):
-            files.write(part.shard(self.folder, part.num_shards, ".jsonl"), "".join(lines).encode())
-            files.write(part.shard(self.folder, part.num_shards, ".safetensors"), save(arrays, metadata))
+        files.write(part.shard(self.folder, part.num_shards, ".jsonl"), "".join(lines).encode())
+        files.write(part.shard(self.folder, part.num_shards, ".safetensors"), save(arrays, metadata))
         self._part = replace(part, num_shards=part.num_shards + 1)
         self._contexts, self._numbers, self._scores = [], [], []
         self._save_part()
 
     def _save_part(self) -> None:
         text = json.dumps(asdict(self._part), indent=2) + "\n"
-        with files.writing(self.folder):
-            files.write(self.folder / f"{self._part.stem}.json", text.encode())
+        files.write(self.folder / f"{self._part.stem}.json", text.encode())
 
     def __enter__(self) -> PredictionWriter:
         return self

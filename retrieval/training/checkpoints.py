@@ -14,7 +14,6 @@ from torch import Tensor
 
 from common import ConfigError, DataError
 from retrieval.training.extras import import_extra
-from retrieval.training.monitoring import write_json
 from retrieval.training.options import options_of
 
 # Beside the weights and configuration of an exported model: how it is prompted and decoded.
@@ -82,9 +81,9 @@ def _read_model_states(folder: Path) -> dict[str, Any]:
 
 
 def write_settings(folder: Path, class_name: str, options: Mapping[str, Any]) -> None:
-    """Write into an exported folder what its configuration has no place for; see `read_settings`."""
+    """Write into a folder that is being exported what its configuration has no place for; see `read_settings`."""
     settings = {"format_version": _SETTINGS_VERSION, "class": class_name, "options": dict(options)}
-    write_json(folder / SETTINGS_FILE, settings)
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_settings(folder: str | Path) -> dict[str, Any] | None:

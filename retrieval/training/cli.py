@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -155,7 +155,7 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         NextstepError: for what is wrong with the data or an option
         SystemExit: for a command line or YAML that does not parse
     """
-    _hush()
+    _silence_remarks()
     always = [
         TQDMProgressBar(refresh_rate=10),
         LearningRateMonitor(logging_interval="step"),
@@ -192,27 +192,9 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         raise cause from None
 
 
-def _hush() -> None:
-    """Leave out what Lightning says about its own insides and about other products."""
+def _silence_remarks() -> None:
+    """Do not print Lightning's warnings about its own code, nor its tips to use other products."""
     warnings.filterwarnings("ignore", message=".*(LeafSpec|skip_none|does not have many workers).*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-
-
-def run(command: Callable[[], Any]) -> None:
-    """Run a command, with a user's error, or the file system's, as one line instead of a traceback."""
-    try:
-        command()
-    except NextstepError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {_in_one_line(error)}")
-
-
-def _in_one_line(error: OSError) -> str:
-    """The path and what is wrong with it, as far as the error tells."""
-    paths = " -> ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
-    if paths and error.strerror:
-        return f"{paths}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,7 +5,6 @@ Everything works with any logger, several, or none; what a logger cannot do is l
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from common import ByteTokenizer, check_positive
+from retrieval.training.files import write_json
 from retrieval.training.flops import TrainingFlops, count_tokens, peak_flops_per_s, token_masks, training_flops
 
 LAST = "last"  # name of the checkpoint to resume from
@@ -226,14 +226,6 @@ class RunSummary(pl.Callback):
             "status": status,
         }
         write_json(self._folder / "metrics.json", summary)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(path.suffix + ".part")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def evaluation_metrics(trainer: pl.Trainer) -> dict[str, float]:

@@ -7,7 +7,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser
@@ -21,6 +21,11 @@ _UNKNOWN = re.compile(
     r"""|not accept option '(?P<b>[\w.]+)'"""
     r"""|[Kk]ey ['"](?P<c>[\w.]+)['"] is not"""
     r"""|[Uu]nrecognized arguments: --(?P<d>[\w.]+)"""
+)
+
+# and of saying that an option has a wrong value
+_WRONG_VALUE = re.compile(
+    r"""Parser key "(?P<name>[\w.]+)":\s+Expected a (?P<type>.+?)\. Got value: (?P<value>.*)""", re.DOTALL
 )
 
 
@@ -58,8 +63,11 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Print the message and exit with status 2."""
         known = {action.dest for parser in self._parsers().values() for action in getattr(parser, "_actions", [])}
-        sys.stderr.write(f"error: {explain(message, known)}\n")
-        sys.exit(2)
+        fail(explain(message, known))
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Write a class by its name: `type: Path`, where jsonargparse has `type: <class 'Path'>`."""
+        return re.sub(r"<class\s+'([\w.]+)'>", r"\1", super().format_help(*args, **kwargs))
 
     def _parse_common(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # type: ignore[override]  # varies by version
         """Compare both ends of each link while `cfg` still holds nothing but what was set.
@@ -93,13 +101,21 @@ class Parser(LightningArgumentParser):
         return {"": self, **{f"{name}.": parser for choice in subcommands for name, parser in choice.items()}}
 
 
+def fail(message: str) -> NoReturn:
+    """End the process as every command ends for a user's mistake: the message on stderr, and exit status 2."""
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)
+
+
 def explain(message: str, known: Iterable[str]) -> str:
-    """Add the nearest accepted names to a message about an unknown option.
+    """Add the nearest accepted name to a message about an unknown option, and put one about a value in our words.
 
     Args:
         message: what jsonargparse says
         known: dotted names that the parser accepts
     """
+    if wrong_value := _WRONG_VALUE.fullmatch(message):
+        return f"{wrong_value['name']} is {wrong_value['value']!r}; {_accepted(wrong_value['type'])}"
     match = _UNKNOWN.search(message)
     if match is None:
         return message
@@ -110,6 +126,12 @@ def explain(message: str, known: Iterable[str]) -> str:
     candidates = names | {name.rpartition(".")[2] for name in names}
     nearest = difflib.get_close_matches(wrong, sorted(candidates), n=1, cutoff=0.5)
     return f"{message}\ndid you mean {nearest[0]!r} instead of {wrong!r}?" if nearest else message
+
+
+def _accepted(type_name: str) -> str:
+    """Say what values a type has, given as jsonargparse writes it: `typing.Literal['a', 'b']`, `<class 'int'>`."""
+    names = re.findall(r"'([^']+)'", type_name) or [type_name]
+    return f"choose one of {', '.join(names)}" if "Literal" in type_name else f"it must be of type {names[0]}"
 
 
 def check_link(target: str, given: Any, source: str, value: Any) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from common import ConfigError, DataError
 from generator.data.dataset import GeneratorBatch
 from generator.datamodule import GeneratorDataModule
-from generator.environments import propositional_benchmark
+from generator.environments.propositional_benchmark import build_propositional_benchmark
 from generator.instruct_datamodule import InstructDataModule
+from retrieval.training.commands import parse_arguments
 from retrieval.training.options import options_of
 from tests.fakes import quiet_trainer
 from tests.ranks import run_two_ranks
@@ -267,17 +268,13 @@ def test_data_that_does_not_tell_how_it_was_made_is_taken(data_path: str, metada
     make(data_path, dataset="propositional", num_theorems=30).prepare_data()
 
 
-def test_every_way_to_the_built_in_dataset_makes_the_quickstarts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_way_to_the_built_in_dataset_makes_the_quickstarts() -> None:
     config = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
     expected = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["num_theorems"]
-    for kind in (GeneratorDataModule, InstructDataModule):
-        assert options_of(kind)["num_theorems"].default == expected
-    asked: list[Any] = []
-    monkeypatch.setattr(propositional_benchmark, "build_propositional_benchmark", lambda *args: asked.extend(args))
-    propositional_benchmark.main(["--output_dir", str(tmp_path)])
-    assert asked == [tmp_path, expected, options_of(GeneratorDataModule)["seed"].default]
+    ways = [options_of(kind) for kind in (GeneratorDataModule, InstructDataModule)]
+    command = parse_arguments(build_propositional_benchmark, ["--output_dir", "x"])
+    assert {way["num_theorems"].default for way in ways} | {command["num_theorems"]} == {expected}
+    assert {way["seed"].default for way in ways} == {command["seed"]}
 
 
 def test_a_dataset_is_not_built_among_other_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints and folders become folders that other programs load, checked before they get their name."""
 
 import json
+import os
 import re
 import sys
 from importlib.machinery import ModuleSpec
@@ -21,11 +22,10 @@ from transformers import (
 )
 
 from common import ByteTokenizer, ConfigError, DataError, NextstepError
-from generator import export as module
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.causal import CausalGenerator
 from generator.engines import Decoding, make_engine
-from generator.export import export, load_source, main
+from generator.export import export, folders, load_source, main
 from generator.model import RetrievalAugmentedGenerator
 from generator.training.next_step_generator import CandidateOptions
 from tests.fakes import TINY, save_checkpoint, save_pretrained
@@ -289,8 +289,8 @@ def test_a_ctranslate2_folder_that_answers_otherwise_is_refused(ckpt_path, tmp_p
     weights = {
         key.removeprefix("generator."): v for key, v in torch.load(ckpt_path, weights_only=True)["state_dict"].items()
     }
-    original = module.convert
-    monkeypatch.setattr(module, "convert", wrong)
+    original = folders.convert
+    monkeypatch.setattr(folders, "convert", wrong)
     with pytest.raises(NextstepError, match="the same greedy output as .* for only"):
         export(ckpt_path, tmp_path / "out", format="ctranslate2")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
@@ -300,7 +300,7 @@ def test_a_ctranslate2_folder_that_answers_otherwise_is_refused(ckpt_path, tmp_p
 
 
 def test_logits_that_differ_are_refused_and_nothing_stays(ckpt_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_DIFFERENCE", -1.0)
+    monkeypatch.setattr(folders, "_MAX_DIFFERENCE", -1.0)
     with pytest.raises(NextstepError, match="the logits of what was written differ by"):
         export(ckpt_path, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
@@ -321,29 +321,26 @@ def test_a_folder_with_something_in_it_is_refused_and_an_empty_one_is_filled(ckp
     export(ckpt_path, out)
     with pytest.raises(ConfigError, match="output_dir .*out exists and is not empty"):
         export(ckpt_path, out)
-    (tmp_path / "new.part").mkdir()
-    with pytest.raises(ConfigError, match="new.part is left from an export"):
-        export(ckpt_path, tmp_path / "new")
-    assert (tmp_path / "new.part").is_dir()
 
 
 def test_a_folder_that_cannot_be_written_is_named_and_nothing_stays(ckpt_path, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="output_dir .*file/out cannot be written: .*Not a directory"):
+    with pytest.raises(DataError, match="cannot write output_dir .*file/out: Not a directory; check the path"):
         export(ckpt_path, tmp_path / "file" / "out")
     for error in (OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device")):
 
         def refuse(*args, error=error):
             raise error
 
-        monkeypatch.setattr(module, "_write_hugging_face", refuse)
-        with pytest.raises(DataError, match="output_dir .*out cannot be written: .*No space left on device"):
+        monkeypatch.setattr("generator.export.write_hugging_face", refuse)
+        with pytest.raises(DataError, match="cannot write output_dir .*out: .*No space left on device; check the path"):
             export(ckpt_path, tmp_path / "out")
         assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
     monkeypatch.undo()
-    monkeypatch.setattr(Path, "rename", lambda *args: refuse())
-    with pytest.raises(DataError, match="output_dir .*out cannot be written"):
+    monkeypatch.setattr(os, "replace", lambda *args: refuse())
+    with pytest.raises(DataError, match="cannot write output_dir .*out: "):
         export(ckpt_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))
 
 
 def test_options_that_do_not_go_together_are_refused(ckpt_path, tmp_path, monkeypatch):
@@ -375,6 +372,11 @@ def test_what_is_no_generator_is_refused(ckpt_path, tmp_path):
     (tmp_path / "folder" / ".metadata").touch()
     with pytest.raises(ConfigError, match="FSDP.*consolidate_checkpoint"):
         export(tmp_path / "folder", tmp_path / "out")
+    save_pretrained(generator(), tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match="ckpt_path .*cut: its weights are truncated or broken"):
+        export(tmp_path / "cut", tmp_path / "out")
     with pytest.raises(ConfigError, match="ckpt_path '/no/such/folder' cannot be loaded"):
         export("/no/such/folder", tmp_path / "out")
     encoder = T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))

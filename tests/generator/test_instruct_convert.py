@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common import DataError
+from common import ConfigError, DataError
 from generator.environments.propositional_benchmark import build_propositional_benchmark
 from generator.instruct_convert import cli, main, to_instruct, to_leandojo
 from generator.prompts.templates import TEMPLATES, get_template
@@ -153,7 +153,7 @@ def test_a_file_that_fails_while_it_is_written_is_removed(tmp_path: Path, monkey
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(
-    benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "file" / "out"
     out.parent.touch()
@@ -161,7 +161,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     monkeypatch.setattr(sys, "argv", ["instruct_convert", *arguments])
     with pytest.raises(SystemExit) as stopped:
         cli()
-    assert stopped.value.code == f"error: {out}: Not a directory"
+    advice = "check the path, permissions, and room on the disk"
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: cannot write {out / 'train.jsonl'}: Not a directory; {advice}\n"
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +173,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("generator.instruct_convert._record", fail)
-    with pytest.raises(OSError, match=r"No space left on device: .*train\.jsonl\.part"):
+    with pytest.raises(DataError, match=r"cannot write .*train\.jsonl: No space left on device; check"):
         to_instruct(path, tmp_path / "out" / "train.jsonl", "ntp-st", progress=False)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -192,8 +194,12 @@ def test_a_folder_without_splits_is_named(
         main([*arguments, "--output_dir", "out"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["--template", "ntp"], ["--reverse", "--template", "ntp-st"]])
-def test_one_direction_is_chosen(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize("arguments", [[], ["--reverse", "--template", "ntp-st"]])
+def test_one_direction_is_chosen(arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="give either --template, .* or --reverse"):
         main([*arguments, "--data_path", ".", "--output_dir", "out"])
-    assert "--template" in capsys.readouterr().err
+
+
+def test_a_template_is_one_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"template is 'ntp'; choose one of .*{list(TEMPLATES)[-1]}"):
+        main(["--template", "ntp", "--data_path", str(tmp_path / "gone"), "--output_dir", "out"])

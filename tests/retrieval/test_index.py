@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from torch.nn.functional import normalize
 
 from common import ConfigError, DataError
@@ -196,6 +197,26 @@ def test_an_index_of_another_corpus_or_a_broken_one_is_refused(tmp_path: Path, l
     description.write_text(json.dumps(json.loads(text) | {"dimension": 8}))
     with pytest.raises(DataError, match=r"broken \(shape \(12, 16\)\)"):
         EmbeddingIndex.load(tmp_path, library)
+
+
+def test_all_may_read_an_index_who_may_read_other_files(tmp_path: Path, library: Corpus) -> None:
+    (tmp_path / "ordinary").touch()
+    EmbeddingIndex(library, _unit(12)).save(tmp_path / "index")
+    modes = {path.stat().st_mode for path in (tmp_path / "ordinary", *(tmp_path / "index").iterdir())}
+    assert len(modes) == 1
+
+
+def test_a_full_disk_leaves_the_earlier_index(tmp_path: Path, library: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = _unit(12)
+    EmbeddingIndex(library, vectors).save(tmp_path)
+
+    def full(*args: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("retrieval.embedding_index.save_file", full)
+    with pytest.raises(DataError, match="cannot write the index to .*: .*No space left on device"):
+        EmbeddingIndex(library, -vectors).save(tmp_path)
+    assert torch.equal(EmbeddingIndex.load(tmp_path, library).vectors(range(12)), vectors)
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, library: Corpus) -> None:

@@ -155,9 +155,10 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
         {"link": link("leandojo_benchmark_4/link", "/etc/passwd")},
         {"link": link("leandojo_benchmark_4/link", "random/train.json", tarfile.LNKTYPE)},
         {"pipe": link("leandojo_benchmark_4/pipe", "", tarfile.FIFOTYPE)},
+        {"device": link("leandojo_benchmark_4/null", "", tarfile.CHRTYPE)},
         {"other/random/train.json": b"[]"},
     ],
-    ids=["parent", "dots", "symlink", "hard link", "pipe", "two roots"],
+    ids=["parent", "dots", "symlink", "hard link", "pipe", "device", "two roots"],
 )
 def test_an_archive_that_is_not_plain_files_below_one_folder_is_refused(
     server: Server, tmp_path: Path, members: dict[str, Any]
@@ -166,6 +167,29 @@ def test_an_archive_that_is_not_plain_files_below_one_folder_is_refused(
     with pytest.raises(DataError, match=ARCHIVE_NAME):
         download(server, tmp_path / "data" / "lean")
     assert left(tmp_path) == ["data"] and left(tmp_path / "data") == [ARCHIVE_NAME]
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [("../outside.txt", b"x"), ("link", link("link", "/etc/passwd")), ("null", link("null", "", tarfile.CHRTYPE))],
+    ids=["parent", "symlink", "device"],
+)
+def test_the_refused_member_is_named(server: Server, tmp_path: Path, name: str, member: Any) -> None:
+    server.content = archive(**{name: member})
+    with pytest.raises(DataError, match=f"{ARCHIVE_NAME} holds {name}, which"):
+        download(server, tmp_path / "lean")
+
+
+def test_files_and_folders_get_ordinary_modes(server: Server, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("leandojo_benchmark_4/random/")
+    info.type, info.mode = tarfile.DIRTYPE, 0o700
+    server.content = archive(random=info)
+    (tmp_path / "ordinary").mkdir()
+    (tmp_path / "ordinary" / "file").touch()
+    download(server, tmp_path / "lean")
+    for made, ordinary in (("", ""), ("random", ""), ("random/train.json", "file")):
+        mode = (tmp_path / "lean" / made).stat().st_mode
+        assert mode == (tmp_path / "ordinary" / ordinary).stat().st_mode, made
 
 
 def test_a_truncated_archive_with_the_right_md5_is_refused(server: Server, tmp_path: Path) -> None:
