@@ -229,6 +229,7 @@ def _annotated(step: PromptedStep) -> list[Any]:
 
 
 # ------------------------------------------------------------------------------------------------
+# Both ways
 
 
 def _report(read: str, written: str, unusable: dict[str, list[str]]) -> str:
