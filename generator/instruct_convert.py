@@ -230,6 +230,7 @@ def _annotated(step: PromptedStep) -> list[Any]:
 
 
 # ------------------------------------------------------------------------------------------------
+# Both ways
 
 
 def _report(read: str, written: str, unusable: dict[str, list[str]]) -> str:

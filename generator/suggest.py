@@ -49,7 +49,7 @@ def suggest(
         batch_size: lines that are answered together; 1 answers each at once, more is faster on a file
         device: auto, cpu, or cuda
         dtype: of the weights
-        engine: what decodes
+        engine: what writes the tactics: native, transformers, ctranslate2 or vllm
         template: how a decoder-only model is prompted, see generator.prompts, where neither its checkpoint nor its
             folder says
         ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
@@ -126,7 +126,7 @@ def answer(
     """Yield each record with `candidates`, a list of objects with `tactic` and `log_prob`, best first.
 
     Args:
-        generator: is asked
+        generator: what suggests
         records: with `state`, and what differs from the defaults
         defaults: file_path, theorem_full_name and theorem_pos of records that do not say
         num_samples: suggestions for a state

@@ -153,7 +153,7 @@ def _extract(archive: Path, folder: Path, progress: bool) -> None:
             for member in tar:
                 if not (member.isreg() or member.isdir()):  # the benchmark has no links, so that none has to be judged
                     raise DataError(f"{archive} holds {member.name}, which is no plain file or folder")
-                tar.extract(member, folder, set_attrs=False, filter="data")
+                tar.extract(member, folder, filter="data")
                 bar.update(file.tell() - bar.n)
     except tarfile.FilterError as error:
         raise DataError(f"{archive} holds {error.tarinfo.name}, which may not be unpacked: {error}") from error

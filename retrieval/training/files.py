@@ -1,7 +1,8 @@
 """Files and folders that get their name when they are whole: a crash leaves what was there before, or nothing.
 
 Until then they stand beside it under a name of their own that ends in .part: two processes do not mix what they write,
-and what a killed process leaves is easily found. A loss of power is not guarded against.
+and what a killed process leaves is easily found. A loss of power is not guarded against. Who may read them is up to the
+umask, as for any file.
 """
 
 from __future__ import annotations

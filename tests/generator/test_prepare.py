@@ -82,6 +82,13 @@ def test_a_connection_that_keeps_breaking_leaves_nothing_and_the_next_run_starts
     assert left(tmp_path) == ["state_dev.jsonl", "state_train.jsonl"]
 
 
+def test_a_file_of_another_size_than_the_hub_tells_is_refused_in_one_line(server: Server, tmp_path: Path) -> None:
+    server.headers["X-Linked-Size"] = "5000"
+    with pytest.raises(DataError, match="state_train.jsonl cannot be downloaded: .*size 5000.* Run again") as caught:
+        run(server, tmp_path)
+    assert left(tmp_path) == [] and "\n" not in str(caught.value)
+
+
 def test_a_page_with_the_headers_of_the_file_is_recognised(server: Server, tmp_path: Path) -> None:
     server.files["state_train.jsonl"] = b"<!doctype html>\n" * 30
     with pytest.raises(DataError, match="HTML page"):

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import stat
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -171,13 +170,13 @@ def test_a_link_goes_on_leading_to_the_file(tmp_path: Path) -> None:
 
 def test_a_pipe_is_written_and_stays(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
-    reader.start()
-    with writing_file(tmp_path / "pipe") as part:
-        part.write_text("content")
-    reader.join()
-    assert read == ["content"] and (tmp_path / "pipe").is_fifo()
+    reader = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with writing_file(tmp_path / "pipe") as part:
+            part.write_text("content")
+        assert os.read(reader, 100) == b"content" and (tmp_path / "pipe").is_fifo()
+    finally:
+        os.close(reader)
 
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
@@ -220,6 +219,13 @@ def test_what_holds_something_is_refused_before_the_block_and_kept(kind: str, tm
             with writing_folder(path, "output_dir"):
                 raise AssertionError("the block is not entered")
     assert content_of(path) == "mine" and left(tmp_path) == ["name"]
+
+
+def test_what_a_link_in_a_folder_leads_to_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch(mode=0o600)
+    with writing_folder(tmp_path / "folder") as part:
+        (part / "link").symlink_to(tmp_path / "mine")
+    assert stat.S_IMODE((tmp_path / "folder" / "link").stat().st_mode) == 0o600
 
 
 def test_a_folder_that_another_process_fills_meanwhile_is_kept(tmp_path: Path) -> None:
