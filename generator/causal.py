@@ -198,7 +198,7 @@ class CausalGenerator(NextStepGenerator):
             logits[:, :-1].flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORE_INDEX
         )
 
-    def _loss(self, batch: InstructBatch) -> tuple[Tensor, int]:
+    def loss_of(self, batch: InstructBatch) -> tuple[Tensor, int]:
         labels, packed = batch["labels"], {}
         mask: Tensor | dict[str, Tensor] = batch["attention_mask"]
         if "segment_ids" in batch:
@@ -215,18 +215,18 @@ class CausalGenerator(NextStepGenerator):
         return self.max_seq_len - self.max_completion_len
 
     @property
-    def _max_new_tokens(self) -> int:
+    def max_new_tokens(self) -> int:
         return self.max_completion_len
 
-    def _decoding(self) -> Decoding:
-        decoding = super()._decoding()
+    def decoding(self) -> Decoding:
+        decoding = super().decoding()
         stop = () if self.template is None else get_template(self.template).stop
         return Decoding(**{**vars(decoding), "stop": stop})
 
-    def _parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> str | None:
         return text.strip() if self.template is None else get_template(self.template).parse(text)
 
-    def _format(self, contexts: Sequence[Context]) -> list[str | None]:
+    def write_inputs(self, contexts: Sequence[Context]) -> list[str | None]:
         """The prompt of each state; None where not even the goal fits."""
         if self.template is None:
             return [self._whole_prompt(context.state) for context in contexts]

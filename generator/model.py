@@ -64,7 +64,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         loss: Tensor = self.network(input_ids=state_ids, attention_mask=state_mask, labels=tactic_ids).loss
         return loss
 
-    def _loss(self, batch: GeneratorBatch) -> tuple[Tensor, int]:
+    def loss_of(self, batch: GeneratorBatch) -> tuple[Tensor, int]:
         """The loss, and the number of target tokens it is a mean of."""
         loss = self(batch["state_ids"], batch["state_mask"], batch["tactic_ids"])
         return loss, int(batch["tactic_mask"].sum())
@@ -72,10 +72,10 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
     # ------------------------------------------------------------------------------------ inference
 
     @property
-    def _max_new_tokens(self) -> int:
+    def max_new_tokens(self) -> int:
         return self.limits.max_oup_seq_len
 
-    def _format(self, contexts: Sequence[Context]) -> list[str]:
+    def write_inputs(self, contexts: Sequence[Context]) -> list[str]:
         """The premises retrieved for each state, if there is a retriever, and the state."""
         states = [context.state for context in contexts]
         inputs = [

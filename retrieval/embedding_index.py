@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 StorageDtype = Literal["float32", "bfloat16", "int8"]
 # How many rows of narrow embeddings are widened to float32 at a time. On a CPU 1024 rows, 6 MB at D = 1472, stay in
 # its cache: the search takes 1.4 to 2 times as long as the bare product and top-k, and 2.5 times with 8192 rows
-_ROWS_AT_A_TIME = {"cpu": 1024, "other": 65_536}
+ROWS_AT_A_TIME = {"cpu": 1024, "other": 65_536}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class _Stored:
         if self.values.dtype == torch.float32:
             return queries @ self.values.T
         scores = queries.new_empty(len(queries), len(self.values))
-        step = _ROWS_AT_A_TIME["cpu" if queries.device.type == "cpu" else "other"]
+        step = ROWS_AT_A_TIME["cpu" if queries.device.type == "cpu" else "other"]
         widened = queries.new_empty(min(step, len(self.values)), queries.shape[1])
         for first in range(0, len(self.values), step):
             values = self.values[first : first + step]

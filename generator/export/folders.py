@@ -30,7 +30,7 @@ INPUTS = (
     "n : ℕ\nih : n < 2 ^ n\n⊢ n + 1 < 2 ^ (n + 1)",
 )
 _TARGET = "exact ⟨h.2, h.1⟩"
-_MAX_DIFFERENCE = 1e-4  # of float32 logits, relative to the largest where that is above 1
+MAX_DIFFERENCE = 1e-4  # of float32 logits, relative to the largest where that is above 1
 _MAX_TOKENS = 64  # of the greedy outputs that are compared
 
 
@@ -64,7 +64,7 @@ def write_hugging_face(source: Source, folder: Path, dtype: Dtype) -> float:
             f"the logits in {dtype} are not finite, nothing is written; check the weights, or the dtype"
         )
     difference = max(float((one - other).abs().max()) for one, other in zip(found, expected, strict=True))
-    accepted = _MAX_DIFFERENCE * max(1.0, *(float(logits.abs().max()) for logits in expected))
+    accepted = MAX_DIFFERENCE * max(1.0, *(float(logits.abs().max()) for logits in expected))
     if dtype == "float32" and difference > accepted:
         raise NextstepError(
             f"the logits of what was written differ by {difference:.1e} from those of {source.origin} (at most "

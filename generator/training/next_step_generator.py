@@ -55,8 +55,8 @@ class CandidateOptions:
 class NextStepGenerator(TacticGenerator, Restorable):
     """A model that writes tactics, as a Lightning module.
 
-    A subclass builds its network and hands it to `take_network`, and gives the loss of a batch (`_loss`) and the
-    model's input for a state (`_format`). The attribute `engine` is what finds candidates in validation, test,
+    A subclass builds its network and hands it to `take_network`, and gives the loss of a batch (`loss_of`) and the
+    model's input for a state (`write_inputs`). The attribute `engine` is what finds candidates in validation, test,
     prediction and `generate` alike.
 
     Attributes:
@@ -141,26 +141,26 @@ class NextStepGenerator(TacticGenerator, Restorable):
         return self._compiled[0] if self._compiled and self.training else self.generator
 
     @abstractmethod
-    def _loss(self, batch: Any) -> tuple[Tensor, int]:
+    def loss_of(self, batch: Any) -> tuple[Tensor, int]:
         """Return the mean cross entropy of a batch's target tokens, and how many they are."""
 
     @abstractmethod
-    def _format(self, contexts: Sequence[Context]) -> Sequence[str | None]:
+    def write_inputs(self, contexts: Sequence[Context]) -> Sequence[str | None]:
         """Return the model's input for each state; None where no input can hold it, for which there are no tactics."""
 
     @property
     @abstractmethod
-    def _max_new_tokens(self) -> int:
+    def max_new_tokens(self) -> int:
         """Tokens of a candidate, EOS included."""
 
-    def _parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> str | None:
         """Return the tactic that the model's text holds, None if it holds none."""
         return text
 
-    def _decoding(self) -> Decoding:
+    def decoding(self) -> Decoding:
         """How the engine is to find candidates."""
         asked = self.candidates
-        return Decoding(self._max_new_tokens, length_penalty=asked.length_penalty, sampling=asked.sampling)
+        return Decoding(self.max_new_tokens, length_penalty=asked.length_penalty, sampling=asked.sampling)
 
     @torch.no_grad()
     def decode(self, inputs: Sequence[str | None], num_candidates: int) -> list[list[Candidate]]:
@@ -171,8 +171,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
             num_candidates: for each
         """
         asked = [text for text in inputs if text]
-        found = self.engine.propose(asked, num_candidates, self._decoding()) if asked else []
-        parsed = [[(self._parse(text), log_prob) for text, log_prob in texts] for texts in found]
+        found = self.engine.propose(asked, num_candidates, self.decoding()) if asked else []
+        parsed = [[(self.parse(text), log_prob) for text, log_prob in texts] for texts in found]
         merged = (merge_candidates((tactic, p) for tactic, p in texts if tactic is not None) for texts in parsed)
         return [next(merged) if text else [] for text in inputs]
 
@@ -196,7 +196,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One step; the loss is averaged over an epoch by target tokens."""
-        loss, num_tokens = self._loss(batch)
+        loss, num_tokens = self.loss_of(batch)
         self.log(
             "loss_train",
             loss,
@@ -267,7 +267,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self._evaluate("test", self.topk_test, batch, batch_idx)
 
     def _evaluate(self, split: str, topk: TopkAccuracy, batch: Any, batch_idx: int) -> None:
-        loss, num_tokens = self._loss(batch)
+        loss, num_tokens = self.loss_of(batch)
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         if self._is_sharded:
             return
@@ -341,7 +341,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
     def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """See `TacticGenerator.propose`."""
         formatted = [replace(context, state=format_state(context.state)) for context in contexts]
-        return self.decode(self._format(formatted), num_candidates)
+        return self.decode(self.write_inputs(formatted), num_candidates)
 
 
 def beam_table(candidates: Sequence[Candidate], tactic: str) -> str:

@@ -28,7 +28,7 @@ from retrieval.leandojo.provenance import Provenance
 from retrieval.predictions import files
 from retrieval.predictions.files import FORMAT_VERSION, Part, RetrievalContext
 
-_ROWS_PER_SHARD = 16_384  # 13 MB at k = 100: what a crash can lose
+ROWS_PER_SHARD = 16_384  # 13 MB at k = 100: what a crash can lose
 
 
 class PredictionWriter:
@@ -127,7 +127,7 @@ class PredictionWriter:
         self._contexts += contexts
         self._numbers.append(numbers)
         self._scores.append(values)
-        if len(self._contexts) >= _ROWS_PER_SHARD:
+        if len(self._contexts) >= ROWS_PER_SHARD:
             self._save_shard()
 
     def close(self) -> None:

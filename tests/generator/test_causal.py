@@ -41,18 +41,18 @@ def test_the_loss_is_transformers_own_on_labels_masked_by_hand(architecture, eig
         labels[row, : end - len(tactic.encode()) - 1] = -100
         labels[row, end:] = -100
     theirs = model.generator(batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
-    ours, num_tokens = model._loss(batch)
+    ours, num_tokens = model.loss_of(batch)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
     assert num_tokens == sum(len(tactic.encode()) + 1 for tactic in batch["tactic"]), "EOS is trained"
 
 
 def test_padding_and_packing_never_change_the_loss(eight_path):
     model = build().eval()
-    together, num_tokens = model._loss(first_batch(data(eight_path)))
-    packed, num_packed = model._loss(first_batch(data(eight_path, packing=True)))
+    together, num_tokens = model.loss_of(first_batch(data(eight_path)))
+    packed, num_packed = model.loss_of(first_batch(data(eight_path, packing=True)))
     sums = []
     for batch in _each(data(eight_path, batch_size=1)):
-        loss, count = model._loss(batch)
+        loss, count = model.loss_of(batch)
         sums.append(loss.item() * count)
     assert num_packed == num_tokens
     assert together.item() == pytest.approx(sum(sums) / num_tokens, abs=1e-5)
@@ -104,7 +104,7 @@ def test_generate_gives_tactics_with_the_log_probabilities_of_whole_completions(
         state = next(state for state, tactic in EIGHT if tactic == batch["tactic"][0])
         candidates = model.generate(state, *PLACE, num_samples=3)
         assert candidates[0][0] == batch["tactic"][0] and len({t for t, _ in candidates}) == len(candidates)
-        loss, num_tokens = model._loss(batch)
+        loss, num_tokens = model.loss_of(batch)
         assert candidates[0][1] == pytest.approx(-loss.item() * num_tokens, abs=1e-3)
 
 
@@ -144,7 +144,7 @@ def test_a_goal_that_fits_no_prompt_has_no_tactics_and_the_others_have_theirs(ov
 
 def test_oldest_hypotheses_go_before_the_goal(overfit):
     model, _, _ = overfit
-    (prompt,) = model._format([_context("".join(f"h{i} : p\n" for i in range(60)) + "⊢ goal")])
+    (prompt,) = model.write_inputs([_context("".join(f"h{i} : p\n" for i in range(60)) + "⊢ goal")])
     assert model.num_shortened >= 1, "counted"
     assert "⊢ goal" in prompt and "h59 : p" in prompt and "h0 : p" not in prompt
     assert len(prompt.encode()) <= 144
@@ -161,7 +161,7 @@ def test_the_prompt_of_evaluation_is_that_of_inference(overfit):
     module = data(folder)
     batch = first_batch(module, "validate")
     states = [next(s for s, tactic in EIGHT if tactic == found) for found in batch["tactic"]]
-    assert batch["state"] == model._format([_context(state) for state in states])
+    assert batch["state"] == model.write_inputs([_context(state) for state in states])
     from generator.engines.engine import encode
 
     rows = encode(model.tokenizer, batch["state"], 144, is_decoder_only=True)
@@ -181,13 +181,13 @@ def test_another_template_than_the_datas_is_said(eight_path, tmp_path):
 
 def test_without_a_template_prompts_and_completions_are_taken_whole():
     model = build(template=None)
-    assert model._format([_context("any prompt\n")]) == ["any prompt\n"]
-    assert model._parse(" simp\n") == "simp"
+    assert model.write_inputs([_context("any prompt\n")]) == ["any prompt\n"]
+    assert model.parse(" simp\n") == "simp"
 
 
 def test_a_whole_prompt_that_is_too_long_is_not_cut(recwarn):
     model = build(template=None).eval()
-    asked = model._format([Context("A.lean", "t", (1, 1), text) for text in ("p" * 144, "p" * 145)])
+    asked = model.write_inputs([Context("A.lean", "t", (1, 1), text) for text in ("p" * 144, "p" * 145)])
     assert asked == ["p" * 144, None]
     assert "no candidates for one prompt: it has 145 tokens, and max_seq_len leaves 144" in str(recwarn.pop().message)
     assert model.generate("p" * 145, *PLACE, 2) == []
@@ -207,7 +207,7 @@ def test_a_completion_without_its_end_holds_no_tactic():
     model = build(template="ntp-st", max_seq_len=400)
     model.engine.propose = lambda inputs, n, d: [[("simp\n[/TAC]", -1.0), ("rw [", -2.0), ("simp \n[/TAC]x", -3.0)]]
     assert model.generate("⊢ p", *PLACE, 3) == [("simp", -1.0)], "equal tactics: the best log-probability is kept"
-    assert model._decoding().stop == get_template("ntp-st").stop
+    assert model.decoding().stop == get_template("ntp-st").stop
 
 
 def test_another_template_than_the_checkpoints_is_said(overfit, tmp_path):

@@ -63,7 +63,7 @@ def test_a_model_from_scratch_has_the_tokens_of_its_tokenizer(bpe, given, size):
     model = build({**GPT2, "tokenizer": bpe, **given})
     config = model.generator.config
     assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (0, 1, END)
-    assert config.vocab_size == size and ends(model) == [END] == [model._encoder.eos_id]
+    assert config.vocab_size == size and ends(model) == [END] == [model.tokenizer.eos_token_id]
 
 
 def test_what_an_architecture_says_itself_ends_candidates_too(bpe):
@@ -108,9 +108,9 @@ def test_a_loaded_model_ends_with_its_tokenizers_eos_and_its_own(tmp_path, own, 
 @pytest.mark.parametrize("own", [None, 9], ids=["no eos", "another eos"])
 def test_a_completion_ends_where_training_ends_it(tmp_path, engine, own):
     model = writing(build(str(saved(tmp_path / "model", eos_token_id=own)), engine=engine), END)
-    assert model.engine.propose(["⊢ p"], 1, model._decoding())[0][0] == ("", pytest.approx(0.0, abs=1e-3))
+    assert model.engine.propose(["⊢ p"], 1, model.decoding())[0][0] == ("", pytest.approx(0.0, abs=1e-3))
     model = writing(model, 50)
-    assert len(model.tokenizer(model.engine.propose(["⊢ p"], 1, model._decoding())[0][0][0])["input_ids"]) > 9
+    assert len(model.tokenizer(model.engine.propose(["⊢ p"], 1, model.decoding())[0][0][0])["input_ids"]) > 9
 
 
 def test_what_generation_settings_alone_end_with_outlasts_a_checkpoint(tmp_path):

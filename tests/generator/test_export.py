@@ -300,7 +300,7 @@ def test_a_ctranslate2_folder_that_answers_otherwise_is_refused(ckpt_path, tmp_p
 
 
 def test_logits_that_differ_are_refused_and_nothing_stays(ckpt_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "_MAX_DIFFERENCE", -1.0)
+    monkeypatch.setattr(folders, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(NextstepError, match="the logits of what was written differ by"):
         export(ckpt_path, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.part"))

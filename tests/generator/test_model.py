@@ -50,10 +50,10 @@ def test_padding_never_changes_the_loss(tiny_architecture):
     with torch.no_grad():
         sums, counts = [], []
         for state, tactic in (short, long):
-            loss, num_tokens = model._loss(batch_of(model, [state], [tactic]))
+            loss, num_tokens = model.loss_of(batch_of(model, [state], [tactic]))
             sums.append(loss.item() * num_tokens)
             counts.append(num_tokens)
-        together, num_tokens = model._loss(batch_of(model, [short[0], long[0]], [short[1], long[1]]))
+        together, num_tokens = model.loss_of(batch_of(model, [short[0], long[0]], [short[1], long[1]]))
     assert num_tokens == sum(counts) == len("trivial") + len("exact h.2") + 2
     assert together.item() == pytest.approx(sum(sums) / num_tokens, abs=1e-5)
 
@@ -64,7 +64,7 @@ def test_the_logged_loss_is_weighted_by_tokens(tiny_architecture, eight_path, tm
     total = tokens = 0.0
     with torch.no_grad():
         for batch in module.val_dataloader():
-            loss, num_tokens = model.eval()._loss(batch)
+            loss, num_tokens = model.eval().loss_of(batch)
             total, tokens = total + loss.item() * num_tokens, tokens + num_tokens
     assert metrics["loss_val"] == pytest.approx(total / tokens, rel=1e-5)
 
@@ -98,7 +98,7 @@ def test_generate_gives_what_was_learnt_with_its_log_probability(overfit):
         assert candidates[0][0] == tactic
         assert [p for _, p in candidates] == sorted((p for _, p in candidates), reverse=True)
         assert len({t for t, _ in candidates}) == len(candidates) <= 4
-        loss, num_tokens = model._loss(batch_of(model, [state], [tactic]))
+        loss, num_tokens = model.loss_of(batch_of(model, [state], [tactic]))
         assert candidates[0][1] == pytest.approx(-loss.item() * num_tokens, abs=1e-3), "plain sum, EOS included"
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from common import ConfigError, DataError
 from retrieval.corpus import Corpus
-from retrieval.embedding_index import _ROWS_AT_A_TIME
+from retrieval.embedding_index import ROWS_AT_A_TIME
 from retrieval.index import EmbeddingIndex, StorageDtype, embed, top_k
 from tests.retrieval.conftest import LIBRARY, write_corpus
 
@@ -94,7 +94,7 @@ def test_many_equal_scores_stay_in_order() -> None:
 def test_narrow_storage_is_close(
     tmp_path: Path, library: Corpus, dtype: StorageDtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_ROWS_AT_A_TIME, "cpu", 5)
+    monkeypatch.setitem(ROWS_AT_A_TIME, "cpu", 5)
     embeddings, queries = 3 * _unit(12), _unit(4, seed=1)
     index = EmbeddingIndex(library, embeddings, model="test", dtype=dtype)
     everything = torch.ones(4, 12, dtype=torch.bool)

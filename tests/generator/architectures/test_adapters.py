@@ -47,7 +47,7 @@ def test_adapters_are_trained_and_saved_alone_and_merged_they_compute_the_same(p
     model.eval()
     loaded = CausalGenerator.load(path)
     batch = first_batch(data(eight_path))
-    assert loaded._loss(batch)[0].item() == pytest.approx(model._loss(batch)[0].item(), abs=1e-6)
+    assert loaded.loss_of(batch)[0].item() == pytest.approx(model.loss_of(batch)[0].item(), abs=1e-6)
     ids, mask = batch["input_ids"], batch["attention_mask"]
     logits = model.generator(ids, attention_mask=mask).logits
     export(path, tmp_path / "exported")
@@ -71,7 +71,7 @@ def test_gradients_reach_adapters_through_recomputed_activations(pretrained, eig
     for recomputes in (False, True):
         model = adapted(pretrained, gradient_checkpointing=recomputes).train()
         assert any(getattr(part, "gradient_checkpointing", False) for part in model.modules()) == recomputes
-        model._loss(first_batch(data(eight_path)))[0].backward()
+        model.loss_of(first_batch(data(eight_path)))[0].backward()
         found.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
     plain, recomputed = found
     assert plain and plain.keys() == recomputed.keys()

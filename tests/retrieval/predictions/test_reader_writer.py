@@ -74,7 +74,7 @@ def test_contexts_are_found(tmp_path: Path, library: Corpus) -> None:
 
 
 def test_large_sets_are_written_in_shards(tmp_path: Path, library: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions_module, "_ROWS_PER_SHARD", 8)
+    monkeypatch.setattr(predictions_module, "ROWS_PER_SHARD", 8)
     _write(tmp_path, library, num=30)
     assert len(list(tmp_path.glob("*.safetensors"))) == 4
     read = Predictions.load(tmp_path, library)
@@ -144,7 +144,7 @@ def test_an_empty_split_is_a_complete_one(tmp_path: Path, library: Corpus) -> No
 
 
 def test_a_crash_leaves_an_incomplete_set(tmp_path: Path, library: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions_module, "_ROWS_PER_SHARD", 4)
+    monkeypatch.setattr(predictions_module, "ROWS_PER_SHARD", 4)
     with (
         pytest.raises(KeyboardInterrupt),
         PredictionWriter(tmp_path, library, retriever="test", k=K, split="val", num_contexts=10) as writer,
