@@ -479,7 +479,7 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     if config.is_file() and (extra_ids := _byt5_extra_ids(config)) is not None:
         return ByteTokenizer(extra_ids)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no tokenizer for model_name {name!r}: {str(error).strip().splitlines()[0]} Give a hub id "

@@ -143,7 +143,7 @@ def _class_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> str:
 
 def _config(path: str) -> PreTrainedConfig:
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, TextIO
 
-from common import Candidate, DataError, Pos, check_positive
+from common import Candidate, Context, DataError, Pos, check_positive
 from generator.interface.tactic_generator import TacticGenerator
 from generator.load import Dtype, load_generator
 from retrieval.training.commands import parse_arguments, run
@@ -134,16 +134,14 @@ def answer(
     """
     remaining = iter(records)
     while batch := list(islice(remaining, batch_size)):
-        whole = [{**defaults, **record} for record in batch]
-        found = generator.batch_generate(
-            states=[record["state"] for record in whole],
-            file_paths=[record["file_path"] for record in whole],
-            theorem_full_names=[record["theorem_full_name"] for record in whole],
-            theorem_positions=[record["theorem_pos"] for record in whole],
-            num_samples=num_samples,
-        )
+        found = generator.propose([_context({**defaults, **record}) for record in batch], num_samples)
         for record, candidates in zip(batch, found, strict=True):
             yield {**record, "candidates": [{"tactic": tactic, "log_prob": p} for tactic, p in candidates]}
+
+
+def _context(record: Mapping[str, Any]) -> Context:
+    position = Pos.of(record["theorem_pos"])
+    return Context(str(record["file_path"]), record["theorem_full_name"], position, record["state"])
 
 
 def _as_text(answered: Mapping[str, Any]) -> str:

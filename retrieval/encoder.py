@@ -59,11 +59,13 @@ def _prepared(model: Any) -> PreTrainedModel:
 
 
 def _from_pretrained(name: str) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        model: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(name, config=config, dtype=torch.float32)
+        model: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(
+            name, config=config, dtype=torch.float32, trust_remote_code=False
+        )
         return model
-    model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
+    model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32, trust_remote_code=False)
     encoder: PreTrainedModel = model.get_encoder() if config.is_encoder_decoder else model
     return encoder
 

@@ -132,7 +132,7 @@ def _text(lora: Lora) -> str:
 def check_base(path: str | Path, base: str) -> None:
     """Raise DataError, naming both, if the model that the adapters of a checkpoint belong to is not there."""
     try:
-        AutoConfig.from_pretrained(base)
+        AutoConfig.from_pretrained(base, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise DataError(
             f"checkpoint {path}: holds adapters alone, and the model {base!r} that they were trained on cannot be "

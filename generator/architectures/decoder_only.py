@@ -43,7 +43,7 @@ def build_causal(
         model = _from_architecture(architecture, tokenizer)
     else:
         with hub_errors(model_name, "decoder-only model", example=_EXAMPLE):
-            model = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype)
+            model = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype, trust_remote_code=False)
     _check_vocabulary(model, tokenizer)
     _end_with(model, tokenizer.eos_token_id)
     return model
@@ -76,7 +76,7 @@ def _from_architecture(architecture: dict[str, Any], tokenizer: Any) -> PreTrain
 def num_positions(model_name: str | Path) -> int | None:
     """Return how many positions the model of a hub id or folder has; None is any number."""
     with hub_errors(model_name, "decoder-only model", example=_EXAMPLE):
-        return positions_of(AutoConfig.from_pretrained(str(model_name)))
+        return positions_of(AutoConfig.from_pretrained(str(model_name), trust_remote_code=False))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ def build_seq2seq(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
             str(model_name),
             dtype=torch.float32,  # weights in bf16 would not move under a small learning rate
+            trust_remote_code=False,
         )
     return fuse_activations(model)
 

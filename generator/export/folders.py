@@ -57,7 +57,7 @@ def write_hugging_face(source: Source, folder: Path, dtype: Dtype) -> float:
     source.model.to("meta")  # no two copies in memory
     _check_tokenizer(source, folder)
     kind: Any = AutoModelForSeq2SeqLM if source.is_encoder_decoder else AutoModelForCausalLM
-    model = kind.from_pretrained(str(folder)).eval()
+    model = kind.from_pretrained(str(folder), trust_remote_code=False).eval()
     found = [_logits(model, source.tokenizer, text) for text in INPUTS]
     if not all(torch.isfinite(logits).all() for logits in found):
         raise NextstepError(
@@ -75,7 +75,7 @@ def write_hugging_face(source: Source, folder: Path, dtype: Dtype) -> float:
 
 def _check_tokenizer(source: Source, folder: Path) -> None:
     """Refuse a written tokenizer that gives other ids than the original."""
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     for text in INPUTS:
         if tokenizer(text)["input_ids"] != source.tokenizer(text)["input_ids"]:
             raise NextstepError(

@@ -106,7 +106,7 @@ def _build_adapted(model_name: str, tokenizer: Any, lora: Lora) -> Any:
 
 def _from_hugging_face(name: str) -> Source:
     try:
-        config: Any = AutoConfig.from_pretrained(name)
+        config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if any(architecture.endswith("EncoderModel") for architecture in config.architectures or ()):
             raise ConfigError(f"ckpt_path {name!r}: is an encoder, which writes nothing")
         tokenizer = load_tokenizer(name)

@@ -50,14 +50,14 @@ class Parser(LightningArgumentParser):
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
         """Leave out what parsing adds last, so that what it finds before that was set by someone.
 
-        That is both ends of the links, and the options of classes that are defaults: another class, chosen instead,
+        That is both ends of the links, and the options of the default model and data: another class, chosen instead,
         would take them over where it has defaults of its own.
         """
         defaults = super().get_defaults(*args, **kwargs)
         for name in {*self.links, *self.links.values()} & set(defaults.keys()):
             del defaults[name]
-        for name in [name for name in defaults.keys() if name.endswith(".class_path")]:
-            defaults.pop(name.removesuffix("class_path") + "init_args", None)
+        for name in ("model", "data"):
+            defaults.pop(f"{name}.init_args", None)
         return defaults
 
     def error(self, message: str, ex: Exception | None = None) -> Any:

@@ -126,7 +126,10 @@ def test_a_hugging_face_folder_keeps_how_its_model_is_prompted(tmp_path):
     done = export(save_checkpoint(model, tmp_path / "model.ckpt"), tmp_path / "one")
     written = (tmp_path / "one" / "nextstep.json").read_text(encoding="utf-8")
     name = "generator.causal.CausalGenerator"
-    assert json.loads(written) == {"format_version": 1, "class": name, "options": model.decoding}
+    options = {
+        name: value for name, value in model.kept_options().items() if name != "lora"
+    }  # merged, if there are any
+    assert json.loads(written) == {"format_version": 1, "class": name, "options": options}
     export(done.output_dir, tmp_path / "two")
     assert (tmp_path / "two" / "nextstep.json").read_text(encoding="utf-8") == written
     save_pretrained(model, tmp_path / "plain")

@@ -39,7 +39,7 @@ def with_premises(data: Path) -> dict[str, str]:
 
 
 def module(data: Path, template: str | None = "vllm-reprover", **options: Any) -> InstructDataModule:
-    return InstructDataModule(str(data), GPT2, template, **{"batch_size": 4, **SIZES, **options})
+    return InstructDataModule(str(data), GPT2, **{"template": template, "batch_size": 4, **SIZES, **options})
 
 
 def examples(data: Path, split: str = "val", **options: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from common import ByteTokenizer, ConfigError, DataError
+from common import ByteTokenizer, ConfigError, Context, DataError, Pos
 from generator import suggest
 from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import FixedTacticGenerator
@@ -22,14 +22,16 @@ class Noting(TacticGenerator):
     def __init__(self):
         self.requests = []
 
-    def generate(self, state, file_path, theorem_full_name, theorem_pos, num_samples):
-        raise AssertionError("states are asked for in batches")
+    @property
+    def states(self):
+        """Those of the first request."""
+        return [context.state for context in self.requests[0]]
 
-    def batch_generate(self, states, file_paths, theorem_full_names, theorem_positions, num_samples):
-        self.requests.append((states, file_paths, theorem_full_names, theorem_positions))
+    def propose(self, contexts, num_candidates):
+        self.requests.append(contexts)
         return [
-            [(f"exact {len(state)}", -0.5), ("rcases h with\n| inl h => exact h", -12.25)][:num_samples]
-            for state in states
+            [(f"exact {len(context.state)}", -0.5), ("rcases h with\n| inl h => exact h", -12.25)][:num_candidates]
+            for context in contexts
         ]
 
 
@@ -52,25 +54,25 @@ def test_a_state_as_argument_is_answered_with_log_probabilities(noting, capsys):
 def test_a_state_is_read_from_standard_input_to_its_end(noting, capsys, monkeypatch):
     give(monkeypatch, "p : Prop\n⊢ p\n\ncase right\n⊢ q\n")
     suggest.main(["--ckpt_path", "m.ckpt", "--num_samples", "1"])
-    assert noting.requests[0][0] == ["p : Prop\n⊢ p\n\ncase right\n⊢ q"]
+    assert noting.states == ["p : Prop\n⊢ p\n\ncase right\n⊢ q"]
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_an_empty_state_is_a_state(noting, capsys):
     suggest.main(["", "--ckpt_path", "m.ckpt"])
-    assert noting.requests[0][0] == [""] and "exact 0" in capsys.readouterr().out
+    assert noting.states == [""] and "exact 0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("state", ["null", "p : Prop", "[1, 2]", "{a : b}", "3", "true"])
 def test_a_state_is_never_read_as_yaml(noting, state):
     suggest.main([state, "--ckpt_path", "m.ckpt"])
-    assert noting.requests[0][0] == [state]
+    assert noting.states == [state]
 
 
 def test_the_theorem_is_passed_on(noting):
     options = ["--file_path", "A.lean", "--theorem_full_name", "A.b", "--theorem_pos", "[12, 3]"]
     suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", *options])
-    assert noting.requests == [(["⊢ p"], ["A.lean"], ["A.b"], [[12, 3]])]
+    assert noting.requests == [[Context("A.lean", "A.b", Pos(12, 3), "⊢ p")]]
 
 
 def test_a_template_is_passed_on_only_when_given(monkeypatch):
@@ -90,13 +92,16 @@ def test_json_lines_are_answered_by_json_lines_with_all_that_they_held(noting, c
         {**lines[0], "candidates": [{"tactic": "exact 3", "log_prob": -0.5}]},
         {**lines[1], "candidates": [{"tactic": "exact 5", "log_prob": -0.5}]},
     ]
-    assert [request[1:] for request in noting.requests] == [(["A.lean"], [""], [[1, 1]]), (["B.lean"], [""], [[2, 2]])]
+    assert [(c.path, c.theorem_full_name, c.theorem_pos) for [c] in noting.requests] == [
+        ("A.lean", "", Pos(1, 1)),
+        ("B.lean", "", Pos(2, 2)),
+    ]
 
 
 def test_lines_are_answered_together_on_request(noting, capsys, monkeypatch):
     give(monkeypatch, "\n".join(json.dumps({"state": "x" * i}) for i in range(5)))
     suggest.main(["--ckpt_path", "m.ckpt", "--format", "jsonl", "--batch_size", "2"])
-    assert [len(request[0]) for request in noting.requests] == [2, 2, 1]
+    assert [len(request) for request in noting.requests] == [2, 2, 1]
     found = [json.loads(line)["candidates"][0]["tactic"] for line in capsys.readouterr().out.splitlines()]
     assert found == [f"exact {i}" for i in range(5)]
 
