@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ from generator.engines.ctranslate2 import CTranslate2Engine, check_convertible, 
 from generator.engines.native import NativeEngine
 from generator.export.source import Source
 from retrieval.training.checkpoints import write_settings
+from retrieval.training.files import write_json
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -54,6 +57,7 @@ def write_hugging_face(source: Source, folder: Path, dtype: Dtype) -> float:
         write_settings(folder, source.class_name, source.options)
         source.model.generation_config = _generation_config(source)
     source.model.to(getattr(torch, dtype)).save_pretrained(str(folder))
+    _write_for_older_versions(source, folder)
     source.model.to("meta")  # no two copies in memory
     _check_tokenizer(source, folder)
     kind: Any = AutoModelForSeq2SeqLM if source.is_encoder_decoder else AutoModelForCausalLM
@@ -71,6 +75,29 @@ def write_hugging_face(source: Source, folder: Path, dtype: Dtype) -> float:
             f"{accepted:.1e} is accepted), nothing is written; please report this"
         )
     return difference
+
+
+def _write_for_older_versions(source: Source, folder: Path) -> None:
+    """Write the settings so that transformers 4 reads the same model in them as version 5, which wrote them.
+
+    There `tie_word_embeddings` alone tells whether the output layer is the input embedding, and version 5 writes true
+    whatever the weights are. A tokenizer's further special tokens have another name, and it drops spaces in front of
+    some signs (`mpr ?_` becomes `mpr?_`) unless it is told not to.
+    """
+    inputs, outputs = source.model.get_input_embeddings(), source.model.get_output_embeddings()
+    if outputs is not None and outputs.weight is not inputs.weight:
+        _change(folder / "config.json", {"tie_word_embeddings": False})
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    changes: dict[str, Any] = {"clean_up_tokenization_spaces": False}
+    if isinstance(settings.get("extra_special_tokens"), list):
+        changes["additional_special_tokens"] = settings["extra_special_tokens"]
+    _change(path, changes, removed="extra_special_tokens" if len(changes) > 1 else "")
+
+
+def _change(path: Path, changes: Mapping[str, Any], removed: str = "") -> None:
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {name: value for name, value in {**settings, **changes}.items() if name != removed})
 
 
 def _check_tokenizer(source: Source, folder: Path) -> None:
