@@ -40,6 +40,7 @@ class RetrievedPremises:
             DataError: if a step has no predictions
         """
         self._corpus, self._predictions, self._progress = corpus, predictions, progress
+        self._numbers = predictions.premise_numbers  # read from disk here, before workers fork
         self._rows = np.full(len(steps), -1, dtype=np.int64)
         for index in tqdm(range(len(steps)), desc="match predictions", delay=1, disable=not progress):
             step = traces[int(steps[index])]
@@ -68,8 +69,8 @@ class RetrievedPremises:
         """
         taken = np.zeros_like(room)
         num_bytes = np.zeros(len(self._corpus), dtype=np.int64)  # 0: not known yet
-        for rank in tqdm(range(self._predictions.k), desc="measure premises", delay=1, disable=not self._progress):
-            column = self._predictions.premise_numbers[self._rows, rank]
+        for rank in tqdm(range(self._numbers.shape[1]), desc="measure premises", delay=1, disable=not self._progress):
+            column = self._numbers[self._rows, rank]
             rows = np.flatnonzero((taken < room) & (column >= 0))  # most inputs are full after a few premises
             for number in np.unique(column[rows]).tolist():
                 if not num_bytes[number]:
