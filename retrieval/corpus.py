@@ -137,6 +137,11 @@ class Corpus:
         holds = (self._columns.starts[own] <= key) & (key <= self._columns.ends[own])
         return own.start + int(holds.argmax()) if holds.any() else None
 
+    def locate_premise(self, path: str | Path, pos: object) -> Premise | None:
+        """Return the first premise of a file that holds a position, or None; see `locate`."""
+        number = self.locate(path, pos)
+        return None if number is None else self[number]
+
     def accessible_mask(self, path: str | Path, pos: object) -> torch.Tensor:
         """Mark the premises that a theorem may cite.
 

@@ -111,6 +111,8 @@ def test_locate_takes_the_first_premise_that_holds_the_position(library: Corpus)
     assert library.locate("Nowhere.lean", [1, 1]) is None
     assert library.locate("Or.lean", [3, 4]) == 3
     assert library.locate("Or.lean", [2, 4]) is None
+    assert library.locate_premise("Or.lean", [3, 4]) == library[3]
+    assert library.locate_premise("Or.lean", [2, 4]) is None
 
 
 def test_imports_are_accessible_through_other_files(library: Corpus) -> None:
