@@ -17,7 +17,6 @@ from generator.engines.ctranslate2 import CTranslate2Engine, check_convertible, 
 from generator.engines.native import NativeEngine
 from generator.export.source import Source
 from retrieval.training.checkpoints import write_settings
-from retrieval.training.files import write_json
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -87,17 +86,14 @@ def _write_for_older_versions(source: Source, folder: Path) -> None:
     inputs, outputs = source.model.get_input_embeddings(), source.model.get_output_embeddings()
     if outputs is not None and outputs.weight is not inputs.weight:
         _change(folder / "config.json", {"tie_word_embeddings": False})
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    changes: dict[str, Any] = {"clean_up_tokenization_spaces": False}
+    _change(folder / "tokenizer_config.json", {"clean_up_tokenization_spaces": False})
+
+
+def _change(path: Path, changes: Mapping[str, Any]) -> None:
+    settings = json.loads(path.read_text(encoding="utf-8")) | changes
     if isinstance(settings.get("extra_special_tokens"), list):
-        changes["additional_special_tokens"] = settings["extra_special_tokens"]
-    _change(path, changes, removed="extra_special_tokens" if len(changes) > 1 else "")
-
-
-def _change(path: Path, changes: Mapping[str, Any], removed: str = "") -> None:
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, {name: value for name, value in {**settings, **changes}.items() if name != removed})
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _check_tokenizer(source: Source, folder: Path) -> None:
