@@ -7,15 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
-from common import ConfigError, NextstepError, load_tokenizer
+from common import ConfigError, DataError, NextstepError, load_tokenizer
 from generator import load_generator
 from generator.architectures.decoder_only import build_causal
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.export import export
 from retrieval.model import PremiseRetriever
+from retrieval.training.checkpoints import read_shards
 from tests.fakes import TINY
 from tests.generator.causal_fakes import build
 
@@ -68,6 +71,33 @@ def test_no_code_of_a_folder_is_run_and_no_question_asked(way, folder, tmp_path,
         WAYS[way](folder, tmp_path)
     assert "evil" in str(refused.value) and "\n" not in str(refused.value)
     assert not asked and not ran(folder)
+
+
+class Call:
+    """What pickle makes a call of."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def test_a_shard_that_names_a_call_is_not_read(tmp_path, monkeypatch):
+    """DeepSpeed's own reader unpickles; it is not reached."""
+    marker, read = tmp_path / "ran", []
+    reader = ModuleType("deepspeed.utils.zero_to_fp32")
+    reader.get_fp32_state_dict_from_zero_checkpoint = read.append
+    for name in ("deepspeed", "deepspeed.utils", reader.__name__):
+        monkeypatch.setitem(sys.modules, name, reader)
+    folder = tmp_path / "checkpoint"
+    (folder / "step1").mkdir(parents=True)
+    (folder / "latest").write_text("step1")
+    torch.save({"module": {}}, folder / "step1" / "mp_rank_00_model_states.pt")
+    torch.save({"optimizer": Call(marker)}, folder / "step1" / "zero_optim_states.pt")
+    with pytest.raises(DataError, match=r"zero_optim_states\.pt: would run \S+, which is no part of a checkpoint"):
+        read_shards(folder)
+    assert not marker.exists() and not read
 
 
 def test_standard_input_is_a_state_and_no_answer(folder):

@@ -64,10 +64,35 @@ def read_shards(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     what = f"ckpt_path {folder}: is a checkpoint of DeepSpeed, which"
     deepspeed = import_extra("deepspeed.utils.zero_to_fp32", "deepspeed", what)
+    for path in sorted(folder.rglob("*.pt")):
+        _check_shard(path)
     described = _read_model_states(folder)
     state_dict = deepspeed.get_fp32_state_dict_from_zero_checkpoint(str(folder))
     # the wrapper of Lightning before 2.1
     return described, {key.removeprefix("_forward_module."): value for key, value in state_dict.items()}
+
+
+# What DeepSpeed keeps in its files beside tensors; its own reader would call whatever else they name.
+_DEEPSPEED_CLASSES = {
+    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+    "deepspeed.runtime.zero.config.ZeroStageEnum",
+    "deepspeed.utils.tensor_fragment.fragment_address",
+}
+
+
+def _check_shard(path: Path) -> None:
+    """Raise DataError if reading a file would call anything but what DeepSpeed writes into its checkpoints."""
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"checkpoint {path}: cannot be read as one of DeepSpeed ({reason})") from error
+    if foreign := sorted(set(named) - _DEEPSPEED_CLASSES):
+        raise DataError(
+            f"checkpoint {path}: would run {foreign[0]}, which is no part of a checkpoint of DeepSpeed; nothing of it "
+            "was read. Use it only if you know who wrote it, and then convert it with DeepSpeed's own zero_to_fp32.py"
+        )
 
 
 def _read_model_states(folder: Path) -> dict[str, Any]:
