@@ -31,21 +31,32 @@ class FilteredGenerator(GeneratorWrapper):
         return kept
 
 
-PLACEHOLDERS = ("sorry", "admit", "sorryAx")  # sorryAx is the axiom behind the other two
+# By prover: what closes a goal without a proof, ends a proof before its end, or only asks for suggestions
+PLACEHOLDERS: dict[str, tuple[str, ...]] = {
+    # sorryAx is the axiom behind sorry and admit; stop leaves out the rest; searches close their goal with sorry
+    "lean": ("sorry", "admit", "sorryAx", "stop", "apply?", "exact?", "rw?", "hint"),
+    "coq": ("admit", "give_up", "Admitted"),
+    "isabelle": ("sorry", "oops"),
+}
+ALL_PLACEHOLDERS = tuple(dict.fromkeys(word for words in PLACEHOLDERS.values() for word in words))
 
 
-def without_placeholders(generator: TacticGenerator, words: Sequence[str] = PLACEHOLDERS) -> FilteredGenerator:
+def without_placeholders(generator: TacticGenerator, words: Sequence[str] = ALL_PLACEHOLDERS) -> FilteredGenerator:
     """Return the generator without candidates that give a goal up, see `has_placeholder`."""
     return FilteredGenerator(generator, lambda tactic: not has_placeholder(tactic, words))
 
 
-# a string, a character, a line's comment, a quoted name, or where a block comment begins
-_QUOTED = re.compile(r""""(?:\\.|[^"\\])*"|(?<![\w'!?])'(?:\\[^']+|[^'\\])'|--[^\n]*|«[^»\n]*»|/-""", re.DOTALL)
-_COMMENT_EDGE = re.compile(r"/-|-/")
+# a string, a character, a line's comment, a quoted name, or where a block comment of Lean or Coq begins
+_QUOTED = re.compile(r""""(?:\\.|[^"\\])*"|(?<![\w'!?])'(?:\\[^']+|[^'\\])'|--[^\n]*|«[^»\n]*»|/-|\(\*""", re.DOTALL)
+# Coq's bullets, of which -- must not be taken for Lean's comment: at the beginning, or behind the end of a sentence
+_BULLET = re.compile(r"(^|\n|\.\s)(\s*)(?:-+|\++|\*+)(?=\s)")
+_COMMENT_EDGE = {"/-": re.compile(r"/-|-/"), "(*": re.compile(r"\(\*|\*\)")}
 
 
-def has_placeholder(tactic: str, words: Sequence[str] = PLACEHOLDERS) -> bool:
-    """Tell whether one of the words stands in a Lean tactic as a word, not in a name, text or comment.
+def has_placeholder(tactic: str, words: Sequence[str] = ALL_PLACEHOLDERS) -> bool:
+    """Tell whether one of the words stands in a tactic as a word, not in a name, text or comment.
+
+    By default words of all provers count: that of one is hardly ever a name in another.
 
     >>> has_placeholder("exact sorry"), has_placeholder("exact sorry_free -- no sorry")
     (True, False)
@@ -60,18 +71,19 @@ def has_placeholder(tactic: str, words: Sequence[str] = PLACEHOLDERS) -> bool:
 
 def _code_of(tactic: str) -> str:
     """Blank out strings, characters, comments and the inside of «»; what does not end stays."""
+    tactic = _BULLET.sub(r"\1\2", tactic)
     parts, place = [], 0
     while match := _QUOTED.search(tactic, place):
-        end = _end_of_comment(tactic, match.end()) if match[0] == "/-" else match.end()
+        end = _end_of_comment(tactic, match.end(), match[0]) if match[0] in _COMMENT_EDGE else match.end()
         parts += [tactic[place : match.start()], "«»" if match[0][0] == "«" else " "]
         place = end
     return "".join([*parts, tactic[place:]])
 
 
-def _end_of_comment(tactic: str, place: int) -> int:
+def _end_of_comment(tactic: str, place: int, opening: str) -> int:
     """Where the block comment ends whose inside begins at place; comments nest."""
     start, depth = place, 1
-    while depth and (match := _COMMENT_EDGE.search(tactic, place)):
-        depth += 1 if match[0] == "/-" else -1
+    while depth and (match := _COMMENT_EDGE[opening].search(tactic, place)):
+        depth += 1 if match[0] == opening else -1
         place = match.end()
     return start if depth else place
