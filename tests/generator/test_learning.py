@@ -143,7 +143,7 @@ def test_sharded_weights_are_validated_by_their_loss_and_never_decoded(family, e
     ("of", "option"),
     [
         pytest.param(of, option, id=f"{of.name}-{option}")
-        for of in FAMILIES
+        for of in FAMILIES.values()
         for option in ("lr", "num_beams", "log_text_every_n_steps", *of.lengths)
     ],
 )

@@ -34,7 +34,7 @@ def of_folder(family: Family, folder: Path, **options: Any) -> tuple[Any, Any]:
     return family.build(str(folder / "model"), **options), data
 
 
-encoder_decoder, decoder_only = (partial(of_folder, family) for family in FAMILIES)
+encoder_decoder, decoder_only = (partial(of_folder, family) for family in FAMILIES.values())
 
 
 def adapters(folder: Path, **options: Any) -> tuple[Any, Any]:

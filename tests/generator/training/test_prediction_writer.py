@@ -76,14 +76,12 @@ class FullDisk:
 
 def test_a_full_disk_is_an_error_that_keeps_what_was_written(tmp_path, monkeypatch):
     opened = Path.open
+
+    def on_a_full_disk(path, *mode, **options):
+        return FullDisk(opened(path, *mode, **options)) if path.suffix == ".jsonl" else opened(path, *mode, **options)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            Path,
-            "open",
-            lambda path, mode="r", **options: (
-                FullDisk(opened(path, mode, **options)) if path.suffix == ".jsonl" else opened(path, mode, **options)
-            ),
-        )
+        patch.setattr(Path, "open", on_a_full_disk)
         writer, of_rank = write(tmp_path, [[record(0)]], finish=False)
         with pytest.raises(
             DataError, match=r"rank0\.jsonl: No space left on device after 1 predictions, which are kept"
