@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, her
 import torch
 
 from tests.fakes import TINY, write_splits
+from tests.ranks import find_free_port
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -61,9 +62,7 @@ def tiny_architecture() -> dict[str, Any]:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    return find_free_port()
 
 
 @pytest.fixture

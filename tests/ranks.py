@@ -2,10 +2,18 @@
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+
+def find_free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def run_two_ranks(function: Callable[..., None], port: int, *arguments: Any) -> None:

@@ -215,6 +215,13 @@ class Restorable(pl.LightningModule):
         return model.to(device)
 
     @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:
+        """See Lightning; with the options that checkpoints keep beside the hyper-parameters."""
+        kept = read_checkpoint(checkpoint_path).get(cls.checkpoint_key, {}).get("options", {})
+        loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **{**kept, **options})
+        return loaded
+
+    @classmethod
     def _exported_options(cls, path: str | Path) -> dict[str, Any]:
         """What a folder says of its options, as far as this class has them; nothing of a hub id."""
         settings = read_settings(path)

@@ -66,16 +66,26 @@ def folder(model, tmp_path_factory):
 # ------------------------------------------------------------------------------------------ happy path
 
 
-def test_a_checkpoint_and_a_folder_give_the_model_that_was_saved(model, ckpt_path, folder):
+BOTH = pytest.mark.parametrize("name", ["model", "causal"], ids=["encoder_decoder", "decoder_only"])
+UNSAID = {  # of a folder, as other programs save it
+    "model": {"max_inp_seq_len": 64, "max_oup_seq_len": 12},
+    "causal": {"max_seq_len": 352, "max_completion_len": 8, "template": "llmstep", "length_penalty": 0.5},
+}
+
+
+@BOTH
+def test_a_checkpoint_and_a_folder_give_the_model_that_was_saved(name, request, tmp_path):
+    model = request.getfixturevalue(name)
+    checkpoint, folder = save_checkpoint(model, tmp_path / "last.ckpt"), save_pretrained(model, tmp_path / "hub")
     expected = model.generate(**REQUEST)
     assert expected
-    for path, options in ((ckpt_path, {}), (str(folder), {"max_inp_seq_len": 64, "max_oup_seq_len": 12})):
+    for path, options in ((checkpoint, {}), (str(folder), UNSAID[name])):
         loaded = load_generator(path, device="cpu", **options)
-        assert isinstance(loaded, TacticGenerator) and not loaded.training
+        assert type(loaded) is type(model) and isinstance(loaded, TacticGenerator) and not loaded.training
         assert_same_candidates([loaded.generate(**REQUEST)], [expected], tolerance=1e-4)
 
 
-@pytest.mark.parametrize("name", ["model", "causal"])
+@BOTH
 def test_an_exported_folder_answers_as_its_checkpoint_does(name, request, tmp_path):
     model = request.getfixturevalue(name)
     export(save_checkpoint(model, tmp_path / "m.ckpt"), tmp_path / "out")
@@ -158,7 +168,7 @@ def test_whole_prompts_are_announced_where_nothing_says_how_a_model_is_prompted(
 
 def test_a_hub_id_is_loaded_by_its_configuration(model, folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(generator.load.AutoConfig, "from_pretrained", lambda name, **options: asked.append(name) or T5)
+    monkeypatch.setattr(generator.load.AutoConfig, "from_pretrained", lambda name, **_: asked.append(name) or T5)
     monkeypatch.setattr(generator.load, "_import", lambda name: RecordingGenerator.named(name))
     loaded = load_generator("someone/tacgen", device="cpu")
     assert asked == ["someone/tacgen"]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,23 +17,27 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from generator.main import main
 from generator.training.prediction_writer import read_predictions
 from retrieval.training.monitoring import ThroughputMonitor
-from tests.fakes import TINY
-from tests.generator.cli_fakes import best, config, fit, run
+from tests.fakes import EIGHT
+from tests.generator.cli_fakes import config, run
+from tests.generator.families import DECODER_ONLY, ENCODER_DECODER
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
-    return fit(tmp_path_factory.mktemp("fitted"))
+@pytest.fixture
+def fitted(family, fit_once):
+    """A finished run of each family."""
+    return fit_once(family)
+
+
+of_encoder_decoder = pytest.mark.parametrize("family", [ENCODER_DECODER], ids=["encoder_decoder"])
 
 
 # ------------------------------------------------------------------------------------------- what fit leaves
 
 
 def test_fit_leaves_metrics_checkpoints_and_configuration(fitted):
-    _, version, _ = fitted
-    metrics = json.loads((version / "metrics.json").read_text())
+    version, metrics = fitted.version, fitted.metrics
     assert metrics["status"] == "finished" and metrics["num_steps"] == 8
     assert {"loss_val", "top1_acc_val", "top2_acc_val"} <= set(metrics) and metrics["best"]["top1_acc_val"] >= 0
     assert Path(metrics["best_checkpoint"]).is_file() and Path(metrics["last_checkpoint"]).is_file()
@@ -41,8 +46,25 @@ def test_fit_leaves_metrics_checkpoints_and_configuration(fitted):
     assert float(again.trainer.callback_metrics["loss_val"]) == pytest.approx(metrics["loss_val"])
 
 
-def test_tensorboard_shows_scalars_texts_and_hyperparameters(fitted):
-    _, version, _ = fitted
+def test_fit_ends_with_what_the_model_suggests(fitted):
+    assert "validation: top1" in fitted.printed
+    assert "\n    p q : Prop\n    h : q\n    ⊢ p ∨ q\n" in fitted.printed
+
+
+def test_lengths_and_template_of_the_model_follow_those_of_the_data(fit_once):
+    encoder_decoder, decoder_only = (fit_once(family).cli.model for family in (ENCODER_DECODER, DECODER_ONLY))
+    limits = encoder_decoder.limits
+    assert {name: getattr(limits, name) for name in ENCODER_DECODER.lengths} == ENCODER_DECODER.lengths
+    assert {name: getattr(decoder_only, name) for name in DECODER_ONLY.lengths} == DECODER_ONLY.lengths
+    assert decoder_only.template == "llmstep"
+
+
+WIDTH = {ENCODER_DECODER: "d_model", DECODER_ONLY: "n_embd"}
+NARROW = {family: {**family.architecture, name: 16} for family, name in WIDTH.items()}
+
+
+def test_tensorboard_shows_scalars_texts_and_hyperparameters(family, fitted):
+    version = fitted.version
     events = EventAccumulator(str(version)).Reload()
     scalars = set(events.Tags()["scalars"])
     expected = {"loss_train_step", "loss_train_epoch", "loss_val", "top1_acc_val", "top2_acc_val", "lr-AdamW"}
@@ -50,7 +72,7 @@ def test_tensorboard_shows_scalars_texts_and_hyperparameters(fitted):
     assert 0 <= events.Scalars("padding_share")[0].value < 1
     texts = {tag.removesuffix("/text_summary"): tag for tag in events.Tags()["tensors"]}
     assert {"config", "train_state", "train_tactic", "val_state/0", "val_tactic/0", "preds_val/0"} <= set(texts)
-    assert "d_model" in events.Tensors(texts["config"])[0].tensor_proto.string_val[0].decode()
+    assert WIDTH[family] in events.Tensors(texts["config"])[0].tensor_proto.string_val[0].decode()
     beams = events.Tensors(texts["preds_val/0"])[0].tensor_proto.string_val[0].decode()
     assert "| log-prob | tactic |" in beams
     assert len(events.Tensors(texts["train_state"])) == 4, "every second of eight steps"
@@ -58,8 +80,7 @@ def test_tensorboard_shows_scalars_texts_and_hyperparameters(fitted):
 
 
 def test_checkpoints_load_without_code_and_without_the_command_line(fitted):
-    metrics = json.loads((fitted[1] / "metrics.json").read_text())
-    checkpoint = torch.load(metrics["best_checkpoint"], weights_only=True)
+    checkpoint = torch.load(fitted.best, weights_only=True)
     assert "_instantiator" not in checkpoint["hyper_parameters"]
     assert "num_beams" not in checkpoint["hyper_parameters"], "decoding settings are chosen at evaluation"
 
@@ -68,25 +89,25 @@ def test_checkpoints_load_without_code_and_without_the_command_line(fitted):
 
 
 def test_decoding_settings_can_be_overridden_with_a_checkpoint(fitted):
-    folder, _, values = fitted
-    cli = run("validate", folder, values, "--ckpt_path", best(fitted), "--model.num_beams", "3")
+    folder, values = fitted.folder, fitted.values
+    cli = run("validate", folder, values, "--ckpt_path", fitted.best, "--model.num_beams", "3")
     assert cli.model.candidates.num_beams == 3 and "top3_acc_val" in cli.trainer.callback_metrics
 
 
-def test_the_architecture_comes_from_the_checkpoint(fitted):
-    folder, _, values = fitted
-    other = {**values, "model": {**values["model"], "model_name": {**TINY, "d_model": 16}}}
-    cli = run("test", folder, other, "--ckpt_path", best(fitted))
-    assert cli.model.generator.config.d_model == TINY["d_model"]
+def test_the_architecture_comes_from_the_checkpoint(family, fitted):
+    other = config(fitted.folder / "data", fitted.folder, replace(family, architecture=NARROW[family]))
+    cli = run("test", fitted.folder, other, "--ckpt_path", fitted.best)
+    assert getattr(cli.model.generator.config, WIDTH[family]) == family.architecture[WIDTH[family]]
     assert {"loss_test", "top1_acc_test", "top2_acc_test"} <= set(cli.trainer.callback_metrics)
 
 
 def test_predict_writes_every_example_once(fitted):
-    folder, _, values = fitted
-    cli = run("predict", folder, values, "--ckpt_path", best(fitted), "--data.predict_split", "val")
+    folder, values = fitted.folder, fitted.values
+    cli = run("predict", folder, values, "--ckpt_path", fitted.best, "--data.predict_split", "val")
     predictions = Path(cli.trainer.log_dir) / "predictions"
     records = list(read_predictions(predictions))
     assert sorted(r["full_name"] for r in records) == sorted(f"Lib.thm{i}" for i in range(8))
+    assert sorted(r["tactic"] for r in records) == sorted(tactic for _, tactic in EIGHT)
     for record in records:
         log_probs = [c["log_prob"] for c in record["candidates"]]
         assert 0 < len(log_probs) <= 2 and log_probs == sorted(log_probs, reverse=True)
@@ -94,9 +115,10 @@ def test_predict_writes_every_example_once(fitted):
     assert description["finished"] and description["num_predictions"] == 8 and description["split"] == "val"
 
 
+@of_encoder_decoder
 def test_two_ranks_find_what_one_finds(fitted):
     """Eight examples in batches of three: unequal batches, two processes over gloo."""
-    folder, _, values = fitted
+    folder, values = fitted.folder, fitted.values
     ours = {**values, "data": {**values["data"], "eval_batch_size": 3, "predict_split": "val"}}
     found = {}
     for num_ranks in (1, 2):
@@ -108,7 +130,7 @@ def test_two_ranks_find_what_one_finds(fitted):
             command = [sys.executable, "-m", "generator.main", subcommand, "--config", str(folder / "ranks.yaml")]
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             done = subprocess.run(
-                [*command, "--ckpt_path", best(fitted)], env=environment, capture_output=True, text=True, timeout=300
+                [*command, "--ckpt_path", fitted.best], env=environment, capture_output=True, text=True, timeout=300
             )
             assert done.returncode == 0, done.stderr[-3000:]
             run_of = folder / name / "version_0"
@@ -119,19 +141,20 @@ def test_two_ranks_find_what_one_finds(fitted):
                 assert len(list((run_of / "predictions").glob("*.jsonl"))) == num_ranks
                 found[num_ranks, subcommand] = [[c["tactic"] for c in r["candidates"]] for r in records]
     one, two = found[1, "validate"], found[2, "validate"]
-    assert one.pop("checkpoint") == two.pop("checkpoint") == best(fitted)
+    assert one.pop("checkpoint") == two.pop("checkpoint") == fitted.best
     assert two == pytest.approx(one, rel=1e-5) and "top2_acc_val" in one
     assert found[1, "predict"] == found[2, "predict"] and len(found[1, "predict"]) == 8
 
 
+@of_encoder_decoder
 def test_a_class_path_chooses_model_and_data(fitted):
-    folder, _, values = fitted
+    folder, values = fitted.folder, fitted.values
     explicit = {
         **values,
         "model": {"class_path": "generator.model.RetrievalAugmentedGenerator", "init_args": values["model"]},
         "data": {"class_path": "generator.datamodule.GeneratorDataModule", "init_args": values["data"]},
     }
-    cli = run("validate", folder, explicit, "--ckpt_path", best(fitted))
+    cli = run("validate", folder, explicit, "--ckpt_path", fitted.best)
     assert cli.model.limits.max_inp_seq_len == 128, "linked from the data"
 
 

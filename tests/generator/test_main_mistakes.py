@@ -1,6 +1,5 @@
 """What the command line says of mistakes, and which options follow which."""
 
-import json
 import os
 import re
 import subprocess
@@ -17,14 +16,15 @@ from generator.model import RetrievalAugmentedGenerator
 from retrieval.training.cli import start
 from retrieval.training.commands import run as run_command
 from tests.fakes import TINY, save_pretrained
-from tests.generator.cli_fakes import best, config, fit, run
+from tests.generator.cli_fakes import config, run
+from tests.generator.families import ENCODER_DECODER
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
-    return fit(tmp_path_factory.mktemp("fitted"))
+@pytest.fixture
+def fitted(fit_once):
+    return fit_once(ENCODER_DECODER)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,7 @@ def test_an_option_that_the_data_do_not_have_is_the_models_own(eight_path, tmp_p
 
 
 def test_a_runs_own_configuration_evaluates_and_resumes_with_other_options(fitted, tmp_path):
-    metrics = json.loads((fitted[1] / "metrics.json").read_text())
-    saved = str(fitted[1] / "config.yaml")
+    metrics, saved = fitted.metrics, str(fitted.version / "config.yaml")
     args = ["--config", saved, "--ckpt_path", metrics["last_checkpoint"], f"--trainer.logger.save_dir={tmp_path}"]
     assert main(["validate", *args, "--data.max_inp_seq_len", "64"]).model.limits.max_inp_seq_len == 64
     assert main(["fit", *args, "--trainer.max_epochs", "3"]).trainer.global_step == 12
@@ -152,11 +151,10 @@ def test_a_runs_own_configuration_evaluates_and_resumes_with_other_options(fitte
 
 
 def test_a_folder_of_a_model_is_judged_without_any_checkpoint(fitted, tmp_path):
-    folder, run_dir, values = fitted
-    best = json.loads((run_dir / "metrics.json").read_text())["last_checkpoint"]
-    model = RetrievalAugmentedGenerator.load(best)
+    folder, values, last = fitted.folder, fitted.values, fitted.metrics["last_checkpoint"]
+    model = RetrievalAugmentedGenerator.load(last)
     save_pretrained(model, tmp_path / "hub")
-    judged = run("validate", folder, values, "--ckpt_path", best).trainer.callback_metrics
+    judged = run("validate", folder, values, "--ckpt_path", last).trainer.callback_metrics
     values = {**values, "model": {**values["model"], "model_name": str(tmp_path / "hub")}}
     alone = run("validate", tmp_path, values).trainer.callback_metrics
     assert float(alone["loss_val"]) == pytest.approx(float(judged["loss_val"]), rel=1e-5)
@@ -187,8 +185,8 @@ def test_a_users_error_is_one_line_without_traceback(tmp_path):
 
 
 def test_nan_logits_are_one_line_that_names_the_input(fitted, tmp_path, capsys):
-    folder, _, values = fitted
-    checkpoint = torch.load(best(fitted), weights_only=True)
+    folder, values = fitted.folder, fitted.values
+    checkpoint = torch.load(fitted.best, weights_only=True)
     for name, weight in checkpoint["state_dict"].items():
         if name.endswith("decoder.final_layer_norm.weight"):
             weight.fill_(float("nan"))

@@ -1,6 +1,7 @@
 """Predictions on disk survive a crash, a full disk and several ranks."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -54,23 +55,39 @@ def test_a_crash_leaves_whole_lines_and_is_seen(tmp_path):
         list(read_predictions(tmp_path / "predictions"))
 
 
-def test_a_full_disk_is_an_error_that_keeps_what_was_written(tmp_path):
-    writer, of_rank = write(tmp_path, [[record(0)]], finish=False)
+class FullDisk:
+    """A file in which one write succeeds, and no other."""
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
+    def __init__(self, file):
+        self.file, self.has_room = file, True
 
-        def write(self, text):
+    def write(self, text):
+        if not self.has_room:
             raise OSError(28, "No space left on device")
+        self.has_room = False
+        self.file.write(text)
 
-        def close(self):
-            self.file.close()
+    def flush(self):
+        self.file.flush()
 
-    writer._file = Full(writer._file)
-    with pytest.raises(DataError, match=r"rank0\.jsonl: No space left on device after 1 predictions, which are kept"):
-        writer.write_on_batch_end(of_rank, MODULE, [record(1)], None, None, 0, 0)
-    writer.on_exception(of_rank, MODULE, OSError())
+    def close(self):
+        self.file.close()
+
+
+def test_a_full_disk_is_an_error_that_keeps_what_was_written(tmp_path, monkeypatch):
+    opened = Path.open
+
+    def on_a_full_disk(path, *mode, **options):
+        return FullDisk(opened(path, *mode, **options)) if path.suffix == ".jsonl" else opened(path, *mode, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", on_a_full_disk)
+        writer, of_rank = write(tmp_path, [[record(0)]], finish=False)
+        with pytest.raises(
+            DataError, match=r"rank0\.jsonl: No space left on device after 1 predictions, which are kept"
+        ):
+            writer.write_on_batch_end(of_rank, MODULE, [record(1)], None, None, 0, 0)
+        writer.on_exception(of_rank, MODULE, OSError())
     assert (tmp_path / "predictions" / "rank0.jsonl").read_text(encoding="utf-8").count("\n") == 1
 
 

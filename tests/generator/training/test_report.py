@@ -6,29 +6,17 @@ from typing import Any
 import pytest
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from generator.datamodule import GeneratorDataModule
-from generator.model import RetrievalAugmentedGenerator
 from generator.training.next_step_generator import NextStepGenerator
 from generator.training.report import report_fit
-from tests.fakes import EIGHT, TINY, quiet_trainer, write_splits
-from tests.generator.causal_fakes import build, data
+from tests.fakes import EIGHT, quiet_trainer, write_splits
+from tests.generator.families import Family
 
 
-def encoder_decoder(path: Path, engine: str) -> tuple[Any, Any]:
-    options = {"num_beams": 2, "max_oup_seq_len": 16, "engine": engine}
-    return RetrievalAugmentedGenerator(TINY, **options), GeneratorDataModule(str(path), TINY)  # type: ignore[arg-type]
-
-
-def decoder_only(path: Path, engine: str) -> tuple[Any, Any]:
-    return build(num_beams=2, engine=engine), data(path)
-
-
-@pytest.mark.parametrize("family", [encoder_decoder, decoder_only])
 @pytest.mark.parametrize("engine", ["native", "transformers"])
 def test_the_best_checkpoint_is_asked_what_validation_asked(
-    family: Any, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    family: Family, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, module = family(write_splits(tmp_path / "data"), engine)
+    model, module = family.build(num_beams=2, engine=engine), family.data(write_splits(tmp_path / "data"))
     saving = ModelCheckpoint(tmp_path, monitor="top1_acc_val", mode="max")
     trainer = quiet_trainer(tmp_path, max_steps=1, callbacks=[saving], enable_checkpointing=True)
     trainer.fit(model, module)
@@ -51,8 +39,10 @@ def test_the_best_checkpoint_is_asked_what_validation_asked(
     assert printed.count("   -0.50  intro h\n") == 2 and printed.endswith("  no suggestions\n")
 
 
-def test_a_run_without_validation_or_checkpoint_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, module = encoder_decoder(write_splits(tmp_path / "data"), "native")
+def test_a_run_without_validation_or_checkpoint_says_so(
+    family: Family, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, module = family.build(num_beams=2), family.data(write_splits(tmp_path / "data"))
     trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
     trainer.fit(model, module)
     report_fit(trainer, model, module)

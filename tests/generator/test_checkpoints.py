@@ -1,0 +1,71 @@
+"""Checkpoints of both families load alone, hold plain values, and are named where they cannot be used."""
+
+import pytest
+import torch
+
+from common import DataError
+from generator import load_generator
+from tests.fakes import EIGHT, save_checkpoint, save_pretrained
+from tests.generator.families import DECODER_ONLY, ENCODER_DECODER, PLACE
+
+STATE, TACTIC = EIGHT[0]
+
+
+def test_a_checkpoint_holds_plain_values_and_loads_alone(family, learnt):
+    torch.load(learnt.checkpoint, weights_only=True)
+    for loaded in (
+        family.generator.load(learnt.checkpoint, device="cpu"),
+        load_generator(learnt.checkpoint, device="cpu"),
+    ):
+        assert type(loaded) is family.generator and not loaded.training
+        assert loaded.kept_options() == learnt.model.kept_options()
+        assert loaded.generate(STATE, *PLACE, 2)[0][0] == TACTIC
+    loaded = family.generator.load(learnt.checkpoint, device="cpu")
+    assert not any(p.requires_grad for p in loaded.parameters())
+    other = family.generator.load(learnt.checkpoint, num_beams=2, freeze=False)
+    assert other.candidates.num_beams == 2 and other.training
+
+
+def test_lightnings_own_loading_works_too(family, learnt):
+    loaded = family.generator.load_from_checkpoint(learnt.checkpoint).eval()
+    assert loaded.generate(STATE, *PLACE, 1)[0][0] == TACTIC
+
+
+def test_a_hub_model_is_not_fetched_again_to_load_its_checkpoint(family, tmp_path):
+    folder = save_pretrained(family.build(), tmp_path / "hub")
+    model = family.build(str(folder))
+    checkpoint = save_checkpoint(model, tmp_path / "model.ckpt")
+    folder.rename(tmp_path / "gone")
+    loaded = family.generator.load(checkpoint)
+    expected = model.eval().generate("⊢ p", *PLACE, 3)
+    assert expected and loaded.generate("⊢ p", *PLACE, 3) == expected
+
+
+def test_checkpoints_that_cannot_be_used_are_named(family, tmp_path):
+    with pytest.raises(DataError, match=r"missing\.ckpt: there is no such file"):
+        family.generator.load(tmp_path / "missing.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    with pytest.raises(DataError, match=r"text\.ckpt: cannot be read"):
+        family.generator.load(tmp_path / "text.ckpt")
+    torch.save({"a": 1}, tmp_path / "other.ckpt")
+    with pytest.raises(DataError, match=r"other\.ckpt: holds no state_dict"):
+        family.generator.load(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("family", "other"),
+    [(ENCODER_DECODER, DECODER_ONLY), (DECODER_ONLY, ENCODER_DECODER)],
+    ids=["encoder_decoder", "decoder_only"],
+)
+def test_a_checkpoint_of_the_other_family_is_named(family, other, tmp_path):
+    torch.save({"state_dict": {}, "generator": {"class": other.class_name}}, tmp_path / "class.ckpt")
+    with pytest.raises(DataError, match=rf"{other.class_name}, not of {family.class_name}"):
+        family.generator.load(tmp_path / "class.ckpt")
+
+
+def test_a_truncated_checkpoint_is_named(family, learnt, tmp_path):
+    path = tmp_path / "cut.ckpt"
+    whole = learnt.checkpoint.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.ckpt: cannot be read"):
+        family.generator.load(path)
