@@ -25,8 +25,9 @@ from generator.data.instruct_batch import InstructBatch, PackedBatch
 from generator.data.instruct_dataset import PromptFormat
 from generator.engines import Decoding
 from generator.instruct_datamodule import InstructDataModule
+from generator.prompts.fields import PromptFields, PromptTooLongError
 from generator.prompts.source_files import SourceFiles
-from generator.prompts.templates import PromptFields, PromptTemplate, PromptTooLongError, get_template
+from generator.prompts.templates import PromptTemplate, get_template
 from generator.training.next_step_generator import NextStepGenerator
 from generator.training.packed_attention import check_packing, packed_masks
 from retrieval.training.checkpoints import absolute, read_checkpoint, read_settings

@@ -20,7 +20,7 @@ from generator.architectures.traits import num_token_ids
 from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows
 from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps, usable
-from generator.prompts.templates import PromptTooLongError
+from generator.prompts.fields import PromptTooLongError
 from retrieval.training.batches import KeyedDataset
 
 _ENCODED_AT_ONCE = 512  # examples

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from common import ConfigError, DataError, Pos, remove_marks
 from generator.data.instruct_records import InstructRecord, InstructRecords
+from generator.prompts.fields import PromptFields
 from generator.prompts.source_files import SourceFiles
-from generator.prompts.templates import PromptFields, PromptTemplate, find_template
+from generator.prompts.templates import PromptTemplate, find_template
 from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 from retrieval.predictions.retrieved import RetrievedPremises

@@ -18,17 +18,6 @@ from functools import cached_property, partial
 from common import ConfigError, DataError, Premise
 from generator.prompts.fields import FittedPrompt, PromptFields, PromptTooLongError, most_that_fits, num_bytes
 
-__all__ = [
-    "TEMPLATES",
-    "FittedPrompt",
-    "PromptFields",
-    "PromptTemplate",
-    "PromptTooLongError",
-    "find_template",
-    "get_template",
-    "num_bytes",
-]
-
 _FIELD = re.compile(r"\{(state|context|full_name|proof)\}")
 _SHORTENED = ("premises", "context", "proof", "goals", "state")  # what is shortened, the first one first
 

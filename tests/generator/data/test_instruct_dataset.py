@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from common import ByteTokenizer, ConfigError, Pos
 from generator.data.instruct_dataset import InstructDataset
 from generator.data.prompted_steps import PromptedStep, UnusableStep
-from generator.prompts.templates import PromptFields, PromptTemplate, get_template
+from generator.prompts.fields import PromptFields
+from generator.prompts.templates import PromptTemplate, get_template
 from retrieval.leandojo.provenance import Provenance
 from tests.generator.data.test_completion_encoding import gpt2
 

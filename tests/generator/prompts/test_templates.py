@@ -7,16 +7,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from common import ConfigError, DataError, Pos, Premise, format_augmented_state
-from generator.prompts.templates import (
-    TEMPLATES,
-    FittedPrompt,
-    PromptFields,
-    PromptTemplate,
-    PromptTooLongError,
-    find_template,
-    get_template,
-    num_bytes,
-)
+from generator.prompts.fields import FittedPrompt, PromptFields, PromptTooLongError, num_bytes
+from generator.prompts.templates import TEMPLATES, PromptTemplate, find_template, get_template
 
 STATE = "m n : ℕ\nh : Nat.Coprime m n\n⊢ Nat.gcd m n = 1"
 
