@@ -30,7 +30,7 @@ class PropositionalEnvironment:
 
     def __init__(self, library: Library | None = None) -> None:
         """Choose the library."""
-        self.library = lemma_library() if library is None else library
+        self._library = lemma_library() if library is None else library
 
     def start(self, theorem: Theorem) -> PropositionalState:
         """Return the state in which the proof of `theorem` begins.
@@ -38,11 +38,11 @@ class PropositionalEnvironment:
         Raises:
             LookupError: if the library has no such theorem
         """
-        place = self.library.find(theorem.full_name)
+        place = self._library.find(theorem.full_name)
         if place is None or place[0] != theorem.file_path or place[1].statement is None:
             raise LookupError(f"{theorem.file_path} declares no theorem {theorem.full_name}")
         path, source_theorem = place
-        find_constant = self.library.accessible_constants(path, source_theorem.start)
+        find_constant = self._library.accessible_constants(path, source_theorem.start)
         assert source_theorem.statement is not None
         return _state([source_theorem.statement.initial_goal()], find_constant)
 
@@ -63,7 +63,7 @@ class PropositionalEnvironment:
         return _state([goal], self._find_any)
 
     def _find_any(self, full_name: str) -> Declaration | None:
-        place = self.library.find(full_name)
+        place = self._library.find(full_name)
         return None if place is None else place[1].statement
 
     def run_tactic(self, state: ProofState, tactic: str) -> TacticResult:

@@ -1,5 +1,7 @@
 """The native engine: candidates of the live model, per input, in order."""
 
+import copy
+
 import pytest
 import torch
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5EncoderModel
@@ -43,6 +45,15 @@ def test_samples_follow_from_seed_and_text_alone_and_come_best_first(model, toke
     assert together[1] == together[4], "the same state"
     other = engine.propose(states, 4, Decoding(8, sampling=Sampling(temperature=1.5, top_p=0.9, seed=4)))
     assert other != together
+
+
+def test_the_text_enters_the_seed(model, tokenizer):
+    uniform = copy.deepcopy(model)  # says the same of every input
+    for parameter in uniform.parameters():
+        torch.nn.init.zeros_(parameter)
+    decoding = Decoding(max_new_tokens=8, sampling=Sampling(seed=3))
+    first, second, again = native(uniform, tokenizer).propose(["p", "q", "p"], 4, decoding)
+    assert first != second and first == again
 
 
 def test_sampling_leaves_the_global_random_state_alone(model, tokenizer):
