@@ -199,42 +199,10 @@ def remove_marks(text: str) -> str:
     return text.replace(MARK_START, "").replace(MARK_END, "")
 
 
-def normalize_spaces(text: str) -> str:
-    """Write each run of white space as one space and none at the ends."""
-    return " ".join(text.split())
-
-
 def format_state(state: str) -> str:
     """Return a state without the line "2 goals" that older data has in front of it."""
     match = re.match(r"\d+ goals?\s", state)
     return state[match.end() :].strip() if match else state
-
-
-_MARKED = re.compile(rf"{MARK_START}(.+?){MARK_END}", re.DOTALL)
-
-
-def format_tactic(annotated: str, full_names: Sequence[str], normalize: bool) -> str:
-    """Write every marked name of an annotated tactic in full, keeping the marks.
-
-    >>> format_tactic("rw [<a>add_comm</a>]", ["Nat.add_comm"], normalize=True)
-    'rw [<a>Nat.add_comm</a>]'
-
-    Args:
-        annotated: the tactic with `<a>name</a>` around each premise
-        full_names: the full name of each marked premise, in order; none at all leaves the tactic as it is
-        normalize: write each run of white space as one space
-
-    Raises:
-        DataError: if the marks and the names differ in number
-    """
-    text = normalize_spaces(annotated) if normalize else annotated
-    if not full_names:
-        return text
-    num_marks = len(_MARKED.findall(text))
-    if num_marks != len(full_names):
-        raise DataError(f"tactic {annotated!r} marks {num_marks} premises but {len(full_names)} are listed")
-    names = iter(full_names)
-    return _MARKED.sub(lambda _: f"{MARK_START}{next(names)}{MARK_END}", text)
 
 
 def fit_state(state: str, max_bytes: int) -> str:

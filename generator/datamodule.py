@@ -53,12 +53,11 @@ class GeneratorDataModule(StepDataModule):
             self.data_path / f"{split}.json",
             tokenizer=self.tokenizer,
             keep_marks=self.keep_marks,
-            normalize_tactics=self.normalize_tactics,
             p_drop=self.retrieved.p_drop,
             is_train=is_train,
             seed=self.batching.seed,
             progress=self._progress,
-            **flat(self.limits),
+            **flat(self.limits, self.tactic_text),
             **self.retrieved_premises,
         )
         if not len(dataset):

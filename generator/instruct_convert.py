@@ -4,7 +4,7 @@
     python -m generator.instruct_convert --reverse --data_path data/st --output_dir data/leandojo
 
 Each split becomes a file of its name. `metadata` of an example tells where the step is from and what LeanDojo knows
-of it, so that the way back gives the same steps.
+of it, so that the way back gives the same steps, whichever way their tactics were written.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common import ConfigError, DataError, format_state, format_tactic, remove_marks
+from common import ConfigError, DataError, Pos, format_state, remove_marks
 from generator.data.instruct_records import InstructRecords, find_split_files
 from generator.data.prompted_steps import InstructSteps, PromptedStep, TracedSteps, usable
 from generator.prompts.templates import get_template
 from retrieval.leandojo.json_list import JsonListReader
+from retrieval.leandojo.tactic_text import TACTIC_NAMES, TacticNames, TacticText
+from retrieval.leandojo.theorem_fields import marked_tactic
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 from retrieval.training.commands import parse_arguments, run
 from retrieval.training.datamodule import SPLITS, missing_splits
 from retrieval.training.files import writing_file
+from retrieval.training.options import flat
 
 TASK = "tactic_prediction"
 _UNREADABLE = "prompts of no known template, of which the state cannot be told"
+_STRANGE = "examples whose annotated_tactic is broken or of another tactic"
 
 
 def convert(
@@ -36,6 +40,8 @@ def convert(
     template: str | None = None,
     reverse: bool = False,
     skip_invalid: bool = False,
+    tactic_names: TacticNames = "written",
+    normalize_tactics: bool = False,
 ) -> None:
     """Convert LeanDojo Benchmark files to prompts and completions, or back.
 
@@ -48,6 +54,9 @@ def convert(
         template: how prompts and completions are written, such as ntp-st; see generator.prompts
         reverse: from prompts and completions to LeanDojo Benchmark files
         skip_invalid: leave out and count broken lines of prompts and completions, instead of stopping
+        tactic_names: "written" takes tactics as they are in the file, "full" writes the names of premises in full; the
+            way back restores the file's own
+        normalize_tactics: leave out white space that no prover reads; see retrieval.leandojo.tactic_text
 
     Raises:
         ConfigError: if not one of template and reverse is given, or there is no such template
@@ -57,11 +66,16 @@ def convert(
         raise ConfigError("give either --template, to write prompts and completions, or --reverse, for the way back")
     if template is not None:
         get_template(template)  # a wrong name is told before anything is read
+    text = TacticText(tactic_names, normalize_tactics)
+    if reverse and text != TacticText():
+        raise ConfigError(
+            "tactic_names and normalize_tactics are for --template; --reverse restores the file's tactics"
+        )
     for split, target in _targets(data_path, output_dir, reverse=reverse):
         if template is None:
             print(to_leandojo(find_split_files(str(data_path), split), target, skip_invalid=skip_invalid))
         else:
-            print(to_instruct(data_path / f"{split}.json", target, template))
+            print(to_instruct(data_path / f"{split}.json", target, template, text))
 
 
 def _targets(data_path: Path, output_dir: Path, *, reverse: bool) -> list[tuple[str, Path]]:
@@ -86,19 +100,23 @@ def _targets(data_path: Path, output_dir: Path, *, reverse: bool) -> list[tuple[
 # To instruct data
 
 
-def to_instruct(path: Path, target: Path, template: str, *, progress: bool = True) -> str:
+def to_instruct(
+    path: Path, target: Path, template: str, text: TacticText = TacticText(), *, progress: bool = True
+) -> str:
     """Write the steps of a LeanDojo Benchmark file as instruct data, all of them or no file.
 
     Args:
         path: such as random/train.json
         target: the .jsonl file to make
         template: see `generator.prompts`
+        text: how tactics are written
         progress: show progress bars for what takes long
 
     Returns:
         What was written and what was left out, in one line.
     """
-    steps = TracedSteps(TracedTactics.load(path, progress=progress), get_template(template))
+    traces = TracedTactics.load(path, progress=progress, **flat(text))
+    steps = TracedSteps(traces, get_template(template))
     unusable: dict[str, list[str]] = {}
     num_written = 0
     with writing_file(target) as part, part.open("w", encoding="utf-8") as file:
@@ -143,6 +161,7 @@ def _record(step: PromptedStep, theorem: dict[str, Any], raw: dict[str, Any], sp
         "end": theorem.get("end"),
         "tactic_idx": origin.tactic_idx,
         "state_after": raw.get("state_after"),
+        "tactic": _text_or_none(raw.get("tactic")),
         "annotated_tactic": raw.get("annotated_tactic"),
         "split": split,
     }
@@ -190,43 +209,72 @@ def to_leandojo(paths: list[Path], target: Path, *, skip_invalid: bool = False, 
         file.write("[")
         groups = tqdm(theorems.values(), desc=f"write {target.name}", delay=1, disable=not progress)
         for i, numbers in enumerate(groups):
-            theorem = _theorem([steps[number] for _, number in sorted(numbers)])
+            theorem = _theorem([steps[number] for _, number in sorted(numbers)], unusable)
             file.write((",\n" if i else "") + json.dumps(theorem, ensure_ascii=False))
             num_steps += len(numbers)
         file.write("]\n")
     return _report(steps.summary(), f"{len(theorems):,} theorems with {num_steps:,} steps in {target}", unusable)
 
 
-def _theorem(steps: list[PromptedStep]) -> dict[str, Any]:
+def _theorem(steps: list[PromptedStep], strange: dict[str, list[str]]) -> dict[str, Any]:
+    """A theorem of LeanDojo's; steps whose premises are not those of their tactics are added to `strange`."""
     origin = steps[0].provenance
-    start = list(origin.start)
     return {
         "url": origin.url,
         "commit": origin.commit,
         "file_path": origin.file_path,
         "full_name": origin.full_name,
-        "start": start,
-        "end": steps[0].metadata.get("end", start),
+        "start": list(origin.start),
+        "end": _end(steps[0]),
         "traced_tactics": [
             {
-                "tactic": step.tactic,
-                "annotated_tactic": _annotated(step),
+                **_tactic(step, strange),
                 "state_before": step.fields.state if step.fields else "",
-                "state_after": step.metadata.get("state_after", ""),
+                "state_after": _text_or_none(step.metadata.get("state_after")) or "",
             }
             for step in steps
         ],
     }
 
 
-def _annotated(step: PromptedStep) -> list[Any]:
-    """The tactic with its premises, if the metadata has those of this very tactic."""
+def _end(step: PromptedStep) -> list[int]:
+    """Where the theorem ends, or its start where the metadata does not say so."""
     try:
-        text, premises = step.metadata["annotated_tactic"]
-        marked = format_tactic(text, [premise["full_name"] for premise in premises], normalize=True)
-    except (DataError, KeyError, TypeError, ValueError):
-        return [step.tactic, []]
-    return [text, premises] if remove_marks(marked) == step.tactic else [step.tactic, []]
+        return list(Pos.of(step.metadata.get("end")))
+    except DataError:
+        return list(step.provenance.start)
+
+
+def _tactic(step: PromptedStep, strange: dict[str, list[str]]) -> dict[str, Any]:
+    """The tactic and its premises as they stood in the file, if the metadata has those of this very tactic."""
+    annotation = step.metadata.get("annotated_tactic")
+    raw = {"annotated_tactic": annotation}
+    if isinstance(tactic := step.metadata.get("tactic"), str):
+        raw["tactic"] = tactic
+    if annotation is None and "tactic" not in raw:
+        return {"tactic": step.tactic, "annotated_tactic": [step.tactic, []]}
+    if _joined(step.tactic) in [_joined(text) for names in TACTIC_NAMES for text in _rendered(raw, names)]:
+        written = raw.get("tactic", remove_marks(annotation[0]) if annotation else step.tactic)
+        return {"tactic": written, "annotated_tactic": annotation or [written, []]}
+    strange.setdefault(_STRANGE, []).append(str(step.provenance))
+    return {"tactic": step.tactic, "annotated_tactic": [step.tactic, []]}
+
+
+def _rendered(raw: dict[str, Any], names: TacticNames) -> list[str]:
+    """What a completion says of a tactic of the file; nothing if the tactic is broken."""
+    try:
+        return [remove_marks(marked_tactic(raw, TacticText(names))[0])]
+    except DataError:
+        return []
+
+
+def _joined(text: str) -> str:
+    """A tactic with each run of white space as one blank, in which data that was converted before has tactics."""
+    return " ".join(text.split())
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 # ------------------------------------------------------------------------------------------------
@@ -234,7 +282,8 @@ def _annotated(step: PromptedStep) -> list[Any]:
 
 
 def _report(read: str, written: str, unusable: dict[str, list[str]]) -> str:
-    left_out = [f"left out: {len(what):,} {reason} (first {what[0]})" for reason, what in unusable.items()]
+    notes = {reason: "left out" if reason != _STRANGE else "without their premises" for reason in unusable}
+    left_out = [f"{notes[reason]}: {len(what):,} {reason} (first {what[0]})" for reason, what in unusable.items()]
     return "; ".join([f"{read} -> {written}", *left_out])
 
 

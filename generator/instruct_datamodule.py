@@ -86,10 +86,18 @@ class InstructDataModule(StepDataModule):
             self.template.check_place_for("context", "sources_path")
 
     @property
+    def _steps_read(self) -> list[PromptedSteps]:
+        return [(d.examples if isinstance(d, PackedDataset) else d).steps for d in self.datasets.values()]
+
+    @property
+    def has_leandojo_tactics(self) -> bool:
+        """See `StepDataModule`."""
+        return any(isinstance(steps, TracedSteps) for steps in self._steps_read)
+
+    @property
     def found_templates(self) -> set[str | None]:
         """Names of the templates of the prompts read so far; None stands for those of no template known here."""
-        datasets = [d.examples if isinstance(d, PackedDataset) else d for d in self.datasets.values()]
-        found = set().union(*(dataset.steps.templates for dataset in datasets))
+        found = set().union(*(steps.templates for steps in self._steps_read))
         return {None if template is None else template.name for template in found}
 
     def setup(self, stage: str | None = None) -> None:
@@ -142,9 +150,7 @@ class InstructDataModule(StepDataModule):
                     f"{folder / f'{split}.json'} holds states without prompts; set template to one of "
                     f"{', '.join(TEMPLATES)}"
                 )
-            traces = TracedTactics.load(
-                folder / f"{split}.json", normalize_tactics=self.normalize_tactics, progress=self._progress
-            )
+            traces = TracedTactics.load(folder / f"{split}.json", progress=self._progress, **flat(self.tactic_text))
             return TracedSteps(traces, self.template, self._background(traces))
         if not files and folder is not None:
             check_splits(folder, [split], f"or to .jsonl files with {split} in their names")

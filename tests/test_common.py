@@ -21,9 +21,7 @@ from common import (
     fit_state,
     format_augmented_state,
     format_state,
-    format_tactic,
     load_tokenizer,
-    remove_marks,
 )
 
 # ---------------------------------------------------------------------------------------- positions
@@ -82,23 +80,6 @@ def test_a_premise_cannot_end_before_it_starts():
 
 
 # --------------------------------------------------------------------------------------------- text
-
-
-def test_format_tactic_writes_full_names_and_normalizes():
-    assert (
-        format_tactic("rw [<a>foo</a>,\n  <a>bar</a>]", ["A.foo", "B.bar"], True) == "rw [<a>A.foo</a>, <a>B.bar</a>]"
-    )
-    assert format_tactic("simp\n  [x]", [], False) == "simp\n  [x]"
-    assert remove_marks("exact <a>A.foo</a> h") == "exact A.foo h"
-
-
-def test_format_tactic_refuses_marks_without_names():
-    with pytest.raises(DataError, match="marks 1 premises but 2 are listed"):
-        format_tactic("exact <a>foo</a>", ["A.foo", "B.bar"], True)
-
-
-def test_format_tactic_takes_backslashes_as_they_are():
-    assert format_tactic(r"exact <a>x</a> \1", [r"A.\g<0>"], False) == r"exact <a>A.\g<0></a> \1"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ See tests/fixtures/written_before/README.md.
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,8 @@ def test_configurations_make_the_same_model_and_data(name, file, tmp_path, monke
     assert ours == {name: value for name, value in saved["hyper_parameters"].items() if name in ours}
     assert set(saved["hyper_parameters"]) - set(ours) <= {"_instantiator"}
     data = saved["datamodule_hyper_parameters"]
+    if file == "given.yaml":  # which leaves it to the default, which has changed
+        data.pop("normalize_tactics", None)
     assert {k: v for k, v in made.datamodule.hparams.items() if k in data and k != "data_path"} == {
         k: v for k, v in data.items() if k in made.datamodule.hparams and k != "data_path"
     }
@@ -143,8 +146,21 @@ def test_a_run_goes_on_from_its_checkpoint(name, tmp_path, monkeypatch):
         shutil.copy(FILES / name / "last.ckpt", path)
     num_steps = before["num_steps"] + 4
     options = [f"--ckpt_path={before['last_checkpoint']}", f"--trainer.max_steps={num_steps}"]
-    generator_main(["fit", f"--config={FILES / name / 'given.yaml'}", *options])
+    options += ["--data.tactic_names=full", "--data.normalize_tactics=true"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the checkpoint learnt")
+        generator_main(["fit", f"--config={FILES / name / 'given.yaml'}", *options])
     run = Path("runs", name, "version_1")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["num_steps"], metrics["status"]) == (num_steps, "finished")
     assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_steps"] == num_steps
+
+
+@pytest.mark.parametrize("name", ["encoder_decoder", "decoder_only"])
+def test_a_checkpoint_that_learnt_tactics_written_otherwise_says_so(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(FILES / "eight", "eight")
+    options = [f"--ckpt_path={FILES / name / 'last.ckpt'}", "--trainer.logger=false"]
+    learnt = "learnt tactics written with tactic_names full and normalize_tactics True, but .* written and "
+    with pytest.warns(UserWarning, match=f"{learnt}.*; --data.tactic_names full --data.normalize_tactics true gives"):
+        generator_main(["validate", f"--config={FILES / name / 'given.yaml'}", *options])

@@ -28,6 +28,7 @@ from common import (
 )
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
+from retrieval.leandojo.tactic_text import TacticNames
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.predictions.retrieved import RetrievedPremises
@@ -97,7 +98,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         max_inp_seq_len: int,
         max_oup_seq_len: int,
         keep_marks: bool = False,
-        normalize_tactics: bool = True,
+        tactic_names: TacticNames = "written",
+        normalize_tactics: bool = False,
         p_drop: float = 0.5,
         is_train: bool,
         corpus: Corpus | None = None,
@@ -114,7 +116,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
                 which no token has fewer than one
             max_oup_seq_len: tokens of a target, EOS included
             keep_marks: leave the marks around premise names in the targets
-            normalize_tactics: write each run of white space in a tactic as one space
+            tactic_names: "written" or "full"; see `TacticText`
+            normalize_tactics: leave out white space that no prover reads; see `TacticText`
             p_drop: probability of leaving out each retrieved premise, in training
             is_train: drop premises, and leave out what is too long to learn
             corpus: where the retrieved premises are
@@ -135,7 +138,9 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
         self.keep_marks, self.is_train, self.seed = keep_marks, is_train, seed
         self.p_drop = p_drop if is_train else 0.0
-        self.traces = TracedTactics.load(data_path, normalize_tactics=normalize_tactics, progress=progress)
+        self.traces = TracedTactics.load(
+            data_path, tactic_names=tactic_names, normalize_tactics=normalize_tactics, progress=progress
+        )
         self._progress = progress
         targets = self._count_target_tokens()
         is_long = targets > max_oup_seq_len
@@ -202,6 +207,10 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         if self.num_long_targets:
             outcome = "left out of training" if self.is_train else "kept; the model cannot write them"
             notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({outcome})")
+        if self.keep_marks and self.traces.num_unmarked:
+            notes.append(
+                f"{self.traces.num_unmarked:,} tactics without marks (their annotated_tactic has another text)"
+            )
         if self.num_long_states:
             notes.append(f"{self.num_long_states:,} states longer than max_inp_seq_len (cut to their last part)")
         return "; ".join(notes)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from common import ConfigError, check_choice, check_probability
 from generator.data.known_datasets import BuiltIn, get_dataset
 from retrieval.corpus import Corpus
+from retrieval.leandojo.tactic_text import TacticText
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, rank_of, text_or_none
 from retrieval.training.options import flat, flat_options
@@ -58,6 +59,7 @@ class StepDataModule(SplitDataModule):
     Attributes:
         data_path: where the data is
         retrieved: which premises were retrieved for it
+        tactic_text: how tactics of LeanDojo data are written in targets
     """
 
     data_path: Any
@@ -70,7 +72,7 @@ class StepDataModule(SplitDataModule):
         *,
         built_in: BuiltIn = BuiltIn(),
         retrieved: RetrievedOptions = RetrievedOptions(),
-        normalize_tactics: bool = True,
+        tactic_text: TacticText = TacticText(),
         predict_split: Split = "test",
         **shared: Any,
     ) -> None:
@@ -81,7 +83,7 @@ class StepDataModule(SplitDataModule):
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             built_in: a dataset to get if there is none
             retrieved: premises that were retrieved for the data's states
-            normalize_tactics: write each run of white space in a tactic of LeanDojo data as one space
+            tactic_text: how tactics of LeanDojo data are written in targets
             predict_split: the split that `predict` reads
             **shared: see SplitDataModule
 
@@ -91,11 +93,10 @@ class StepDataModule(SplitDataModule):
         super().__init__(model_name, **shared)
         check_choice("predict_split", predict_split, SPLITS)
         self.built_in, self.retrieved = built_in, retrieved
-        self.normalize_tactics, self.predict_split = normalize_tactics, predict_split
+        self.tactic_text, self.predict_split = tactic_text, predict_split
         self.keep(
-            **flat(built_in, retrieved),
+            **flat(built_in, retrieved, tactic_text),
             data_path=data_path,
-            normalize_tactics=normalize_tactics,
             predict_split=predict_split,
         )
 
@@ -121,6 +122,30 @@ class StepDataModule(SplitDataModule):
         corpus = Corpus(self.retrieved.corpus_path)
         return {"corpus": corpus, "predictions": Predictions.load(self.retrieved.preds_path, corpus)}
 
+    def compare_targets(self, trained_with: Mapping[str, Any]) -> None:
+        """Say so if a checkpoint learnt tactics that were written in another way than those of this data.
+
+        Args:
+            trained_with: the options of the data module that the checkpoint was trained with
+        """
+        if not self.has_leandojo_tactics or "normalize_tactics" not in trained_with:
+            return
+        now = flat(self.tactic_text)
+        # before there was a choice, names were full, and normalising joined lines too
+        before = {name: trained_with.get(name, "full") for name in now}
+        if before != now:
+            options = " ".join(f"--data.{name} {str(value).lower()}" for name, value in before.items())
+            rank_zero_warn(
+                f"the checkpoint learnt tactics written with {_listed(before)}, but those of the data are written with "
+                f"{_listed(now)}; {options} gives it what it learnt"
+                + ("" if "tactic_names" in trained_with else ", except that line breaks stay")
+            )
+
+    @property
+    def has_leandojo_tactics(self) -> bool:
+        """Whether tactics are read from LeanDojo data, and not from completions that are whole."""
+        return True
+
     @property
     def _progress(self) -> bool:
         """Whether this process shows progress bars."""
@@ -136,3 +161,7 @@ class StepDataModule(SplitDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of predict_split; `index` in a batch tells which examples it holds."""
         return self.loader("predict")
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} {value}" for name, value in options.items())

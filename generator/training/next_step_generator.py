@@ -182,6 +182,13 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     # ------------------------------------------------------------------------------------- training
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See Restorable; what was learnt is held against what the data says now."""
+        super().on_load_checkpoint(checkpoint)
+        datamodule: Any = getattr(self._trainer, "datamodule", None)
+        if hasattr(datamodule, "compare_targets"):
+            datamodule.compare_targets(checkpoint.get(datamodule.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+
     def on_train_start(self) -> None:
         """Ask how many target tokens a batch has on average."""
         self._tokens_per_batch = target_tokens_per_batch(self.trainer.train_dataloader, self.trainer.world_size)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from common import DataError, Pos, format_tactic
+from common import DataError, Pos, remove_marks
+from retrieval.leandojo.tactic_text import TacticText, format_tactic, normalize_tactic
 
 Definition = tuple[str, int, int]  # where a premise is defined: path, line, column
 
@@ -59,12 +60,13 @@ def position_field(record: Mapping[str, Any], name: str) -> tuple[int, int]:
     return pos.line_nb, pos.column_nb
 
 
-def marked_tactic(step: Mapping[str, Any], normalize: bool) -> tuple[str, list[Definition]]:
-    """Return the tactic of a step, premise names in full and between marks, and where each premise is defined.
+def marked_tactic(step: Mapping[str, Any], text: TacticText) -> tuple[str, list[Definition]]:
+    """Return the tactic of a step with its premises between marks, and where each premise is defined.
 
     Args:
         step: one of a theorem's traced tactics
-        normalize: write each run of white space in the tactic as one space
+        text: names as written are those of the field `tactic`, with the marks of the annotated tactic (none where the
+            two differ in more than marks); full names take their places in the annotated tactic
     """
     annotated, premises = _annotation(step)
     full_names, definitions = [], []
@@ -73,8 +75,12 @@ def marked_tactic(step: Mapping[str, Any], normalize: bool) -> tuple[str, list[D
             raise DataError(f": a premise of field 'annotated_tactic' is {_excerpt(premise)}, not an object")
         full_names.append(text_field(premise, "full_name"))
         definitions.append((text_field(premise, "def_path"), *position_field(premise, "def_pos")))
+    if text.tactic_names == "written":
+        written = text_field(step, "tactic") if "tactic" in step else remove_marks(annotated)
+        marked = annotated if remove_marks(annotated) == written else written
+        return normalize_tactic(marked) if text.normalize_tactics else marked, definitions
     try:
-        return format_tactic(annotated, full_names, normalize), definitions
+        return format_tactic(annotated, full_names, text.normalize_tactics), definitions
     except DataError as error:
         raise DataError(f": {error}") from None
 
@@ -97,5 +103,8 @@ def _found(record: Mapping[str, Any], name: str) -> str:
 
 
 def _excerpt(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "nested too deep"
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -20,14 +20,16 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from common import NO_GOALS, DataError, Pos, format_state, remove_marks
+from common import MARK_START, NO_GOALS, DataError, Pos, format_state, remove_marks
 from retrieval.leandojo.json_list import JsonListReader
 from retrieval.leandojo.provenance import Provenance
+from retrieval.leandojo.tactic_text import TacticNames, TacticText
 from retrieval.leandojo.text_column import DistinctTexts
 from retrieval.leandojo.theorem_fields import as_object, list_field, marked_tactic, position_field, text_field
 
 _WITHOUT_TACTICS = "theorems without traced tactics"
 _FROM_NO_GOALS = f'steps from "{NO_GOALS}"'
+_EMPTY_STATE = "steps with an empty state"
 _EMPTY_TACTIC = "steps with an empty tactic"
 
 
@@ -38,7 +40,7 @@ class TracedTactic:
     Attributes:
         provenance: where the step comes from
         state: the state before the step, without a line "2 goals" in front
-        tactic: the tactic, premise names in full and between marks
+        tactic: the tactic, its premises between marks
         premises: path and position of the definition of each marked premise, in order
     """
 
@@ -54,6 +56,7 @@ class TracedTactics(Sequence[TracedTactic]):
     Attributes:
         path: the file
         num_theorems: theorems in it, those without a step included
+        num_unmarked: steps whose premises are not marked in the tactic, since the annotated tactic has another text
         left_out: how many of what was left out; report it once, see `summary`
         state_lengths: bytes of UTF-8 of each state, int64 (N,)
         tactic_lengths: bytes of each tactic without its marks, int64 (N,)
@@ -65,7 +68,7 @@ class TracedTactics(Sequence[TracedTactic]):
     def __init__(self, path: Path, tables: _Tables) -> None:
         """Take over what was read; users call `load`."""
         self.path = path
-        self.num_theorems = tables.num_theorems
+        self.num_theorems, self.num_unmarked = tables.num_theorems, tables.num_unmarked
         self.left_out = {what: number for what, number in tables.left_out.items() if number}
         self._texts, numbers = tables.texts.finish()
         self._theorems = np.frombuffer(tables.theorems, np.int32).reshape(-1, 6)
@@ -79,22 +82,31 @@ class TracedTactics(Sequence[TracedTactic]):
         self.tactic_lengths: npt.NDArray[np.int64] = self.marked_tactic_lengths - self._steps[:, 4]
 
     @classmethod
-    def load(cls, path: str | Path, *, normalize_tactics: bool = True, progress: bool = True) -> TracedTactics:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        tactic_names: TacticNames = "written",
+        normalize_tactics: bool = False,
+        progress: bool = True,
+    ) -> TracedTactics:
         """Read `train.json`, `val.json` or `test.json` of any release of the benchmark.
 
         Args:
             path: the file
-            normalize_tactics: write each run of white space in a tactic as one space
+            tactic_names: "written" or "full"; see `TacticText`
+            normalize_tactics: leave out white space that no prover reads; see `normalize_tactic`
             progress: show a progress bar where reading takes more than a second
 
         Raises:
+            ConfigError: if tactic_names is neither
             DataError: if the file is missing or broken, or a theorem lacks a needed field
         """
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path}: there is no such file; a split is a file train.json, val.json or test.json")
         size = path.stat().st_size
-        tables = _Tables(normalize_tactics)
+        tables = _Tables(TacticText(tactic_names, normalize_tactics))
         bar = tqdm(total=size, desc=f"read {path.name}", unit="B", unit_scale=True, delay=1, disable=not progress)
         with open(path, "rb", buffering=0) as file, bar:
             for number, theorem in enumerate(JsonListReader(path, file, bar.update)):
@@ -158,14 +170,14 @@ def _trim_heap() -> None:
 class _Tables:
     """Theorems, steps and premises as rows of numbers, while a file is being read; texts go by their numbers."""
 
-    def __init__(self, normalize_tactics: bool) -> None:
-        self.normalize_tactics = normalize_tactics
+    def __init__(self, text: TacticText) -> None:
+        self.text = text
         self.texts = DistinctTexts()
         self.theorems = array("i")  # url, commit, file_path, full_name, line, column
         self.steps = array("i")  # theorem, tactic_idx, state, tactic, bytes of its marks, end of its premises
         self.premises = array("i")  # def_path, line, column
-        self.num_theorems = 0
-        self.left_out = dict.fromkeys((_WITHOUT_TACTICS, _FROM_NO_GOALS, _EMPTY_TACTIC), 0)
+        self.num_theorems = self.num_unmarked = 0
+        self.left_out = dict.fromkeys((_WITHOUT_TACTICS, _FROM_NO_GOALS, _EMPTY_STATE, _EMPTY_TACTIC), 0)
 
     def add_theorem(self, theorem: object) -> None:
         """Add the steps of one theorem; the message of a DataError follows the theorem's name."""
@@ -188,10 +200,14 @@ class _Tables:
         if state == NO_GOALS:
             self.left_out[_FROM_NO_GOALS] += 1
             return
-        tactic, definitions = marked_tactic(step, self.normalize_tactics)
-        if not tactic:
+        if not state.strip():
+            self.left_out[_EMPTY_STATE] += 1
+            return
+        tactic, definitions = marked_tactic(step, self.text)
+        if not remove_marks(tactic).strip():
             self.left_out[_EMPTY_TACTIC] += 1
             return
+        self.num_unmarked += bool(definitions) and MARK_START not in tactic
         for def_path, line_nb, column_nb in definitions:
             self.premises.fromlist([self.texts.intern(def_path), line_nb, column_nb])
         # marks are ASCII, so that characters and bytes agree

@@ -19,7 +19,7 @@ from pathlib import Path
 from machine import resident_mb
 from traces_file import train_json
 
-from common import format_state, format_tactic
+from common import format_state, remove_marks
 from retrieval.leandojo.traces import TracedTactics
 
 ROUNDS = 5
@@ -52,12 +52,13 @@ def compare(path: Path) -> tuple[int, float]:
     for theorem in json_load(path):  # type: ignore[attr-defined]
         for step in theorem["traced_tactics"]:
             state = format_state(step["state_before"])
-            text, premises = step.get("annotated_tactic") or (step["tactic"], [])
-            tactic = format_tactic(text, [premise["full_name"] for premise in premises], normalize=True)
-            if state == "no goals" or not tactic:
+            _, premises = step.get("annotated_tactic") or (step["tactic"], [])
+            tactic = step["tactic"]
+            if state == "no goals" or not tactic.strip():
                 continue
             ours = traces[i]
-            assert (ours.provenance.full_name, ours.state, ours.tactic) == (theorem["full_name"], state, tactic), ours
+            found = ours.provenance.full_name, ours.state, remove_marks(ours.tactic)
+            assert found == (theorem["full_name"], state, tactic), ours
             assert len(ours.premises) == len(premises)
             texts.add(state)
             i += 1

@@ -177,3 +177,36 @@ MISTAKES: dict[DataFamily, dict[str, tuple[dict[str, Any], str]]] = {
 def test_an_option_out_of_range_is_named(of: DataFamily, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         of.make(**({"data_path": "anywhere"} | options))
+
+
+# --------------------------------------------------------------------------------- how tactics are written
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "have h := by\n  exact  symm"),
+        ({"tactic_names": "full"}, "have h := by\n  exact  And.symm"),
+        ({"normalize_tactics": True}, "have h := by\n  exact  symm"),
+        ({"tactic_names": "full", "normalize_tactics": True}, "have h := by\n  exact  And.symm"),
+    ],
+)
+def test_tactics_are_learnt_as_written_unless_it_is_asked_for_otherwise(
+    kind: DataFamily, tmp_path: Path, options: dict[str, Any], expected: str
+) -> None:
+    folder = write_leandojo(tmp_path / "data", 1)
+    premise = {"full_name": "And.symm", "def_path": "L.lean", "def_pos": [1, 1]}
+    step = {"state_before": "⊢ p", "tactic": "have h := by\n  exact  symm"}
+    step["annotated_tactic"] = ["have h := by\n  exact  <a>symm</a>", [premise]]  # type: ignore[assignment]
+    (theorem,) = json.loads((folder / "val.json").read_text(encoding="utf-8"))
+    (folder / "val.json").write_text(json.dumps([{**theorem, "traced_tactics": [step]}]), encoding="utf-8")
+    module = kind.on(str(folder), **options)
+    module.setup("validate")
+    (batch,) = module.val_dataloader()
+    assert batch["tactic"] == [expected]
+    assert {name: module.hparams[name] for name in options} == options
+
+
+def test_a_way_of_writing_names_is_one_of_two(kind: DataFamily, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tactic_names is 'short'; choose one of written, full"):
+        kind.on(str(tmp_path), tactic_names="short")

@@ -108,6 +108,86 @@ def test_data_of_ntp_toolkit_becomes_theorems_as_far_as_it_tells(tmp_path: Path)
     assert len(TracedTactics.load(tmp_path / "out" / "val.json", progress=False)) == 4
 
 
+PREMISE = {"full_name": "Nat.foo", "def_path": "A.lean", "def_pos": [1, 1], "def_end_pos": [1, 9]}
+
+
+def with_names(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A file of a theorem with short names, several lines and odd white space."""
+    record = theorem(
+        0, [("⊢ a", "rw [foo,  foo] "), ("⊢ b", "have h : p := by\n  simp \n  exact  foo"), ("⊢ c", "x  y")]
+    )
+    first, second, third = record["traced_tactics"]
+    first["annotated_tactic"] = ["rw [<a>foo</a>,  <a>foo</a>] ", [PREMISE, PREMISE]]
+    second["annotated_tactic"] = ["have h : p := by\n  simp \n  exact  <a>foo</a>", [PREMISE]]
+    del third["annotated_tactic"]
+    return write_theorems(folder / "train.json", record), record
+
+
+@pytest.mark.parametrize(
+    ("options", "completions"),
+    [
+        ([], ["rw [foo,  foo]", "have h : p := by\n  simp \n  exact  foo", "x  y"]),
+        (["--normalize_tactics"], ["rw [foo, foo]", "have h : p := by\n  simp\n  exact  foo", "x y"]),
+        (
+            ["--tactic_names", "full", "--normalize_tactics"],
+            ["rw [Nat.foo, Nat.foo]", "have h : p := by\n  simp\n  exact  Nat.foo", "x y"],
+        ),
+    ],
+)
+def test_the_way_back_restores_tactics_however_they_were_written(
+    tmp_path: Path, options: list[str], completions: list[str]
+) -> None:
+    _, record = with_names(tmp_path)
+    out = tmp_path / "instruct"
+    main(["--data_path", str(tmp_path), "--template", "llmstep", "--output_dir", str(out), *options])
+    assert [example["completion"] for example in records(out / "train.jsonl")] == completions
+    main(["--data_path", str(out), "--reverse", "--output_dir", str(tmp_path / "back")])
+    (back,) = json.loads((tmp_path / "back" / "train.json").read_text(encoding="utf-8"))
+    record["traced_tactics"][2]["annotated_tactic"] = ["x  y", []]
+    assert back == record
+
+
+def test_instruct_data_that_was_converted_with_joined_lines_comes_back_as_the_file_had_it(tmp_path: Path) -> None:
+    path, record = with_names(tmp_path)
+    to_instruct(path, tmp_path / "train.jsonl", "llmstep", progress=False)
+    examples = records(tmp_path / "train.jsonl")
+    for example, old in zip(
+        examples, ["rw [Nat.foo, Nat.foo]", "have h : p := by simp exact Nat.foo", "x y"], strict=True
+    ):
+        example["completion"] = old
+        del example["metadata"]["tactic"]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
+    report = to_leandojo([tmp_path / "train.jsonl"], tmp_path / "back.json", progress=False)
+    (back,) = json.loads((tmp_path / "back.json").read_text(encoding="utf-8"))
+    assert back["traced_tactics"][:2] == record["traced_tactics"][:2] and "without their premises" not in report
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        [[1, 2], []],
+        ["simp", [1]],
+        ["simp", {"full_name": "h"}],
+        ["simp"],
+        "simp",
+        [None, None],
+        {},
+        7,
+        ["exact <a>h</a>", [PREMISE]],
+        ["<a>simp</a>", [{**PREMISE, "def_pos": [[], 1]}]],
+        ["<a>simp</a>", [{**PREMISE, "full_name": None}]],
+    ],
+)
+def test_a_broken_annotation_is_counted_and_its_step_kept(tmp_path: Path, annotation: Any) -> None:
+    metadata = {"annotated_tactic": annotation, "end": [[]], "state_after": 5, "url": 7, "tactic_idx": "x", "start": {}}
+    line = {"prompt": "[GOAL]⊢ p[PROOFSTEP]", "completion": "simp", "prompt_name": "llmstep", "metadata": metadata}
+    (tmp_path / "train.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    report = to_leandojo([tmp_path / "train.jsonl"], tmp_path / "train.json", progress=False)
+    assert "without their premises: 1 examples whose annotated_tactic is broken or of another tactic (first" in report
+    (step,) = TracedTactics.load(tmp_path / "train.json", progress=False)
+    assert (step.tactic, step.state, step.premises) == ("simp", "⊢ p", ())
+
+
 def test_an_annotation_of_another_tactic_is_not_kept(tmp_path: Path) -> None:
     line = {
         "prompt": "[GOAL]⊢ p[PROOFSTEP]",
@@ -192,6 +272,11 @@ def test_a_folder_without_splits_is_named(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=message):
         main([*arguments, "--output_dir", "out"])
+
+
+def test_the_way_back_takes_no_way_of_writing() -> None:
+    with pytest.raises(ConfigError, match="--reverse restores the file's tactics"):
+        main(["--reverse", "--tactic_names", "full", "--data_path", ".", "--output_dir", "out"])
 
 
 @pytest.mark.parametrize("arguments", [[], ["--reverse", "--template", "ntp-st"]])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from common import ByteTokenizer, ConfigError, DataError, Pos
+from common import ByteTokenizer, ConfigError, DataError, Pos, remove_marks
 from generator.data.dataset import GeneratorDataset
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import Provenance
@@ -48,7 +48,7 @@ def write_split(folder: Path, steps: list[tuple[str, Any]], split: str = "train"
             "end": [i + 1, 2],
             "traced_tactics": [
                 {
-                    "tactic": "see annotated_tactic",
+                    "tactic": tactic if isinstance(tactic, str) else remove_marks(tactic[0]),
                     "annotated_tactic": [tactic, []] if isinstance(tactic, str) else tactic,
                     "state_before": state,
                     "state_after": "no goals",
@@ -103,7 +103,7 @@ def test_an_example_has_the_texts_and_where_they_come_from(tmp_path: Path) -> No
     assert dataset[0]["state"] == "⊢ p\n\n⊢ q"
     assert dataset[1] == {
         "state": "h : p\n⊢ p",
-        "tactic": "exact And.symm h",
+        "tactic": "exact symm h",
         "url": "u",
         "commit": "c",
         "file_path": "T.lean",
@@ -121,9 +121,20 @@ def test_an_example_has_the_texts_and_where_they_come_from(tmp_path: Path) -> No
 def test_marks_stay_where_they_are_asked_for(tmp_path: Path) -> None:
     path = write_split(tmp_path, [("⊢ p", MARKED)])
     kept, removed = make(path, keep_marks=True), make(path)
-    assert kept[0]["tactic"] == "exact <a>And.symm</a> h"
-    assert kept.target_lengths.tolist() == [len("exact <a>And.symm</a> h") + 1]
-    assert removed.target_lengths.tolist() == [len("exact And.symm h") + 1]
+    assert (kept[0]["tactic"], removed[0]["tactic"]) == ("exact <a>symm</a> h", "exact symm h")
+    assert kept.target_lengths.tolist() == [len("exact <a>symm</a> h") + 1]
+    assert removed.target_lengths.tolist() == [len("exact symm h") + 1]
+    full = make(path, keep_marks=True, tactic_names="full")
+    assert full[0]["tactic"] == "exact <a>And.symm</a> h"
+    assert full.target_lengths.tolist() == [len("exact <a>And.symm</a> h") + 1]
+
+
+def test_tactics_that_cannot_be_marked_are_counted(tmp_path: Path) -> None:
+    path = write_split(tmp_path, [("⊢ p", MARKED)])
+    path.write_text(path.read_text(encoding="utf-8").replace("exact symm h", "exact symm _"), encoding="utf-8")
+    assert make(path)[0]["tactic"] == make(path, keep_marks=True)[0]["tactic"] == "exact symm _"
+    assert "without marks" not in make(path).summary()
+    assert "1 tactics without marks (their annotated" in make(path, keep_marks=True).summary()
 
 
 def test_a_long_target_leaves_training_and_stays_in_evaluation(tmp_path: Path) -> None:
@@ -150,9 +161,9 @@ def test_a_batch_is_what_the_tokenizer_makes_of_the_texts(tmp_path: Path) -> Non
     batch = dataset.collate(dataset[[0, 1]])
     inputs = ByteTokenizer()(batch["state"], padding=True, return_tensors="pt")
     assert batch["state_ids"].equal(inputs["input_ids"]) and batch["state_mask"].equal(inputs["attention_mask"])
-    assert batch["state"] == ["⊢ p", "h : q\n⊢ p"] and batch["tactic"] == ["intro", "exact And.symm h"]
+    assert batch["state"] == ["⊢ p", "h : q\n⊢ p"] and batch["tactic"] == ["intro", "exact symm h"]
     lengths = batch["tactic_mask"].sum(dim=1).tolist()
-    assert lengths == [len("intro") + 1, len("exact And.symm h") + 1]
+    assert lengths == [len("intro") + 1, len("exact symm h") + 1]
     assert batch["tactic_ids"][0].tolist() == [b + 3 for b in b"intro"] + [1] + [-100] * (lengths[1] - lengths[0])
     assert (batch["start"], batch["tactic_idx"], batch["index"]) == ([(1, 1), (2, 1)], [0, 0], [0, 1])
     assert (batch["full_name"], batch["url"], batch["commit"]) == (["T.t0", "T.t1"], ["u"] * 2, ["c"] * 2)

@@ -34,7 +34,7 @@ def traced(tmp_path: Path, steps: list[tuple[str, str]], template: str) -> Trace
 
 
 def test_a_traced_step_is_written_with_the_template(tmp_path: Path) -> None:
-    step = traced(tmp_path, [("2 goals\n⊢ p\n\n⊢ q", "exact  h")], "ntp-st")[0]
+    step = traced(tmp_path, [("2 goals\n⊢ p\n\n⊢ q", "exact h")], "ntp-st")[0]
     assert step.prompt == NTP.format("⊢ p\n\n⊢ q") and step.completion == "exact h\n[/TAC]" and step.tactic == "exact h"
     assert step.provenance == Provenance(
         "https://example.org/repo", "c0ffee", "Lib/File0.lean", "Lib.thm0", Pos(1, 1), 0

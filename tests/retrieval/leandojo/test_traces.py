@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import DataError, Pos, format_state, format_tactic, remove_marks
+from common import ConfigError, DataError, Pos, format_state, remove_marks
 from retrieval.leandojo.json_list import JsonListReader
 from retrieval.leandojo.provenance import Provenance
+from retrieval.leandojo.tactic_text import format_tactic
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 
 
@@ -24,10 +25,10 @@ def theorem(*steps: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return record | {"start": [3, 1], "end": [4, 9], "traced_tactics": list(steps)} | fields
 
 
-def load(tmp_path: Path, *theorems: Any, normalize_tactics: bool = True) -> TracedTactics:
+def load(tmp_path: Path, *theorems: Any, **options: Any) -> TracedTactics:
     path = tmp_path / "train.json"
     path.write_text(json.dumps(theorems), encoding="utf-8")
-    return TracedTactics.load(path, normalize_tactics=normalize_tactics, progress=False)
+    return TracedTactics.load(path, **options, progress=False)
 
 
 AND_SYMM = {"full_name": "And.symm", "def_path": "Init/Core.lean", "def_pos": [7, 9], "def_end_pos": [7, 17]}
@@ -35,20 +36,22 @@ RENAMED = {"full_name": "«term_+_».h'", "def_path": ".lake/x/Y.lean", "def_pos
 
 
 def test_a_step_knows_its_theorem_its_texts_and_its_premises(tmp_path: Path) -> None:
-    annotated = ["exact  <a>symm</a>\n (<a>h'</a> x)", [AND_SYMM, RENAMED]]
+    written = step(
+        "2 goals\np : Prop\n⊢ p\n\n⊢ q",
+        "exact  symm\n (h' x)",
+        annotated_tactic=["exact  <a>symm</a>\n (<a>h'</a> x)", [AND_SYMM, RENAMED]],
+    )
     traces = load(
         tmp_path,
         theorem(step(), full_name="first", start="Pos(1, 2)"),
         theorem(full_name="by term"),
-        theorem(
-            step("2 goals\np : Prop\n⊢ p\n\n⊢ q", annotated_tactic=annotated), file_path="T.v", full_name="«a b».é"
-        ),
+        theorem(written, file_path="T.v", full_name="«a b».é"),
     )
     assert len(traces) == 2
     assert traces[1] == TracedTactic(
         provenance=Provenance("https://example.org/a", "c0ffee", "T.v", "«a b».é", Pos(3, 1), 0),
         state="p : Prop\n⊢ p\n\n⊢ q",
-        tactic="exact <a>And.symm</a> (<a>«term_+_».h'</a> x)",
+        tactic="exact  <a>symm</a>\n (<a>h'</a> x)",
         premises=(("Init/Core.lean", Pos(7, 9)), (".lake/x/Y.lean", Pos(2, 5))),
     )
     first = traces[0]
@@ -58,9 +61,43 @@ def test_a_step_knows_its_theorem_its_texts_and_its_premises(tmp_path: Path) -> 
         traces[2]
 
 
-def test_white_space_in_tactics_stays_where_it_is_asked_to(tmp_path: Path) -> None:
-    assert load(tmp_path, theorem(step(tactic="a\n  b ")), normalize_tactics=False)[0].tactic == "a\n  b "
-    assert load(tmp_path, theorem(step(tactic="a\n  b ")))[0].tactic == "a b"
+ANNOTATED = ["exact  <a>symm</a> h ", [AND_SYMM]]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "exact  <a>symm</a> h "),
+        ({"normalize_tactics": True}, "exact <a>symm</a> h"),
+        ({"tactic_names": "full"}, "exact  <a>And.symm</a> h "),
+        ({"tactic_names": "full", "normalize_tactics": True}, "exact <a>And.symm</a> h"),
+    ],
+)
+def test_a_tactic_is_as_written_unless_it_is_asked_for_otherwise(
+    tmp_path: Path, options: dict[str, Any], expected: str
+) -> None:
+    traces = load(tmp_path, theorem(step(tactic="exact  symm h ", annotated_tactic=ANNOTATED)), **options)
+    assert traces[0].tactic == expected and traces[0].premises == (("Init/Core.lean", Pos(7, 9)),)
+    assert traces.marked_tactic_lengths.tolist() == [len(expected)]
+    assert traces.tactic_lengths.tolist() == [len(remove_marks(expected))]
+
+
+def test_the_field_tactic_decides_where_the_annotated_one_has_another_text(tmp_path: Path) -> None:
+    strange = step(tactic="exact symm _", annotated_tactic=ANNOTATED)
+    traces = load(tmp_path, theorem(strange, step(tactic="simp", annotated_tactic=["<a>simp", [AND_SYMM, AND_SYMM]])))
+    assert [traced.tactic for traced in traces] == ["exact symm _", "<a>simp"]
+    assert traces.num_unmarked == 1 and len(traces[0].premises) == 1
+    assert load(tmp_path, theorem({"annotated_tactic": ANNOTATED, "state_before": "⊢ p"}))[0].tactic == ANNOTATED[0]
+    with pytest.raises(DataError, match=r"train\.json: theorem 0 \(A\.b\), tactic 0: tactic .* marks 0 premises but 2"):
+        load(tmp_path, theorem(step(annotated_tactic=["simp", [AND_SYMM] * 2])), tactic_names="full")
+    with pytest.raises(ConfigError, match="tactic_names is 'long'; choose one of written, full"):
+        load(tmp_path, tactic_names="long")
+
+
+def test_lines_of_a_tactic_are_never_joined(tmp_path: Path) -> None:
+    tactic = "simp [foo] -- close it\n  exact hp"
+    for normalize in (False, True):
+        assert load(tmp_path, theorem(step(tactic=tactic)), normalize_tactics=normalize)[0].tactic == tactic
 
 
 @pytest.mark.parametrize("fields", [{}, {"annotated_tactic": None}, {"annotated_tactic": ["trivial", []]}])
@@ -70,19 +107,26 @@ def test_an_annotation_may_be_missing_or_empty(tmp_path: Path, fields: dict[str,
 
 
 def test_what_is_left_out_is_counted_and_numbers_of_steps_stay(tmp_path: Path) -> None:
-    steps = [step("no goals"), step(tactic=" \n"), step(), step("1 goal\nno goals")]
+    steps = [
+        step("no goals"),
+        step(tactic=" \n"),
+        step(),
+        step("1 goal\nno goals"),
+        step(""),
+        step("1 goal\n"),
+        step(" "),
+    ]
     traces = load(tmp_path, theorem(*steps), theorem(), theorem())
     assert [traced.provenance.tactic_idx for traced in traces] == [2]
-    assert sorted(traces.left_out.values()) == [1, 2, 2]
+    assert sorted(traces.left_out.values()) == [1, 2, 2, 3]
+    assert "3 steps with an empty state" in traces.summary()
     assert traces.num_theorems == 3
     assert "3 theorems, 1 steps; left out: 2 theorems without" in traces.summary()
 
 
-def test_an_empty_list_and_an_empty_state_are_no_errors(tmp_path: Path) -> None:
-    assert len(load(tmp_path)) == 0
-    traces = load(tmp_path, theorem(step("")))
-    assert traces[0].state == "" and traces.state_lengths.tolist() == [0]
-    assert "left out" not in traces.summary()
+def test_an_empty_list_is_no_error(tmp_path: Path) -> None:
+    traces = load(tmp_path)
+    assert len(traces) == 0 and "left out" not in traces.summary()
 
 
 def test_a_state_that_comes_back_is_kept_once(tmp_path: Path) -> None:
@@ -135,7 +179,7 @@ def test_reading_in_blocks_equals_reading_at_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JsonListReader, "BLOCK", block)
         try:
-            traces = TracedTactics.load(path, progress=False)
+            traces = TracedTactics.load(path, tactic_names="full", progress=False)
         except DataError as error:
             assert "marks" in str(error)  # a generated tactic may hold a mark by itself
             return
@@ -143,9 +187,9 @@ def test_reading_in_blocks_equals_reading_at_once(
     for record in json.loads(path.read_text(encoding="utf-8")):
         for tactic_idx, traced in enumerate(record["traced_tactics"]):
             text, premises = traced["annotated_tactic"]
-            tactic = format_tactic(text, [premise["full_name"] for premise in premises], normalize=True)
+            tactic = format_tactic(text, [premise["full_name"] for premise in premises])
             state = format_state(traced["state_before"])
-            if tactic and state != "no goals":
+            if remove_marks(tactic).strip() and state.strip() and state != "no goals":
                 expected.append((record["full_name"], tactic_idx, state, tactic, len(premises)))
     assert expected == [
         (t.provenance.full_name, t.provenance.tactic_idx, t.state, t.tactic, len(t.premises)) for t in traces
@@ -229,7 +273,6 @@ def test_a_theorem_without_a_field_is_named(tmp_path: Path, field: str, change: 
         (step(annotated_tactic=["<a>p</a>", [{**AND_SYMM, "def_pos": [0, 1]}]]), "field 'def_pos': line_nb"),
         (step(annotated_tactic=["<a>p</a>", [{**AND_SYMM, "def_pos": "7:9"}]]), "'7:9' is not a position"),
         (step(annotated_tactic=["<a>p</a>", [{**AND_SYMM, "def_pos": [2**40, 1]}]]), "beyond any file"),
-        (step(annotated_tactic=["<a>p</a> <a>q</a>", [AND_SYMM]]), "marks 2 premises but 1 are listed"),
         (step("\ud835"), "surrogate"),
     ],
 )
