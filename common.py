@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -428,10 +429,12 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
 
     Args:
         model_name: a Hugging Face hub id or folder, or the architecture (a mapping or a YAML file) of a
-            model trained from scratch, whose key `tokenizer` names another one (default: bytes)
+            model trained from scratch, whose key `tokenizer` names another one (default: bytes, ByT5's with its 125
+            sentinels; "bytes+0" has none)
 
     Returns:
-        A ByteTokenizer for ByT5 models, else what AutoTokenizer gives.
+        A ByteTokenizer where it does the same as the model's own (ByT5 without tokens of its own), else what
+        AutoTokenizer gives. Either decodes text as it is, without `clean_up_tokenization_spaces`.
 
     Raises:
         ConfigError: if there is no such tokenizer
@@ -439,34 +442,52 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     architecture = read_architecture(model_name)
     if architecture is not None:
         other = architecture.get("tokenizer", "bytes")
-        return ByteTokenizer() if other == "bytes" else load_tokenizer(other)
+        bytes_with = re.fullmatch(r"bytes(?:\+(\d+))?", str(other))
+        return ByteTokenizer(int(bytes_with[1] or 125)) if bytes_with else load_tokenizer(other)
     name = str(model_name)
     if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):
         return ByteTokenizer()  # known without asking the hub
-    config = Path(name) / "tokenizer_config.json"
-    if config.is_file() and (extra_ids := _byt5_extra_ids(config)) is not None:
-        return ByteTokenizer(extra_ids)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = _read_tokenizer(name)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no tokenizer for model_name {name!r}: {str(error).strip().splitlines()[0]} Give a hub id "
             "(google/byt5-small), a folder of save_pretrained, or an architecture to train from scratch"
         ) from error
-    if isinstance(tokenizer, ByT5Tokenizer):
-        return ByteTokenizer(sum("extra_id" in token for token in tokenizer.all_special_tokens))
+    return isinstance(tokenizer, ByT5Tokenizer) and _same_as_bytes(tokenizer) or tokenizer
+
+
+def _read_tokenizer(name: str) -> Any:
+    """Return what transformers makes of a folder or hub id, and let it decode text as it is."""
+    config = Path(name) / "tokenizer_config.json"
+    settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    kind = ByT5Tokenizer if settings.get("tokenizer_class") == "ByT5TokenizerFast" else AutoTokenizer
+    tokenizer = kind.from_pretrained(name, trust_remote_code=False)
+    if tokenizer.clean_up_tokenization_spaces:
+        tokenizer.clean_up_tokenization_spaces = False
+        warnings.warn(
+            f"the tokenizer of {name} says clean_up_tokenization_spaces: true, which would turn a tactic such as "
+            "`mpr ?_` into `mpr?_`; tactics are decoded as they are",
+            stacklevel=3,
+        )
     return tokenizer
 
 
-def _byt5_extra_ids(tokenizer_config: Path) -> int | None:
-    """Return the number of sentinels of a saved ByT5 tokenizer; None for another, or one with tokens of its own."""
-    config = json.loads(tokenizer_config.read_text(encoding="utf-8"))
-    if config.get("tokenizer_class") not in ("ByT5Tokenizer", "ByT5TokenizerFast"):
+def _same_as_bytes(tokenizer: ByT5Tokenizer) -> ByteTokenizer | None:
+    """Return the fast tokenizer that gives the same ids, and the same text of ids; None if there is none."""
+    own = tokenizer.get_added_vocab()
+    fast = ByteTokenizer(sum(re.fullmatch(r"<extra_id_\d+>", token) is not None for token in own))
+    if len(tokenizer) != len(fast) or (tokenizer.bos_token_id, tokenizer.cls_token_id) != (None, None):
         return None
-    tokenizer = ByT5Tokenizer.from_pretrained(str(tokenizer_config.parent))
-    added = [token for token in tokenizer.get_added_vocab() if token not in ("<pad>", "</s>", "<unk>")]
-    extra = [token for token in added if re.fullmatch(r"<extra_id_\d+>", token)]
-    return len(extra) if len(extra) == len(added) else None
+    rng = random.Random(0)
+    texts = ["".join(rng.choices("⊢ →⟨h₁ é\n<a>/𝔸\t", k=40)) for _ in range(8)]
+    texts += [each for token in own for each in (f"x {token} y", f"{token}z")]
+    ids = [[*rng.choices(range(len(fast)), k=20)] for _ in range(8)]
+    same = all(
+        getattr(tokenizer, name) == getattr(fast, name) for name in ("pad_token_id", "eos_token_id", "unk_token_id")
+    )
+    same = same and tokenizer(texts)["input_ids"] == fast(texts)["input_ids"]
+    return fast if same and tokenizer.batch_decode(ids, True) == fast.batch_decode(ids, True) else None
 
 
 def read_architecture(model_name: str | Path | Mapping[str, Any]) -> dict[str, Any] | None:

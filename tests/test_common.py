@@ -1,5 +1,6 @@
 """The shared vocabulary: positions, premises, model inputs, tokenizer."""
 
+import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,6 +198,72 @@ def test_load_tokenizer_knows_byt5_without_a_network_and_scratch_architectures(t
     assert isinstance(load_tokenizer({"d_model": 8}), ByteTokenizer)
     (tmp_path / "tiny.yaml").write_text("d_model: 8\n")
     assert isinstance(load_tokenizer(tmp_path / "tiny.yaml"), ByteTokenizer)
+
+
+def with_tokens(tokens):
+    tokenizer = transformers.ByT5Tokenizer()
+    tokenizer.add_tokens(tokens)
+    return tokenizer
+
+
+def with_other_ids():
+    """A ByT5 whose 127 sentinels are others than ours, though there are as many tokens as 127 sentinels make."""
+    tokenizer = transformers.ByT5Tokenizer(extra_ids=125)
+    tokenizer.add_tokens(["<extra_id_200>", "<extra_id_300>"])
+    return tokenizer
+
+
+OWN = {
+    "added tokens": (lambda: with_tokens(["<a>", "</a>"]), 386),
+    "one added token": (lambda: with_tokens(["⊢"]), 385),
+    "additional special tokens": (
+        lambda: transformers.ByT5Tokenizer(extra_ids=0, additional_special_tokens=["<s1>", "<s2>"]),
+        261,
+    ),
+    "a token for the beginning": (lambda: transformers.ByT5Tokenizer(bos_token="<s>"), 385),
+    "another end": (lambda: transformers.ByT5Tokenizer(eos_token="<end>"), 384),
+    "sentinels of other numbers": (with_other_ids, 386),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_byt5_with_tokens_of_its_own_stays_itself(name, tmp_path):
+    make, size = OWN[name]
+    tokenizer = make()
+    tokenizer.save_pretrained(tmp_path)
+    found = load_tokenizer(tmp_path)
+    assert len(found) == len(tokenizer) == size and not isinstance(found, ByteTokenizer)
+    texts = ["exact <a>f</a> x", "⊢ p", "<s1> a <s2>", "<s>", "<end>", "x</s>", "<extra_id_200> <extra_id_126>"]
+    ids = tokenizer(texts)["input_ids"]
+    assert found(texts)["input_ids"] == ids
+    assert found.batch_decode(ids, True) == tokenizer.batch_decode(ids, True)
+
+
+@pytest.mark.parametrize("extra_ids", [0, 1, 100, 125])
+def test_a_byt5_with_any_number_of_sentinels_is_read_fast(extra_ids, tmp_path):
+    transformers.ByT5Tokenizer(extra_ids=extra_ids).save_pretrained(tmp_path)
+    found = load_tokenizer(tmp_path)
+    assert isinstance(found, ByteTokenizer) and found.extra_ids == extra_ids
+    assert load_tokenizer({"d_model": 8, "tokenizer": f"bytes+{extra_ids}"}).extra_ids == extra_ids
+
+
+def test_text_is_decoded_as_it_is_and_a_folder_that_says_otherwise_is_named(tmp_path):
+    for name, tokenizer in {
+        "bytes": transformers.ByT5Tokenizer(),
+        "own": with_tokens(["<a>"]),
+        "words": transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers_word_level(), eos_token="</s>"),
+    }.items():
+        tokenizer.save_pretrained(tmp_path / name)
+        config = tmp_path / name / "tokenizer_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"clean_up_tokenization_spaces": True}))
+        with pytest.warns(
+            UserWarning, match=rf"of .*{name} says clean_up_tokenization_spaces: true, .*as they"
+        ):
+            found = load_tokenizer(tmp_path / name)
+        if name != "words":
+            assert found.decode(found("exact mpr ?_ , x .").input_ids, True) == "exact mpr ?_ , x ."
+        else:
+            assert found.clean_up_tokenization_spaces is False
 
 
 def test_load_tokenizer_takes_other_tokenizers_from_folders(tmp_path):

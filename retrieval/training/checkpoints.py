@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from common import ConfigError, DataError
+from common import ByteTokenizer, ConfigError, DataError
 from retrieval.training.extras import import_extra
 from retrieval.training.options import options_of
 
@@ -232,7 +232,11 @@ class Restorable(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what `load` needs."""
         # transformers' tokenizers know the folder or hub id that they are from; that of bytes is ours
-        tokenizer = "bytes" if hasattr(self.tokenizer, "extra_ids") else absolute(self.tokenizer.name_or_path)
+        if isinstance(self.tokenizer, ByteTokenizer):
+            extra_ids = self.tokenizer.extra_ids
+            tokenizer = "bytes" if extra_ids == ByteTokenizer().extra_ids else f"bytes+{extra_ids}"
+        else:
+            tokenizer = absolute(self.tokenizer.name_or_path)
         checkpoint[self.checkpoint_key] = {
             "class": class_path(type(self)),
             "architecture": {**self.architecture(), "tokenizer": tokenizer},

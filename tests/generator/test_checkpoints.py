@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from transformers import ByT5Tokenizer
 
 from common import DataError
 from generator import load_generator
+from generator.export import export
 from tests.fakes import EIGHT, save_checkpoint, save_pretrained
 from tests.generator.families import DECODER_ONLY, ENCODER_DECODER, PLACE
 
@@ -39,6 +41,24 @@ def test_a_hub_model_is_not_fetched_again_to_load_its_checkpoint(family, tmp_pat
     loaded = family.generator.load(checkpoint)
     expected = model.eval().generate("⊢ p", *PLACE, 3)
     assert expected and loaded.generate("⊢ p", *PLACE, 3) == expected
+
+
+def test_a_tokenizer_with_tokens_of_its_own_stays_with_its_model(family, tmp_path):
+    folder = save_pretrained(family.build(), tmp_path / "hub")
+    tokenizer = ByT5Tokenizer(extra_ids=100)
+    tokenizer.save_pretrained(folder)
+    assert len(load_generator(save_checkpoint(family.build(str(folder)), tmp_path / "100.ckpt")).tokenizer) == 359
+    tokenizer.add_tokens(["<a>", "</a>"])
+    tokenizer.save_pretrained(folder)
+    model = family.build(str(folder))
+    ids = tokenizer("exact <a>h</a>").input_ids
+    loaded = load_generator(save_checkpoint(model, tmp_path / "own.ckpt"))
+    assert model.tokenizer("exact <a>h</a>")["input_ids"] == loaded.tokenizer("exact <a>h</a>")["input_ids"] == ids
+    assert loaded.generate("⊢ <a>p</a>", *PLACE, 3) == model.eval().generate("⊢ <a>p</a>", *PLACE, 3)
+    export(tmp_path / "own.ckpt", tmp_path / "export")
+    exported = load_generator(tmp_path / "export")
+    assert exported.tokenizer("exact <a>h</a>")["input_ids"] == ids
+    assert exported.generate("⊢ <a>p</a>", *PLACE, 3) == loaded.generate("⊢ <a>p</a>", *PLACE, 3)
 
 
 def test_checkpoints_that_cannot_be_used_are_named(family, tmp_path):
