@@ -71,6 +71,14 @@ FilePath = str | Path
 Candidate = tuple[str, float]  # a tactic, and the sum of its tokens' log-probabilities, EOS included
 
 
+_LAST = 2**31 - 1  # line or column of any file
+
+
+def _short(value: object) -> str:
+    """A value as messages show it; Python writes no integer of more than 4,300 digits."""
+    return "a number beyond any file" if isinstance(value, int) and abs(value) > _LAST else repr(value)[:100]
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Pos:
     """A place in a source file; lines and columns both count from 1, as in LeanDojo's files."""
@@ -78,13 +86,13 @@ class Pos:
     line_nb: int
     column_nb: int
 
-    _TEXT: ClassVar[re.Pattern[str]] = re.compile(r"\s*(?:Pos)?\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)\s*")
+    _TEXT: ClassVar[re.Pattern[str]] = re.compile(r"\s*(?:Pos)?\(\s*(-?\d{1,10})\s*,\s*(-?\d{1,10})\s*\)\s*")
 
     def __post_init__(self) -> None:
         for name in ("line_nb", "column_nb"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise DataError(f"{name} of a position is {value!r}; lines and columns are integers from 1")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LAST:
+                raise DataError(f"{name} of a position is {_short(value)}; lines and columns are integers from 1")
 
     @classmethod
     def of(cls, value: object) -> Pos:
@@ -100,11 +108,24 @@ class Pos:
             return value
         if isinstance(value, str) and (match := cls._TEXT.fullmatch(value)):
             return cls(int(match[1]), int(match[2]))
-        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == 2:
             return cls(value[0], value[1])
         if hasattr(value, "line_nb") and hasattr(value, "column_nb"):
             return cls(value.line_nb, value.column_nb)
-        raise DataError(f'{value!r} is not a position; write [line, column] or "Pos(line, column)"')
+        raise DataError(f'{_short(value)} is not a position; write [line, column] or "Pos(line, column)"')
+
+    @classmethod
+    def of_theorem(cls, value: object) -> Pos | None:
+        """Read where a theorem stands, as provers tell it: what `of` reads, or None or (0, 0), which tell nothing.
+
+        Raises:
+            DataError: for anything else
+        """
+        if value is None or (isinstance(value, tuple | list) and list(value) == [0, 0]):
+            return None
+        if (getattr(value, "line_nb", None), getattr(value, "column_nb", None)) == (0, 0):
+            return None
+        return cls.of(value)
 
     def __iter__(self) -> Iterator[int]:
         yield self.line_nb
@@ -147,12 +168,33 @@ class Premise:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A state to prove, and the theorem in whose proof it comes up, which decides what premises it may cite."""
+    """A state to prove, and the theorem in whose proof it comes up, which decides what premises it may cite.
+
+    Attributes:
+        path: file of the theorem
+        theorem_full_name: its name
+        theorem_pos: where it starts; None where nobody says, see `place`
+        state: as the prover prints it
+    """
 
     path: str
     theorem_full_name: str
-    theorem_pos: Pos
+    theorem_pos: Pos | None
     state: str = field(repr=False)
+
+    @property
+    def place(self) -> tuple[str, Pos]:
+        """File and position of the theorem, for who has to know them.
+
+        Raises:
+            DataError: if the position was not given
+        """
+        if self.theorem_pos is None:
+            raise DataError(
+                f"theorem_pos of {self.theorem_full_name or 'the theorem'} is not given (None or (0, 0)), and what may "
+                "be cited or told there depends on it; give line and column of the theorem, both from 1"
+            )
+        return self.path, self.theorem_pos
 
     @classmethod
     def of_lists(
@@ -166,7 +208,7 @@ class Context:
 
         Raises:
             ConfigError: if the lists differ in length
-            DataError: if a position is none, see `Pos.of`
+            DataError: if a position is none, see `Pos.of_theorem`
         """
         lengths = [len(states), len(file_paths), len(theorem_full_names), len(theorem_positions)]
         if len(set(lengths)) != 1:
@@ -175,7 +217,7 @@ class Context:
                 f"but have {lengths}"
             )
         rows = zip(states, file_paths, theorem_full_names, theorem_positions, strict=True)
-        return [cls(str(path), name, Pos.of(position), state) for state, path, name, position in rows]
+        return [cls(str(path), name, Pos.of_theorem(position), state) for state, path, name, position in rows]
 
 
 def split_name(full_name: str) -> list[str]:

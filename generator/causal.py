@@ -234,8 +234,7 @@ class CausalGenerator(NextStepGenerator):
         template, prompts = get_template(self.template), list[str | None]()
         self._say_what_stays_empty(template)
         for context, premises in zip(contexts, self._retrieve(contexts), strict=True):
-            place = (context.path, context.theorem_pos, self._max_prompt_len)
-            before = "" if self.sources is None else self.sources.before(*place)
+            before = "" if self.sources is None else self.sources.before(*context.place, self._max_prompt_len)
             fields = PromptFields(context.state, premises, before, context.theorem_full_name)
             try:
                 fitted = template.fit(fields, self._max_prompt_len, self._encoder.count)

@@ -241,7 +241,7 @@ class PremiseSearch(Restorable):
         if self.index is None or self._is_stale:
             self.reindex_corpus()
         vectors = self.encode([context_text(context.state, self.max_seq_len) for context in contexts])
-        places = [(context.path, context.theorem_pos) for context in contexts]
+        places = [context.place for context in contexts]
         scores, numbers = (tensor.tolist() for tensor in self._search(vectors, places, k))
         premises = [[corpus[number] for number in row if number >= 0] for row in numbers]
         return premises, [row[: len(found)] for row, found in zip(scores, premises, strict=True)]
