@@ -19,6 +19,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import yaml
+from jsonargparse import get_loader
 from transformers import AutoTokenizer, BatchEncoding, ByT5Tokenizer
 
 MARK_START = "<a>"
@@ -71,14 +73,6 @@ FilePath = str | Path
 Candidate = tuple[str, float]  # a tactic, and the sum of its tokens' log-probabilities, EOS included
 
 
-_LAST = 2**31 - 1  # line or column of any file
-
-
-def _short(value: object) -> str:
-    """A value as messages show it; Python writes no integer of more than 4,300 digits."""
-    return "a number beyond any file" if isinstance(value, int) and abs(value) > _LAST else repr(value)[:100]
-
-
 @dataclass(frozen=True, order=True, slots=True)
 class Pos:
     """A place in a source file; lines and columns both count from 1, as in LeanDojo's files."""
@@ -91,8 +85,8 @@ class Pos:
     def __post_init__(self) -> None:
         for name in ("line_nb", "column_nb"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LAST:
-                raise DataError(f"{name} of a position is {_short(value)}; lines and columns are integers from 1")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+                raise DataError(f"{name} of a position is {value!r}; lines and columns are integers from 1")
 
     @classmethod
     def of(cls, value: object) -> Pos:
@@ -112,20 +106,7 @@ class Pos:
             return cls(value[0], value[1])
         if hasattr(value, "line_nb") and hasattr(value, "column_nb"):
             return cls(value.line_nb, value.column_nb)
-        raise DataError(f'{_short(value)} is not a position; write [line, column] or "Pos(line, column)"')
-
-    @classmethod
-    def of_theorem(cls, value: object) -> Pos | None:
-        """Read where a theorem stands, as provers tell it: what `of` reads, or None or (0, 0), which tell nothing.
-
-        Raises:
-            DataError: for anything else
-        """
-        if value is None or (isinstance(value, tuple | list) and list(value) == [0, 0]):
-            return None
-        if (getattr(value, "line_nb", None), getattr(value, "column_nb", None)) == (0, 0):
-            return None
-        return cls.of(value)
+        raise DataError(f'{value!r} is not a position; write [line, column] or "Pos(line, column)"')
 
     def __iter__(self) -> Iterator[int]:
         yield self.line_nb
@@ -168,56 +149,12 @@ class Premise:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A state to prove, and the theorem in whose proof it comes up, which decides what premises it may cite.
-
-    Attributes:
-        path: file of the theorem
-        theorem_full_name: its name
-        theorem_pos: where it starts; None where nobody says, see `place`
-        state: as the prover prints it
-    """
+    """A state to prove, and the theorem in whose proof it comes up, which decides what premises it may cite."""
 
     path: str
     theorem_full_name: str
-    theorem_pos: Pos | None
+    theorem_pos: Pos | None  # None where nobody says
     state: str = field(repr=False)
-
-    @property
-    def place(self) -> tuple[str, Pos]:
-        """File and position of the theorem, for who has to know them.
-
-        Raises:
-            DataError: if the position was not given
-        """
-        if self.theorem_pos is None:
-            raise DataError(
-                f"theorem_pos of {self.theorem_full_name or 'the theorem'} is not given (None or (0, 0)), and what may "
-                "be cited or told there depends on it; give line and column of the theorem, both from 1"
-            )
-        return self.path, self.theorem_pos
-
-    @classmethod
-    def of_lists(
-        cls,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[object],
-    ) -> list[Context]:
-        """Return the contexts that provers pass as four lists, one entry for each state.
-
-        Raises:
-            ConfigError: if the lists differ in length
-            DataError: if a position is none, see `Pos.of_theorem`
-        """
-        lengths = [len(states), len(file_paths), len(theorem_full_names), len(theorem_positions)]
-        if len(set(lengths)) != 1:
-            raise ConfigError(
-                "states, file_paths, theorem_full_names and theorem_positions must have one entry for each state, "
-                f"but have {lengths}"
-            )
-        rows = zip(states, file_paths, theorem_full_names, theorem_positions, strict=True)
-        return [cls(str(path), name, Pos.of_theorem(position), state) for state, path, name, position in rows]
 
 
 def split_name(full_name: str) -> list[str]:
@@ -548,13 +485,37 @@ def read_architecture(model_name: str | Path | Mapping[str, Any]) -> dict[str, A
     if isinstance(model_name, Mapping):
         return dict(model_name)
     if str(model_name).endswith((".yaml", ".yml")):
-        import yaml
-
         path = Path(model_name)
         if not path.is_file():
             raise ConfigError(f"model_name {str(model_name)!r}: there is no such file")
-        architecture = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            architecture = load_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
         if not isinstance(architecture, dict):
             raise ConfigError(f"{path}: an architecture is a mapping, such as d_model: 256")
         return architecture
     return None
+
+
+def load_yaml(text: str) -> Any:
+    """Read YAML as the command line does, `1e-06` as a number; YAMLError for what nests or repeats without measure."""
+    size_of: dict[str | None, int] = {}  # nodes under each anchor that is closed
+    opened, num_nodes = list[tuple[str | None, int]](), 0
+    for event in yaml.parse(text, yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in size_of:
+                raise yaml.YAMLError(f"*{event.anchor} stands for nothing above it, or for what it stands in")
+            num_nodes += size_of[event.anchor]
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            size_of[anchor] = num_nodes - before
+        elif isinstance(event, yaml.NodeEvent):
+            if isinstance(event, yaml.CollectionStartEvent):
+                opened.append((event.anchor, num_nodes))
+            else:
+                size_of[event.anchor] = 1
+            num_nodes += 1
+        if len(opened) > 50 or num_nodes > 100_000:
+            raise yaml.YAMLError("it is nested over 50 deep, or has over 100,000 entries with what its aliases repeat")
+    return get_loader("yaml")(text)

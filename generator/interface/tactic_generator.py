@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from common import Candidate, ConfigError, Context, FilePath, check_positive, remove_marks
+from retrieval.contexts import contexts_of
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -95,7 +96,7 @@ class TacticGenerator(ABC):
         if num_samples is None:
             raise ConfigError("batch_generate needs num_samples, how many tactics to return for each state")
         check_positive(num_samples=num_samples)
-        contexts = Context.of_lists(
+        contexts = contexts_of(
             _one_of(states=states, state=state),
             _one_of(file_paths=file_paths, file_path=file_path),
             _one_of(theorem_full_names=theorem_full_names, theorem_full_name=theorem_full_name),
