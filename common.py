@@ -455,13 +455,13 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):
         return ByteTokenizer()  # known without asking the hub
     config = Path(name) / "tokenizer_config.json"
-    if config.is_file() and (extra_ids := _byt5_extra_ids(config)) is not None:
-        return ByteTokenizer(extra_ids)
     try:
+        if config.is_file() and (extra_ids := _byt5_extra_ids(config)) is not None:
+            return ByteTokenizer(extra_ids)
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # other programs' files can end in any
         raise ConfigError(
-            f"no tokenizer for model_name {name!r}: {str(error).strip().splitlines()[0]} Give a hub id "
+            f"no tokenizer for model_name {name!r}: {(str(error) or repr(error)).splitlines()[0]} Give a hub id "
             "(google/byt5-small), a folder of save_pretrained, or an architecture to train from scratch"
         ) from error
     if isinstance(tokenizer, ByT5Tokenizer):
