@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, set_loader
 
 from common import load_yaml
 from retrieval.training.options import options_of
+from retrieval.training.shown import shown
 
 # jsonargparse's ways of naming an option it does not know
 _UNKNOWN = re.compile(
@@ -85,7 +86,7 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 
 def fail(message: str) -> NoReturn:
     """End the process as every command ends for a user's mistake: the message on stderr, and exit status 2."""
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {shown(message)}\n")
     sys.exit(2)
 
 

@@ -1,4 +1,4 @@
-"""Folders that other programs wrote, or that broke on their way: a line that says what to do, wherever they are given."""
+"""Folders that other programs wrote, or that broke on their way: a line that says what to do for all that load them."""
 
 import json
 import pickle
