@@ -20,6 +20,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import yaml
+from jsonargparse import get_loader
 from transformers import AutoTokenizer, BatchEncoding, ByT5Tokenizer
 
 MARK_START = "<a>"
@@ -79,12 +81,12 @@ class Pos:
     line_nb: int
     column_nb: int
 
-    _TEXT: ClassVar[re.Pattern[str]] = re.compile(r"\s*(?:Pos)?\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)\s*")
+    _TEXT: ClassVar[re.Pattern[str]] = re.compile(r"\s*(?:Pos)?\(\s*(-?\d{1,10})\s*,\s*(-?\d{1,10})\s*\)\s*")
 
     def __post_init__(self) -> None:
         for name in ("line_nb", "column_nb"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
                 raise DataError(f"{name} of a position is {value!r}; lines and columns are integers from 1")
 
     @classmethod
@@ -101,7 +103,7 @@ class Pos:
             return value
         if isinstance(value, str) and (match := cls._TEXT.fullmatch(value)):
             return cls(int(match[1]), int(match[2]))
-        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == 2:
             return cls(value[0], value[1])
         if hasattr(value, "line_nb") and hasattr(value, "column_nb"):
             return cls(value.line_nb, value.column_nb)
@@ -152,31 +154,8 @@ class Context:
 
     path: str
     theorem_full_name: str
-    theorem_pos: Pos
+    theorem_pos: Pos | None  # None where nobody says
     state: str = field(repr=False)
-
-    @classmethod
-    def of_lists(
-        cls,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[object],
-    ) -> list[Context]:
-        """Return the contexts that provers pass as four lists, one entry for each state.
-
-        Raises:
-            ConfigError: if the lists differ in length
-            DataError: if a position is none, see `Pos.of`
-        """
-        lengths = [len(states), len(file_paths), len(theorem_full_names), len(theorem_positions)]
-        if len(set(lengths)) != 1:
-            raise ConfigError(
-                "states, file_paths, theorem_full_names and theorem_positions must have one entry for each state, "
-                f"but have {lengths}"
-            )
-        rows = zip(states, file_paths, theorem_full_names, theorem_positions, strict=True)
-        return [cls(str(path), name, Pos.of(position), state) for state, path, name, position in rows]
 
 
 def split_name(full_name: str) -> list[str]:
@@ -449,12 +428,13 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
         return ByteTokenizer()  # known without asking the hub
     try:
         tokenizer = _read_tokenizer(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # other programs' files can end in any
         raise ConfigError(
-            f"no tokenizer for model_name {name!r}: {str(error).strip().splitlines()[0]} Give a hub id "
+            f"no tokenizer for model_name {name!r}: {(str(error) or repr(error)).splitlines()[0]} Give a hub id "
             "(google/byt5-small), a folder of save_pretrained, or an architecture to train from scratch"
         ) from error
-    return isinstance(tokenizer, ByT5Tokenizer) and _same_as_bytes(tokenizer) or tokenizer
+    fast = _same_as_bytes(tokenizer) if isinstance(tokenizer, ByT5Tokenizer) else None
+    return tokenizer if fast is None else fast
 
 
 def _read_tokenizer(name: str) -> Any:
@@ -495,13 +475,37 @@ def read_architecture(model_name: str | Path | Mapping[str, Any]) -> dict[str, A
     if isinstance(model_name, Mapping):
         return dict(model_name)
     if str(model_name).endswith((".yaml", ".yml")):
-        import yaml
-
         path = Path(model_name)
         if not path.is_file():
             raise ConfigError(f"model_name {str(model_name)!r}: there is no such file")
-        architecture = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            architecture = load_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
         if not isinstance(architecture, dict):
             raise ConfigError(f"{path}: an architecture is a mapping, such as d_model: 256")
         return architecture
     return None
+
+
+def load_yaml(text: str) -> Any:
+    """Read YAML as the command line does, `1e-06` as a number; YAMLError for what nests or repeats without measure."""
+    size_of: dict[str | None, int] = {}  # nodes under each anchor that is closed
+    opened, num_nodes = list[tuple[str | None, int]](), 0
+    for event in yaml.parse(text, yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in size_of:
+                raise yaml.YAMLError(f"*{event.anchor} stands for nothing above it, or for what it stands in")
+            num_nodes += size_of[event.anchor]
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            size_of[anchor] = num_nodes - before
+        elif isinstance(event, yaml.NodeEvent):
+            if isinstance(event, yaml.CollectionStartEvent):
+                opened.append((event.anchor, num_nodes))
+            else:
+                size_of[event.anchor] = 1
+            num_nodes += 1
+        if len(opened) > 50 or num_nodes > 100_000:
+            raise yaml.YAMLError("it is nested over 50 deep, or has over 100,000 entries with what its aliases repeat")
+    return get_loader("yaml")(text)

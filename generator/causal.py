@@ -30,6 +30,7 @@ from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptTemplate, get_template
 from generator.training.next_step_generator import NextStepGenerator
 from generator.training.packed_attention import check_packing, packed_masks
+from retrieval.contexts import place_of
 from retrieval.training.checkpoints import absolute, read_checkpoint, read_settings
 from retrieval.training.optimizers import Optimization
 from retrieval.training.options import flat_options, names_of
@@ -234,8 +235,7 @@ class CausalGenerator(NextStepGenerator):
         template, prompts = get_template(self.template), list[str | None]()
         self._say_what_stays_empty(template)
         for context, premises in zip(contexts, self._retrieve(contexts), strict=True):
-            place = (context.path, context.theorem_pos, self._max_prompt_len)
-            before = "" if self.sources is None else self.sources.before(*place)
+            before = "" if self.sources is None else self.sources.before(*place_of(context), self._max_prompt_len)
             fields = PromptFields(context.state, premises, before, context.theorem_full_name)
             try:
                 fitted = template.fit(fields, self._max_prompt_len, self._encoder.count)

@@ -17,6 +17,7 @@ from generator.interface.filtering import without_placeholders
 from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import CachingGenerator
 from generator.prompts.templates import TEMPLATES
+from retrieval.training.architectures import hub_errors, reason_of
 from retrieval.training.checkpoints import read_checkpoint, read_settings
 from retrieval.training.options import options_of
 
@@ -118,7 +119,8 @@ def _class_name(path: str) -> str:
     if Path(path).is_file():
         return _class_of_checkpoint(read_checkpoint(path), path)
     config = _config(path)
-    encoders = [name for name in config.architectures or () if name.endswith("EncoderModel")]
+    names = config.architectures if isinstance(config.architectures, list) else []
+    encoders = [name for name in names if str(name).endswith("EncoderModel")]
     if encoders:
         raise ConfigError(f"{path}: is an encoder ({encoders[0]}), which writes nothing; give it as ret_ckpt_path")
     return _ENCODER_DECODER if config.is_encoder_decoder else _DECODER_ONLY
@@ -142,12 +144,14 @@ def _class_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> str:
 
 
 def _config(path: str) -> PreTrainedConfig:
+    if Path(path).is_dir():
+        with hub_errors(path, "model", option="the folder"):
+            return AutoConfig.from_pretrained(path, trust_remote_code=False)  # type: ignore[no-any-return]
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:
         raise ConfigError(
-            f"{path!r} is no file or folder, and as a model of the hub: {reason} Give {_KINDS}"
+            f"{path!r} is no file or folder, and as a model of the hub: {reason_of(error)} Give {_KINDS}"
         ) from error
     return config
 

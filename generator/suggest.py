@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, TextIO
 
-from common import Candidate, Context, DataError, Pos, check_positive
+from common import Candidate, Context, DataError, check_positive
 from generator.interface.tactic_generator import TacticGenerator
 from generator.load import Dtype, load_generator
+from retrieval.contexts import theorem_pos as position_of
 from retrieval.training.commands import parse_arguments, run
+from retrieval.training.shown import shown
 
 
 def suggest(
@@ -21,7 +23,7 @@ def suggest(
     format: Literal["text", "jsonl"] = "text",
     file_path: str = "",
     theorem_full_name: str = "",
-    theorem_pos: tuple[int, int] = (1, 1),
+    theorem_pos: tuple[int, int] | None = (1, 1),
     batch_size: int = 1,
     device: str = "auto",
     dtype: Dtype = "float32",
@@ -45,7 +47,7 @@ def suggest(
         file_path: file of the theorem; like its name and position, it matters where premises are
             retrieved or prompts tell of it
         theorem_full_name: name of the theorem
-        theorem_pos: line and column of the theorem, both from 1
+        theorem_pos: line and column of the theorem, both from 1; null where nothing depends on it
         batch_size: lines that are answered together; 1 answers each at once, more is faster on a file
         device: auto, cpu, or cuda
         dtype: of the weights
@@ -62,7 +64,7 @@ def suggest(
     defaults = {
         "file_path": file_path,
         "theorem_full_name": theorem_full_name,
-        "theorem_pos": list(Pos.of(theorem_pos)),
+        "theorem_pos": theorem_pos,
     }
     # encoder-decoders have no such option
     only_given: dict[str, Any] = {} if template is None else {"template": template}
@@ -89,7 +91,15 @@ def suggest(
 def _read(stream: TextIO) -> str:
     if stream.isatty():
         print("the state, then Ctrl-D on a line of its own:", file=sys.stderr)
-    return stream.read().strip("\n")
+    return "".join(_lines(stream)).strip("\n")
+
+
+def _lines(stream: Iterable[str]) -> Iterator[str]:
+    """The lines of a text; DataError where it is none."""
+    try:
+        yield from stream
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is no UTF-8 ({error.reason}); give the state as UTF-8") from error
 
 
 def read_records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -98,21 +108,20 @@ def read_records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: naming the line that is no object with a text `state`, or has a position that is none
     """
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(lines), start=1):
         if not line.strip():
             continue
         where = f"standard input:{number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise DataError(f"{where}: is no JSON ({error}); give one object a line") from error
         if not isinstance(record, dict) or not isinstance(record.get("state"), str):
             raise DataError(f'{where}: give an object with the state as text, such as {{"state": "p : Prop\\n⊢ p"}}')
-        if "theorem_pos" in record:
-            try:
-                Pos.of(record["theorem_pos"])
-            except DataError as error:
-                raise DataError(f"{where}: theorem_pos: {error}") from error
+        try:
+            _context({"file_path": "", "theorem_full_name": "", "theorem_pos": None, **record})
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
         yield record
 
 
@@ -140,8 +149,22 @@ def answer(
 
 
 def _context(record: Mapping[str, Any]) -> Context:
-    position = Pos.of(record["theorem_pos"])
-    return Context(str(record["file_path"]), record["theorem_full_name"], position, record["state"])
+    path, name, state = (_text(record, field) for field in ("file_path", "theorem_full_name", "state"))
+    try:
+        return Context(path, name, position_of(record["theorem_pos"]), state)
+    except DataError as error:
+        raise DataError(f"theorem_pos: {error}") from error
+
+
+def _text(record: Mapping[str, Any], field: str) -> str:
+    value = record[field]
+    if not isinstance(value, str):
+        raise DataError(f"{field} is {str(value)[:60]!r}; it must be a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{field} holds half a character at {error.start}, which no UTF-8 has") from error
+    return value
 
 
 def _as_text(answered: Mapping[str, Any]) -> str:
@@ -151,7 +174,7 @@ def _as_text(answered: Mapping[str, Any]) -> str:
 
 def _row(candidate: Candidate) -> str:
     tactic, log_prob = candidate
-    return f"{log_prob:8.2f}  " + tactic.replace("\n", "\n" + " " * 10)
+    return f"{log_prob:8.2f}  " + shown(tactic).replace("\n", "\n" + " " * 10)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -26,6 +26,7 @@ from transformers import (
 from common import Premise, fit_state, format_state, read_architecture
 from retrieval.training.architectures import (
     ARCHITECTURE_KEYS,
+    architecture_errors,
     fuse_activations,
     hub_errors,
     spread_position_biases,
@@ -46,7 +47,8 @@ def build_encoder(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
     """
     architecture = read_architecture(model_name)
     if architecture is not None:
-        return _prepared(_from_architecture(architecture))
+        with architecture_errors():
+            return _prepared(_from_architecture(architecture))
     with hub_errors(model_name, "encoder"):
         model = _from_pretrained(str(model_name))
     return _prepared(model)

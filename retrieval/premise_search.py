@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from common import ConfigError, Context, DataError, FilePath, Premise, check_positive, load_tokenizer
+from retrieval.contexts import contexts_of, place_of
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import EmbeddingIndex, embed
 from retrieval.encoder import build_encoder, context_text, encode_in_chunks, encode_tokens, premise_text, tokenize
@@ -228,7 +229,7 @@ class PremiseSearch(Restorable):
         k: int,
     ) -> tuple[list[list[Premise]], list[list[float]]]:
         """Return what `retrieve` returns for each of several states, in their order."""
-        contexts = Context.of_lists(states, file_paths, theorem_full_names, theorem_positions)
+        contexts = contexts_of(states, file_paths, theorem_full_names, theorem_positions)
         return self.retrieve_contexts(contexts, k)
 
     @torch.no_grad()
@@ -241,7 +242,7 @@ class PremiseSearch(Restorable):
         if self.index is None or self._is_stale:
             self.reindex_corpus()
         vectors = self.encode([context_text(context.state, self.max_seq_len) for context in contexts])
-        places = [(context.path, context.theorem_pos) for context in contexts]
+        places = [place_of(context) for context in contexts]
         scores, numbers = (tensor.tolist() for tensor in self._search(vectors, places, k))
         premises = [[corpus[number] for number in row if number >= 0] for row in numbers]
         return premises, [row[: len(found)] for row, found in zip(scores, premises, strict=True)]

@@ -42,6 +42,8 @@ def ask(generator, states, num_samples):
 
 
 def assert_equal_answers(found, expected):
+    # the empty tactic was a candidate then
+    expected = [[(text, p) for text, p in one if text.strip()] for one in expected]
     assert [[text for text, _ in one] for one in found] == [[text for text, _ in one] for one in expected]
     for one, other in zip(found, expected, strict=True):
         assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=TOLERANCE)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 from common import ConfigError, DataError, check_positive
+from retrieval.training.architectures import reason_of
 from retrieval.training.extras import import_extra
 
 
@@ -133,9 +134,9 @@ def check_base(path: str | Path, base: str) -> None:
     """Raise DataError, naming both, if the model that the adapters of a checkpoint belong to is not there."""
     try:
         AutoConfig.from_pretrained(base, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise DataError(
             f"checkpoint {path}: holds adapters alone, and the model {base!r} that they were trained on cannot be "
-            f"loaded: {str(error).strip().splitlines()[0]} Put it back where it was; a relative path begins where "
+            f"loaded: {reason_of(error)} Put it back where it was; a relative path begins where "
             "training was started"
         ) from error

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common import ConfigError, read_architecture
 from generator.architectures.traits import num_token_ids, positions_of, token_ids
-from retrieval.training.architectures import hub_errors
+from retrieval.training.architectures import architecture_errors, hub_errors
 
 _OWN_KEYS = ("tokenizer", "untied")
 _SPECIAL = ("pad_token_id", "eos_token_id", "bos_token_id")
@@ -40,7 +40,8 @@ def build_causal(
     """
     architecture = read_architecture(model_name)
     if architecture is not None:
-        model = _from_architecture(architecture, tokenizer)
+        with architecture_errors():
+            model = _from_architecture(architecture, tokenizer)
     else:
         with hub_errors(model_name, "decoder-only model", example=_EXAMPLE):
             model = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype, trust_remote_code=False)

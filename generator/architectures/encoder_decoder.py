@@ -11,8 +11,14 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, Pr
 from transformers import T5ForConditionalGeneration as T5
 
 from common import read_architecture
+from retrieval.training.architectures import (
+    architecture_errors,
+    fuse_activations,
+    hub_errors,
+    spread_position_biases,
+    t5_config,
+)
 from retrieval.training.architectures import describe as describe_config
-from retrieval.training.architectures import fuse_activations, hub_errors, spread_position_biases, t5_config
 
 _OWN_KEYS = ("tokenizer", "untied")
 
@@ -30,7 +36,8 @@ def build_seq2seq(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
     """
     architecture = read_architecture(model_name)
     if architecture is not None:
-        return fuse_activations(_from_architecture(architecture))
+        with architecture_errors():
+            return fuse_activations(_from_architecture(architecture))
     with hub_errors(model_name, "encoder-decoder model"):
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
             str(model_name),

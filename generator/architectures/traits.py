@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from common import DataError
+
 ATTENTIONS = ("eager", "sdpa")
 
 
@@ -96,7 +98,12 @@ def token_ids(model: Any, name: str) -> list[int]:
     found: list[int] = []
     for source in (getattr(model, "generation_config", None), model.config):
         value = getattr(source, name, None)
-        found += value if isinstance(value, list | tuple) else [] if value is None else [value]
+        ids = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+        if not all(type(token) is int for token in ids):
+            raise DataError(
+                f"{name} of the model's settings is {value!r}; it must be the number of a token, or several"
+            )
+        found += ids
     return [token for token in dict.fromkeys(found) if 0 <= token < vocabulary]
 
 

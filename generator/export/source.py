@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig
 
-from common import ConfigError, DataError, NextstepError, load_tokenizer
+from common import ConfigError, DataError, load_tokenizer
 from generator.architectures.adapters import Lora, add_lora, check_base
 from generator.architectures.decoder_only import build_causal
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.data.completion_encoding import CompletionEncoder
+from retrieval.training.architectures import hub_errors
 from retrieval.training.checkpoints import read_checkpoint, read_settings, read_shards
 
 
@@ -54,13 +54,7 @@ class Source:
 
 def load_source(ckpt_path: str | Path) -> Source:
     """Return the model of a checkpoint or folder, with its tokenizer; see `export`."""
-    try:
-        return _load(Path(ckpt_path), str(ckpt_path))
-    except SafetensorError as error:
-        raise DataError(f"ckpt_path {ckpt_path}: its weights are truncated or broken ({error})") from error
-
-
-def _load(path: Path, name: str) -> Source:
+    path, name = Path(ckpt_path), str(ckpt_path)
     if path.is_dir() and not (path / "config.json").is_file():
         return _from_checkpoint(*read_shards(path), path)
     if path.is_file() or path.suffix == ".ckpt":
@@ -105,18 +99,11 @@ def _build_adapted(model_name: str, tokenizer: Any, lora: Lora) -> Any:
 
 
 def _from_hugging_face(name: str) -> Source:
-    try:
+    with hub_errors(name, "model that writes", option="ckpt_path"):
         config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        if any(architecture.endswith("EncoderModel") for architecture in config.architectures or ()):
+        if any(str(architecture).endswith("EncoderModel") for architecture in config.architectures or ()):
             raise ConfigError(f"ckpt_path {name!r}: is an encoder, which writes nothing")
         tokenizer = load_tokenizer(name)
         model: Any = build_seq2seq(name) if config.is_encoder_decoder else build_causal(name, tokenizer)
-    except (OSError, ValueError) as error:
-        if isinstance(error, NextstepError):
-            raise
-        raise ConfigError(
-            f"ckpt_path {name!r} cannot be loaded: {str(error).strip().splitlines()[0]} Give a Lightning checkpoint, a "
-            "DeepSpeed folder, or a Hugging Face folder or hub id"
-        ) from error
     settings = read_settings(name) or {"options": {}, "class": ""}
     return Source(model.eval(), tokenizer, name, settings["options"], settings["class"])

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -28,9 +28,19 @@ class GeneratorWrapper(TacticGenerator):
         self.generator = generator
         self.reads_theorem = generator.reads_theorem
 
+    @property
+    def retriever(self) -> Any:
+        """That of the generator inside."""
+        return getattr(self.generator, "retriever", None)
+
     def initialize(self) -> None:
         """See `TacticGenerator.initialize`."""
         self.generator.initialize()
+
+    def eval(self) -> Self:
+        """See `TacticGenerator.eval`."""
+        self.generator.eval()
+        return self
 
     def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """See `TacticGenerator.propose`."""

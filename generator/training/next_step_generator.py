@@ -23,6 +23,7 @@ from generator.interface.tactic_generator import TacticGenerator, merge_candidat
 from generator.training.metrics import TopkAccuracy
 from generator.training.premise_source import RetrieverOptions
 from retrieval.leandojo.provenance import provenances_of
+from retrieval.model import PremiseRetriever
 from retrieval.training.architectures import checkpoint_activations
 from retrieval.training.batches import target_tokens_per_batch
 from retrieval.training.checkpoints import Restorable
@@ -328,6 +329,11 @@ class NextStepGenerator(TacticGenerator, Restorable):
         """Load the retriever, if there is one, and its index; else the first `generate` does."""
         if self.premise_source is not None:
             self.premise_source.load(self.device)
+
+    @property
+    def retriever(self) -> PremiseRetriever | None:
+        """See `TacticGenerator`; the first access loads it and its corpus, and embeds nothing."""
+        return None if self.premise_source is None else self.premise_source.retriever(self.device)
 
     def _retrieve(self, contexts: Sequence[Context]) -> list[list[Premise]]:
         """Premises for each context, best first; none without a retriever."""

@@ -47,16 +47,21 @@ class PremiseSource:
         self.options = options
         self._retriever: PremiseRetriever | None = None
 
-    def load(self, device: Any) -> PremiseRetriever:
-        """Return the retriever on a device, with an index of the corpus."""
+    def retriever(self, device: Any) -> PremiseRetriever:
+        """Return the retriever on a device, with its corpus, and with embeddings of it if they were saved."""
         if self._retriever is None:
             assert self.options.ret_ckpt_path is not None and self.options.corpus_path is not None
             retriever = PremiseRetriever.load(self.options.ret_ckpt_path, device)
             retriever.load_corpus(self.options.corpus_path, self.options.index_path)
-            if retriever.index is None:
-                retriever.reindex_corpus()
             self._retriever = retriever
         return self._retriever.to(device)
+
+    def load(self, device: Any) -> PremiseRetriever:
+        """Return the retriever on a device, with an index of the corpus."""
+        retriever = self.retriever(device)
+        if retriever.index is None:
+            retriever.reindex_corpus()
+        return retriever
 
     def retrieve(self, contexts: Sequence[Context], device: Any) -> list[list[Premise]]:
         """Return the premises for each context, best first."""

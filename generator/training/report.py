@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 
 from generator.training.next_step_generator import NextStepGenerator
 from retrieval.training.monitoring import best_checkpoint, evaluation_metrics, run_folder
+from retrieval.training.shown import shown
 
 _NUM_EXAMPLES = 3
 _NUM_SUGGESTIONS = 4
@@ -40,9 +41,9 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
         example = dataset[i]
         [candidates] = best.decode([example["state"]], _NUM_SUGGESTIONS)
         state = example.get("proof_state") or example["state"]
-        print("\n" + "\n".join(f"    {line}" for line in state.split("\n")))
+        print("\n" + "\n".join(f"    {line}" for line in shown(state).split("\n")))
         if not candidates:
             print("  no suggestions")
         for tactic, log_prob in candidates:
             mark = "  <- the proof's" if tactic == example["tactic"] else ""
-            print(f"  {log_prob:8.2f}  {tactic}{mark}")
+            print(f"  {log_prob:8.2f}  {shown(tactic)}{mark}")

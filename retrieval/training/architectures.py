@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import pickle
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
     T5Config,
 )
 from transformers.activations import NewGELUActivation
 
-from common import ConfigError
+from common import ConfigError, DataError, NextstepError
 
 # What makes a T5 a ByT5; sizes are those of a model that trains on a laptop's CPU.
 BYT5: dict[str, Any] = {
@@ -36,27 +39,83 @@ _SIZES = ("d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_lay
 
 @contextmanager
 def hub_errors(
-    model_name: str | Path | Mapping[str, Any], kind: str, example: str = "google/byt5-small"
+    model_name: str | Path | Mapping[str, Any],
+    kind: str,
+    example: str = "google/byt5-small",
+    option: str = "model_name",
 ) -> Iterator[None]:
-    """Turn what transformers raises for a name that it cannot load into one line.
+    """Turn what transformers raises for a name or a folder that it cannot load into one line.
+
+    What other programs wrote into a folder can end in any exception of theirs.
 
     Args:
         model_name: what is loaded
         kind: of model that is wanted
         example: a hub id of one
+        option: that names it
 
     Raises:
-        ConfigError: in place of an OSError or ValueError
+        ConfigError: if there is no such model, or it is none of this kind
+        DataError: if the files of a folder are broken
     """
     try:
         yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (NextstepError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        where = f"{option} {str(model_name)!r} cannot be loaded: "
+        reason = reason_of(error)
+        if isinstance(error, SafetensorError):
+            raise DataError(f"{where}its weights are truncated or broken ({reason}); copy the folder again") from error
+        if _is_pickled(error, model_name):
+            raise DataError(
+                f"{where}its weights are pickled in a way that may not be read, as it could run code; convert them to "
+                "safetensors where they come from (load the model there and save_pretrained it again)"
+            ) from error
+        if not isinstance(error, OSError | ValueError):
+            raise DataError(f"{where}{reason}; its files are broken, or of another version of transformers") from error
         if "Unrecognized configuration class" in reason:
             reason = f"it is no {kind}."
         raise ConfigError(
-            f"model_name {str(model_name)!r} cannot be loaded: {reason} Give a hub id such as {example}, a folder of "
-            "save_pretrained, or an architecture to train from scratch"
+            f"{where}{reason} Give a hub id such as {example}, a folder of save_pretrained, or an architecture to "
+            "train from scratch"
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in one line what is wrong; what is not meant for users begins with the kind of the error."""
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, OSError | SafetensorError) or type(error) is ValueError:
+        return lines[0].strip() or type(error).__name__
+    return f"{type(error).__name__}: {' '.join(' '.join(lines).split())[:300]}"
+
+
+def _is_pickled(error: BaseException | None, model_name: object) -> bool:
+    """Whether it was a file of torch.load that failed."""
+    if isinstance(model_name, Mapping) or not list(Path(str(model_name)).glob("*.bin")):
+        return False
+    while error is not None:
+        if isinstance(error, pickle.UnpicklingError) or re.search(r"weights_only|torch\.load|zip archive", str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def architecture_errors() -> Iterator[None]:
+    """Turn what transformers and torch raise for an architecture's values into one line.
+
+    Raises:
+        ConfigError: in place of whatever they raise
+    """
+    try:
+        yield
+    except (NextstepError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"model_name: the values of the architecture make no model: {reason_of(error)}; compare them with the "
+            "configuration of a model of the same model_type"
         ) from error
 
 

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin
 from docstring_parser import google
 
 from common import NextstepError
-from retrieval.training.parser import Parser, fail
+from retrieval.training.plain_parser import PlainParser, fail
 
 
 def run(command: Callable[[], object]) -> None:
@@ -63,12 +63,12 @@ def parse_arguments(
     return options
 
 
-def _parser_of(function: Callable[..., object], positional: str) -> Parser:
+def _parser_of(function: Callable[..., object], positional: str) -> PlainParser:
     text = google.parse(inspect.getdoc(function))
     help_of = {param.arg_name: param.description for param in text.params}
     description = "\n\n".join(part for part in (text.short_description, text.long_description) if part)
     # abbreviated options are understood; without the argument jsonargparse warns that one day they are not
-    parser = Parser(prog=f"python -m {_module_of(function)}", description=description, allow_abbrev=True)
+    parser = PlainParser(prog=f"python -m {_module_of(function)}", description=description, allow_abbrev=True)
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             flag = name if name == positional else f"--{name}"

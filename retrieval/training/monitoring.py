@@ -19,14 +19,16 @@ from torch import Tensor
 from common import ByteTokenizer, check_positive
 from retrieval.training.files import write_json
 from retrieval.training.flops import TrainingFlops, count_tokens, peak_flops_per_s, token_masks, training_flops
+from retrieval.training.shown import shown
 
 LAST = "last"  # name of the checkpoint to resume from
 
 
 def log_text(module: pl.LightningModule, tag: str, text: str) -> None:
-    """Log Markdown to every logger that takes text: TensorBoard's add_text, or a log_text method."""
+    """Log Markdown to every logger that takes text: TensorBoard's add_text, or a log_text method; see `shown`."""
     if not module.trainer.is_global_zero:
         return
+    text = shown(text)
     for logger in module.loggers:
         experiment: Any = getattr(logger, "experiment", None)
         if hasattr(experiment, "add_text"):

@@ -1,36 +1,18 @@
-"""The parser of command lines and YAML: errors in a line, with the nearest right name, and links that are kept."""
+"""The parser of command lines of training: that of every command, Lightning's, and links that are kept."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import re
-import sys
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
 from common import ConfigError
-from retrieval.training.options import options_of
-
-# jsonargparse's ways of naming an option it does not know
-_UNKNOWN = re.compile(
-    r"""[Oo]ption '(?P<a>[\w.]+)' is not accepted"""
-    r"""|not accept option '(?P<b>[\w.]+)'"""
-    r"""|[Kk]ey ['"](?P<c>[\w.]+)['"] is not"""
-    r"""|[Uu]nrecognized arguments: --(?P<d>[\w.]+)"""
-)
-
-# and of saying that an option has a wrong value
-_WRONG_VALUE = re.compile(
-    r"""Parser key "(?P<name>[\w.]+)":\s+Expected a (?P<type>.+?)\. Got value: (?P<value>.*)""", re.DOTALL
-)
+from retrieval.training.plain_parser import PlainParser
 
 
-class Parser(LightningArgumentParser):
-    """Says what is wrong in a line, and refuses what a link would overwrite in silence.
+class Parser(PlainParser, LightningArgumentParser):
+    """Refuses what a link would overwrite in silence.
 
     Attributes:
         links: option that follows another one -> the other one
@@ -60,15 +42,6 @@ class Parser(LightningArgumentParser):
             defaults.pop(f"{name}.init_args", None)
         return defaults
 
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Print the message and exit with status 2."""
-        known = {action.dest for parser in self._parsers().values() for action in getattr(parser, "_actions", [])}
-        fail(explain(message, known))
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """Write a class by its name: `type: Path`, where jsonargparse has `type: <class 'Path'>`."""
-        return re.sub(r"<class\s+'([\w.]+)'>", r"\1", super().format_help(*args, **kwargs))
-
     def _parse_common(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # type: ignore[override]  # varies by version
         """Compare both ends of each link while `cfg` still holds nothing but what was set.
 
@@ -94,45 +67,6 @@ class Parser(LightningArgumentParser):
                 check_link(target, given[target], source, parsed[source])
         return parsed
 
-    def _parsers(self) -> dict[str, Any]:
-        """This parser and those of its subcommands, by the prefix of their options."""
-        choices = [getattr(action, "choices", None) for action in self._actions]  # a dict of parsers for subcommands
-        subcommands = [choice for choice in choices if isinstance(choice, dict)]
-        return {"": self, **{f"{name}.": parser for choice in subcommands for name, parser in choice.items()}}
-
-
-def fail(message: str) -> NoReturn:
-    """End the process as every command ends for a user's mistake: the message on stderr, and exit status 2."""
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(2)
-
-
-def explain(message: str, known: Iterable[str]) -> str:
-    """Add the nearest accepted name to a message about an unknown option, and put one about a value in our words.
-
-    Args:
-        message: what jsonargparse says
-        known: dotted names that the parser accepts
-    """
-    if wrong_value := _WRONG_VALUE.fullmatch(message):
-        return f"{wrong_value['name']} is {wrong_value['value']!r}; {_accepted(wrong_value['type'])}"
-    match = _UNKNOWN.search(message)
-    if match is None:
-        return message
-    wrong = next(group for group in match.groups() if group)
-    names = {name.removeprefix("fit.") for name in known}
-    for class_path in re.findall(r"class_path '([\w.]+)'", message):
-        names |= _options(class_path)
-    candidates = names | {name.rpartition(".")[2] for name in names}
-    nearest = difflib.get_close_matches(wrong, sorted(candidates), n=1, cutoff=0.5)
-    return f"{message}\ndid you mean {nearest[0]!r} instead of {wrong!r}?" if nearest else message
-
-
-def _accepted(type_name: str) -> str:
-    """Say what values a type has, given as jsonargparse writes it: `typing.Literal['a', 'b']`, `<class 'int'>`."""
-    names = re.findall(r"'([^']+)'", type_name) or [type_name]
-    return f"choose one of {', '.join(names)}" if "Literal" in type_name else f"it must be of type {names[0]}"
-
 
 def check_link(target: str, given: Any, source: str, value: Any) -> None:
     """Refuse an option that was set to something else than the option that it follows.
@@ -152,11 +86,3 @@ def check_link(target: str, given: Any, source: str, value: Any) -> None:
             f"{follower} is {given!r}, but it follows {leader}, which is {value!r}: "
             f"set --{leader}, or in YAML {leader}, instead"
         )
-
-
-def _options(class_path: str) -> set[str]:
-    module, _, name = class_path.rpartition(".")
-    try:
-        return set(options_of(getattr(importlib.import_module(module), name)))
-    except (ImportError, AttributeError, ValueError):
-        return set()

@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 
 from common import Pos
+from generator import CachingGenerator, without_placeholders
 from generator.interface.tactic_generator import TacticGenerator
 from tests.fakes import EIGHT, quiet_trainer
 from tests.generator.decoding_fakes import assert_same_candidates
@@ -79,6 +80,18 @@ def test_marks_are_removed_from_candidates_and_equal_ones_merged(learnt, monkeyp
     monkeypatch.setattr(model.tokenizer, "batch_decode", lambda rows, skip_special_tokens: [next(texts) for _ in rows])
     candidates = model.generate("⊢ p", *PLACE, 4)
     assert [t for t, _ in candidates] == ["exact And.left h", "simp", "rfl"]
+
+
+@pytest.mark.parametrize("engine", ["native", "transformers"])
+def test_the_empty_tactic_is_no_candidate(family, engine, learnt, tmp_path, monkeypatch):
+    model = family.generator.load(learnt.checkpoint, engine=engine)
+    written = [("", -0.1), ("simp", -0.5), (" \n\t", -0.6), ("<a></a>", -0.7), ("rfl", -0.9)]
+    monkeypatch.setattr(model.engine, "propose", lambda inputs, n, decoding: [written for _ in inputs])
+    for asked in (model, CachingGenerator(model), without_placeholders(model)):
+        assert ask(asked, ["⊢ p"], 5) == [[("simp", -0.5), ("rfl", -0.9)]]
+    assert model.propose([context("⊢ p")], 5) == [[("simp", -0.5), ("rfl", -0.9)]]
+    records = sum(quiet_trainer(tmp_path).predict(model, family.data(learnt.data_path, predict_split="val")), [])
+    assert [row["tactic"] for record in records for row in record["candidates"]] == ["simp", "rfl"] * len(EIGHT)
 
 
 def test_states_over_the_limit_are_counted_and_said_once(learnt, monkeypatch):

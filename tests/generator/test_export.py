@@ -378,7 +378,7 @@ def test_what_is_no_generator_is_refused(ckpt_path, tmp_path):
     save_pretrained(generator(), tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(DataError, match="ckpt_path .*cut: its weights are truncated or broken"):
+    with pytest.raises(DataError, match=".*cut.*its weights are truncated or broken"):
         export(tmp_path / "cut", tmp_path / "out")
     with pytest.raises(ConfigError, match="ckpt_path '/no/such/folder' cannot be loaded"):
         export("/no/such/folder", tmp_path / "out")

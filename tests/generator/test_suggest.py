@@ -106,6 +106,37 @@ def test_lines_are_answered_together_on_request(noting, capsys, monkeypatch):
     assert found == [f"exact {i}" for i in range(5)]
 
 
+ACTIVE = "simp \x1b]0;gone\x07\x9b2J\r\u202e --\ud800"
+SHOWN = r"simp \x1b]0;gone\x07\x9b2J\r\u202e --\ud800"
+
+
+def test_nothing_in_a_candidate_drives_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(suggest, "load_generator", lambda path, **options: FixedTacticGenerator([(ACTIVE, -1.0)]))
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt"])
+    assert capsys.readouterr().out == f"   -1.00  {SHOWN}\n"
+    exact = ACTIVE.replace("\ud800", "")
+    monkeypatch.setattr(suggest, "load_generator", lambda path, **options: FixedTacticGenerator([(exact, -1.0)]))
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", "--format", "jsonl"])
+    assert json.loads(capsys.readouterr().out)["candidates"][0]["tactic"] == exact, "programs get the text itself"
+
+
+def test_input_that_is_no_text_is_refused(noting, monkeypatch):
+    for extra in ([], ["--format", "jsonl"]):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe")))
+        with pytest.raises(DataError, match="standard input is no UTF-8"):
+            suggest.main(["--ckpt_path", "m.ckpt", *extra])
+    with pytest.raises(DataError, match="state holds half a character at 2"):
+        suggest.main(["⊢ \udcff", "--ckpt_path", "m.ckpt"])
+
+
+@pytest.mark.parametrize("position", [None, [0, 0]])
+def test_a_position_may_say_nothing(noting, monkeypatch, position):
+    give(monkeypatch, json.dumps({"state": "⊢ p", "theorem_pos": position}))
+    suggest.main(["--ckpt_path", "m.ckpt", "--format", "jsonl"])
+    suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", "--theorem_pos", json.dumps(position)])
+    assert [context.theorem_pos for [context] in noting.requests] == [None, None]
+
+
 def test_a_state_as_argument_can_be_answered_in_json(noting, capsys):
     suggest.main(["⊢ p", "--ckpt_path", "m.ckpt", "--format", "jsonl"])
     printed = capsys.readouterr().out

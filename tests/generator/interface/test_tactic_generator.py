@@ -9,6 +9,7 @@ import pytest
 
 from common import ConfigError, Context, DataError, Pos
 from generator.interface.tactic_generator import TacticGenerator, merge_candidates
+from generator.interface.wrappers import FixedTacticGenerator
 
 
 class Echo(TacticGenerator):
@@ -41,6 +42,14 @@ def test_async_view_awaits_off_the_event_loop():
 def test_merging_keeps_the_first_of_equal_tactics():
     merged = merge_candidates([("exact <a>f</a>", -1.0), ("exact f", -2.0), ("simp", -3.0)])
     assert merged == [("exact f", -1.0), ("simp", -3.0)]
+
+
+def test_a_blank_tactic_is_no_candidate_of_any_generator():
+    assert merge_candidates([("", -0.5), ("<a></a> ", -0.6), ("simp", -1.0)]) == [("simp", -1.0)]
+    assert FixedTacticGenerator(["", "simp"]).generate("s", "f", "t", (1, 1), 2) == [
+        ("simp", pytest.approx(-0.693, abs=1e-3))
+    ]
+    assert Echo().batch_generate(["", " \n", "s"], ["f"] * 3, ["t"] * 3, [None] * 3, 1) == [[], [], [("s", -1.0)]]
 
 
 def test_provers_lists_become_contexts():

@@ -27,7 +27,7 @@ def test_the_best_checkpoint_is_asked_what_validation_asked(
         assert self is not model and self.engine.name == engine
         asked.extend(inputs)
         decode(self, inputs, num_candidates)
-        return [[] if len(asked) == 3 else [(EIGHT[1][1], -0.5)]]
+        return [[] if len(asked) == 3 else [(EIGHT[1][1], -0.5), ("\x1b[2J", -0.75)]]
 
     monkeypatch.setattr(NextStepGenerator, "decode", listen)
     report_fit(trainer, model, module)
@@ -36,6 +36,7 @@ def test_the_best_checkpoint_is_asked_what_validation_asked(
     assert asked == [examples[i]["state"] for i in (0, 3, 6)]
     assert "validation: top1 " in printed and f"checkpoint: {saving.best_model_path}" in printed
     assert all(f"    {line}\n" in printed for i in (0, 3, 6) for line in EIGHT[i][0].split("\n"))
+    assert printed.count("   -0.75  \\x1b[2J\n") == 2 and "\x1b" not in printed, "shown, and not acted on"
     assert printed.count("   -0.50  intro h\n") == 2 and printed.endswith("  no suggestions\n")
 
 
