@@ -12,7 +12,8 @@ from retrieval.model import PremiseRetriever
 from retrieval.premise_writer import PremiseWriter
 from retrieval.training.cli import BaseCLI, start
 from retrieval.training.commands import run
-from retrieval.training.monitoring import best_checkpoint, evaluation_metrics, run_folder
+from retrieval.training.run_folder import run_folder
+from retrieval.training.run_summary import best_checkpoint, evaluation_metrics
 
 
 class RetrievalCLI(BaseCLI):

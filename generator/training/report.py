@@ -7,7 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from generator.training.next_step_generator import NextStepGenerator
-from retrieval.training.monitoring import best_checkpoint, evaluation_metrics, run_folder
+from retrieval.training.run_folder import run_folder
+from retrieval.training.run_summary import best_checkpoint, evaluation_metrics
 from retrieval.training.shown import shown
 
 _NUM_EXAMPLES = 3

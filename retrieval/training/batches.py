@@ -1,16 +1,17 @@
-"""Examples by key, batches of similar length, and a loader that goes on in the middle of an epoch."""
+"""Examples by key, and batches of similar length."""
 
 from __future__ import annotations
 
 import operator
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from common import ConfigError, check_positive
 
@@ -69,6 +70,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         seed: int = 0,
         num_replicas: int = 1,
         rank: int = 0,
+        rows: int = 0,
     ) -> None:
         """Fix the number of batches.
 
@@ -84,6 +86,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             seed: where the shuffling starts from
             num_replicas: ranks that share the work
             rank: this one
+            rows: tells data of equal size apart whose examples are put together from others, such as packed rows
 
         Raises:
             ConfigError: if a limit is not positive, an example alone exceeds max_tokens, or there are fewer
@@ -106,8 +109,9 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             raise ConfigError(f"{len(self.sources)} examples cannot be shared by {num_replicas} ranks")
         self.batch_size, self.max_tokens, self.batches_per_pool = batch_size, max_tokens, batches_per_pool
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
-        self.num_replicas, self.rank = num_replicas, rank
-        self.first_batch = 0  # where the next iteration starts; a resumed loader sets it
+        self.num_replicas, self.rank, self.rows = num_replicas, rank, rows
+        self._taken: npt.NDArray[np.bool_] | None = None  # of a resumed epoch, what other batches held; (N,)
+        self._first_batch = 0  # where the next iteration starts
         self._num_batches = self._count_batches()
 
     def _count_batches(self) -> int:
@@ -151,15 +155,34 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
                 start, source, target = i, new_source, new_target
         return [*bounds, (start, len(order))] if len(order) else []
 
-    def _batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """All batches of an epoch, in an order in which every num_replicas neighbours cost about the same."""
+    def batches(self, epoch: int, taken: npt.NDArray[np.bool_] | None = None) -> list[npt.NDArray[np.int64]]:
+        """Return all batches of an epoch, so that every num_replicas neighbours cost about the same.
+
+        Args:
+            epoch: which
+            taken: examples that are in none of them, bool (N,); the others then make no more batches than all do
+
+        Raises:
+            ConfigError: if fewer examples are left than there are ranks
+        """
         for attempt in range(10):
             order = self._order(epoch, attempt)
+            if taken is not None:
+                order = order[~taken[order]]
             bounds = self._cut(order)
             if len(bounds) <= self._num_batches:
                 break
-        bounds = _with_count(bounds, self._num_batches)
-        groups = np.arange(len(self)) * self.num_replicas
+        count = self._num_batches
+        if taken is not None:
+            if 0 < len(order) < self.num_replicas:
+                raise ConfigError(
+                    f"ckpt_path: {len(order)} examples are left of epoch {epoch}, which {self.num_replicas} ranks "
+                    "cannot share; go on with fewer ranks, or with as many as wrote the checkpoint"
+                )
+            count = min(count, len(bounds) + -len(bounds) % self.num_replicas)
+            count -= self.num_replicas * (count > len(order))
+        bounds = _with_count(bounds, count)
+        groups = np.arange(count // self.num_replicas) * self.num_replicas
         rng = np.random.default_rng([self.seed, epoch if self.shuffle else 0, 10])
         batches = [order[start:end] for start, end in bounds]
         return [batches[i + rank] for i in rng.permutation(groups) for rank in range(self.num_replicas)]
@@ -171,15 +194,47 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
     def __len__(self) -> int:
         return self._num_batches // self.num_replicas
 
+    def start_at(self, first_batch: int, taken: npt.NDArray[np.bool_] | None = None) -> None:
+        """Let the next iteration leave out examples, see `batches`, and begin with a later batch."""
+        self._first_batch, self._taken = first_batch, taken
+
     def __iter__(self) -> Iterator[list[ExampleKey]]:
-        first, self.first_batch = self.first_batch, 0
-        for rows in self._batches(self.epoch)[self.rank :: self.num_replicas][first:]:
+        first, taken = self._first_batch, self._taken
+        self._first_batch, self._taken = 0, None
+        for rows in self.batches(self.epoch, taken)[self.rank :: self.num_replicas][first:]:
             yield [(self.epoch, index) for index in rows.tolist()]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the batches of an epoch follow from, as plain values."""
+        lengths = np.stack([self.sources, self.targets])
+        return {
+            "num_examples": len(self.sources),
+            "lengths": zlib.crc32(lengths.tobytes()),
+            "rows": self.rows,
+            "batch_size": self.batch_size,
+            "max_tokens_per_batch": self.max_tokens,
+            "batches_per_pool": self.batches_per_pool,
+            "seed": self.seed,
+            "num_ranks": self.num_replicas,
+        }
+
+    def with_settings(self, settings: Mapping[str, Any]) -> LengthGroupedBatchSampler:
+        """Return a sampler of the same examples that batches them as `settings` of another one say."""
+        return LengthGroupedBatchSampler(
+            self.sources,
+            self.targets,
+            batch_size=settings["batch_size"],
+            max_tokens=settings["max_tokens_per_batch"],
+            batches_per_pool=settings["batches_per_pool"],
+            seed=settings["seed"],
+            num_replicas=settings["num_ranks"],
+        )
 
     @cached_property
     def padding_share(self) -> float:
         """Share of padding in all source and target tokens of the first epoch, over all ranks."""
-        rows = self._batches(0)
+        rows = self.batches(0)
         padded = sum(len(r) * int(self.sources[r].max() + self.targets[r].max()) for r in rows)
         return 1 - float(self.sources.sum() + self.targets.sum()) / padded if padded else 0.0
 
@@ -211,36 +266,3 @@ def target_tokens_per_batch(loader: Any, num_ranks: int) -> float | None:
     """
     total = getattr(getattr(loader, "dataset", None), "num_target_tokens", None)
     return None if total is None else total / (len(loader) * num_ranks)
-
-
-class ResumableDataLoader(DataLoader[Any]):
-    """A DataLoader over a batch sampler that can go on in the middle of an epoch.
-
-    Lightning saves and restores its `state_dict` with every checkpoint. What counts is what was handed
-    out, not what workers fetched ahead, so neither their number nor prefetching changes what follows.
-    """
-
-    _num_given = 0  # batches of this epoch
-    _resumed: tuple[int, int] | None = None  # (epoch, batches) of a checkpoint, until the next iteration
-
-    def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were handed out."""
-        epoch, num_given = self._resumed or (self._batches.epoch, self._num_given)
-        return {"epoch": epoch, "num_batches": num_given}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Let the next iteration, if it is of the same epoch, start behind what was handed out."""
-        self._resumed = state["epoch"], state["num_batches"]
-
-    @property
-    def _batches(self) -> LengthGroupedBatchSampler:
-        return cast(LengthGroupedBatchSampler, self.sampler)
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        epoch, num_given = self._resumed or (self._batches.epoch, 0)
-        self._resumed = None
-        goes_on = epoch == self._batches.epoch and num_given < len(self)
-        self._num_given = self._batches.first_batch = num_given if goes_on else 0
-        for batch in super().__iter__():
-            self._num_given += 1
-            yield batch

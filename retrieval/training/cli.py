@@ -20,27 +20,34 @@ from pytorch_lightning.callbacks import (
     TQDMProgressBar,
 )
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
 from common import NextstepError
+from retrieval.training.checkpoint_files import WholeFileCheckpointIO
 from retrieval.training.checkpoints import Restorable, check_class, class_path, read_checkpoint
-from retrieval.training.monitoring import (
-    LAST,
-    GradientNorm,
-    LastCheckpoint,
-    RunSummary,
-    ThroughputMonitor,
-    as_code,
-    log_text,
-)
+from retrieval.training.divergence import Divergence
+from retrieval.training.interruption import Interruption, ended_by_signals
+from retrieval.training.last_checkpoint import LAST, LastCheckpoint
+from retrieval.training.monitoring import GradientNorm, ThroughputMonitor, as_code, log_text
 from retrieval.training.optimizers import Optimization, with_schedule
 from retrieval.training.parser import Parser
+from retrieval.training.resume import ResumePoint
+from retrieval.training.run_folder import new_run_folder, run_folder, write_config
+from retrieval.training.run_summary import RunSummary
 
 _CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
 
 
 class SaveConfig(SaveConfigCallback):
     """Keeps the resolved configuration as config.yaml in the run folder and as text in the logger."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write the file, beside one that is there already."""
+        folder = run_folder(trainer)  # asked for by all ranks
+        if trainer.is_global_zero and not self.already_saved:
+            write_config(folder, self.parser.dump(self.config, skip_none=False))
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Log the configuration."""
@@ -97,7 +104,12 @@ class BaseCLI(LightningCLI):
         kinds = {type(c) for c in (chosen if isinstance(chosen, list) else [chosen])} - {ModelCheckpoint}
         always = [c for c in self.trainer_defaults["callbacks"] if type(c) not in kinds]
         self.trainer_defaults["callbacks"] = [c for c in always if not isinstance(c, refused)]
-        return self._instantiate_trainer(trainer, [c for c in extra if not isinstance(c, refused)])
+        if self.subcommand and (trainer.get("logger") is False or trainer.get("fast_dev_run")):
+            trainer["default_root_dir"] = new_run_folder(Path(trainer.get("default_root_dir") or "runs"), self.run_name)
+        made = self._instantiate_trainer(trainer, [c for c in extra if not isinstance(c, refused)])
+        if type(made.strategy.checkpoint_io) is TorchCheckpointIO:
+            made.strategy.checkpoint_io = WholeFileCheckpointIO()
+        return made
 
     @staticmethod
     def configure_optimizers(lightning_module: Any, optimizer: Any, lr_scheduler: Any = None) -> Any:
@@ -161,27 +173,31 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(),
         GradientNorm(),
+        Divergence(),
+        ResumePoint(),
+        Interruption(),  # saves before the summary says what there is
         RunSummary(),
         *callbacks,
         LastCheckpoint(),  # for a crash or Ctrl-C also every ten minutes
         ModelCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),
     ]
     try:
-        return cli(
-            pl.LightningModule,
-            pl.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            parser_class=Parser,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": always},
-            seed_everything_default=3407,
-            # checkpoints hold plain hyper-parameters, so that they load without this command line
-            load_from_checkpoint_support=False,
-            args=args,
-            run=run,
-        )
+        with ended_by_signals():
+            return cli(
+                pl.LightningModule,
+                pl.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                parser_class=Parser,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults={"callbacks": always},
+                seed_everything_default=3407,
+                # checkpoints hold plain hyper-parameters, so that they load without this command line
+                load_from_checkpoint_support=False,
+                args=args,
+                run=run,
+            )
     except ValueError as error:
         # jsonargparse wraps what a constructor raises into a list of types that did not fit
         cause: BaseException | None = error

@@ -13,8 +13,9 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from common import ConfigError, DataError, check_positive, load_tokenizer
-from retrieval.training.batches import LengthGroupedBatchSampler, ResumableDataLoader
+from retrieval.training.batches import LengthGroupedBatchSampler
 from retrieval.training.options import flat, flat_options, save_options
+from retrieval.training.resumable_loader import ResumableDataLoader
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -93,7 +94,8 @@ def make_loader(dataset: Any, trainer: pl.Trainer | None, batching: Batching, *,
     """Return a loader of batches of similar length, shared out over the ranks, that resumes in mid-epoch.
 
     Args:
-        dataset: a Dataset with `source_lengths`, `collate`, and perhaps `target_lengths`
+        dataset: a Dataset with `source_lengths`, `collate`, and perhaps `target_lengths`, and `rows_id` if its examples
+            are put together from others
         trainer: whose ranks and device count
         batching: how large batches are
         is_train: in a new order each epoch; else the same batches each time, in one mixed order
@@ -114,6 +116,7 @@ def make_loader(dataset: Any, trainer: pl.Trainer | None, batching: Batching, *,
         seed=batching.seed,
         num_replicas=1 if trainer is None else trainer.world_size,
         rank=rank_of(trainer),
+        rows=getattr(dataset, "rows_id", 0),
     )
     return ResumableDataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=dataset.collate, **options)
 

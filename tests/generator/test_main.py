@@ -176,8 +176,14 @@ def test_every_logger_and_none_will_do(eight_path, tmp_path, trainer, monkeypatc
     options = {"max_epochs": 1, "default_root_dir": str(tmp_path / "root"), **trainer}
     run("fit", tmp_path, config(eight_path, tmp_path, **options))
     if trainer.get("logger") is False:
-        run("fit", tmp_path, config(eight_path, tmp_path, **options))  # a second run finds the first one's files
-        assert json.loads((tmp_path / "root" / "metrics.json").read_text())["status"] == "finished"
+        run("fit", tmp_path, config(eight_path, tmp_path, **options))
+        for version in ("version_0", "version_1"):  # the second run leaves the first one's files alone
+            folder = tmp_path / "root" / "generator" / version
+            assert json.loads((folder / "metrics.json").read_text())["status"] == "finished"
+            assert (folder / "config.yaml").is_file()
+            assert (folder / "checkpoints" / "last.ckpt").is_file() == trainer.get("enable_checkpointing", True)
+    assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "checkpoints").exists()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["trainer"]["default_root_dir"], "as it was given"
 
 
 def test_steps_that_end_between_validations_leave_a_checkpoint_too(eight_path, tmp_path):

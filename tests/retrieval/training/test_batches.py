@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import ConfigError
-from retrieval.training.batches import LengthGroupedBatchSampler, ResumableDataLoader
+from retrieval.training.batches import LengthGroupedBatchSampler
+from retrieval.training.resumable_loader import ResumableDataLoader
 
 
 def lengths(n: int, seed: int = 0):
