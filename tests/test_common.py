@@ -256,9 +256,7 @@ def test_text_is_decoded_as_it_is_and_a_folder_that_says_otherwise_is_named(tmp_
         tokenizer.save_pretrained(tmp_path / name)
         config = tmp_path / name / "tokenizer_config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"clean_up_tokenization_spaces": True}))
-        with pytest.warns(
-            UserWarning, match=rf"of .*{name} says clean_up_tokenization_spaces: true, .*as they"
-        ):
+        with pytest.warns(UserWarning, match=rf"of .*{name} says clean_up_tokenization_spaces: true, .*as they"):
             found = load_tokenizer(tmp_path / name)
         if name != "words":
             assert found.decode(found("exact mpr ?_ , x .").input_ids, True) == "exact mpr ?_ , x ."

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, cast, overload
 from tqdm import tqdm
 
 from common import ConfigError, DataError
+from retrieval.leandojo.json_list import depth, what_is_extreme
 from retrieval.leandojo.text_column import TextColumn
 from retrieval.training.datamodule import SPLITS
 
@@ -34,6 +35,7 @@ _SPLIT_OF_WORD = {
 _SUFFIX = re.compile(r"\.jsonl(\.gz)?$", re.IGNORECASE)
 _EMPTY = {"completion": "examples with an empty completion", "prompt": "examples with an empty prompt"}
 _BROKEN = "broken lines"
+_MAX_DEPTH = 50  # of metadata
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -198,14 +200,16 @@ def parse_line(line: bytes) -> dict[str, bytes]:
         raise DataError(f"broken JSON: {error.msg} at character {error.pos}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise DataError("JSON nested too deep") from None
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"JSON that cannot be read: {what_is_extreme(error)}") from None
     if not isinstance(record, dict):
-        raise DataError(f"it is {str(record)[:60]!r}, not an object with prompt and completion")
+        raise DataError(f"it is {_shown(record)}, not an object with prompt and completion")
     texts = {name: _text(record, name) for name in ("task", "prompt", "prompt_name", "completion")}
     metadata = record.get("metadata") or {}
     if not isinstance(metadata, dict):
-        raise DataError(f"field 'metadata' must be an object, but is {str(metadata)[:60]!r}")
+        raise DataError(f"field 'metadata' must be an object, but is {_shown(metadata)}")
+    if depth(metadata) > _MAX_DEPTH:  # where it is read again less of the stack may be left
+        raise DataError(f"field 'metadata' is nested over {_MAX_DEPTH} deep")
     texts["metadata"] = json.dumps(metadata, ensure_ascii=False) if metadata else ""
     try:
         return {name: text.encode() for name, text in texts.items()}
@@ -213,12 +217,16 @@ def parse_line(line: bytes) -> dict[str, bytes]:
         raise DataError(f"half a surrogate pair in {error.object[:60]!r}") from None
 
 
+def _shown(value: object) -> str:
+    return repr(str(value)[:60]) if depth(value) <= _MAX_DEPTH else "something nested too deep"
+
+
 def _text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     if value is None and name in ("task", "prompt_name"):
         return ""
     if not isinstance(value, str):
-        found = f"is {str(value)[:60]!r}" if name in record else f"there are only {', '.join(record) or 'none'}"
+        found = f"is {_shown(value)}" if name in record else f"there are only {', '.join(record) or 'none'}"
         raise DataError(f"field {name!r} must be a text, but {found}")
     return value
 
