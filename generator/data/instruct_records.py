@@ -19,11 +19,12 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, cast, overload
 
+import numpy as np
 from tqdm import tqdm
 
 from common import ConfigError, DataError
 from retrieval.leandojo.json_list import depth, what_is_extreme
-from retrieval.leandojo.text_column import TextColumn
+from retrieval.leandojo.text_column import TextColumn, digest_of
 from retrieval.training.datamodule import SPLITS
 
 DataPath = str | list[str] | dict[str, str | list[str]]
@@ -142,6 +143,21 @@ class InstructRecords(Sequence[InstructRecord]):
             metadata=json.loads(self._metadata[index] or "{}"),
             place=f"{self.paths[file]}:{line_nb}",
         )
+
+    def first_of_each_name(self) -> list[InstructRecord]:
+        """Return the first record of each prompt_name."""
+        names = np.frombuffer(self._numbers, dtype=np.int32)[1::4]
+        return [self[int(first)] for first in sorted(np.unique(names, return_index=True)[1])]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of prompts and completions."""
+        return len(self._prompts.joined) + len(self._completions.joined)
+
+    def digest(self) -> bytes:
+        """Return a hash of all that the records say."""
+        columns = [part for c in (self._prompts, self._completions, self._metadata) for part in (c.joined, c.bounds)]
+        return digest_of(*columns, self._numbers, repr((self.paths, list(self._names))).encode())
 
     def summary(self) -> str:
         """Say in one line what the files hold and what was left out."""
