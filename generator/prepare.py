@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from huggingface_hub import hf_hub_download, hf_hub_url
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -16,7 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from common import DataError
 from generator.data.instruct_records import foreign_content, parse_line
 from retrieval.training.commands import parse_arguments, run
-from retrieval.training.files import write_errors
+from retrieval.training.files import own_part, write_errors
 
 REPO_ID = "l3lab/ntp-mathlib-instruct-st"
 FOLDER = "state_tactic_mathlib_only"  # of the repository
@@ -57,7 +56,7 @@ def _download(path: Path, num_lines: int, endpoint: str | None) -> None:
     by_hand = f"Run again to try again, or download {url} by hand, put it at {path}, and run again"
     with write_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f"{path.name}.", suffix=".part", dir=path.parent) as folder:
+        with own_part(path, Path.mkdir) as folder:
             try:
                 found = hf_hub_download(
                     REPO_ID, f"{FOLDER}/{path.name}", repo_type="dataset", local_dir=folder, endpoint=endpoint

@@ -12,9 +12,11 @@ from torch.utils.data import DataLoader
 from common import ConfigError, DataError, check_choice, check_positive
 from retrieval.corpus import Corpus, positive_premises
 from retrieval.dataset import Negatives, RetrievalBatch, RetrievalDataset, RetrievalExample
+from retrieval.encoder import premise_text
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, check_splits, rank_of, text_or_none
 from retrieval.training.options import flat, flat_options
+from retrieval.training.round_trip import check_sample
 
 __all__ = ["RetrievalBatch", "RetrievalDataModule", "RetrievalDataset", "RetrievalExample"]
 
@@ -104,7 +106,11 @@ class RetrievalDataModule(SplitDataModule):
                 f"{_BUILD}{self.data_path.parent}"
             )
         self.corpus = Corpus(self.corpus_path)
-        rank_zero_info(f"{self.corpus_path}: {len(self.corpus):,} premises in {self.corpus.num_files:,} files")
+        note = check_sample(
+            self.tokenizer, len(self.corpus), lambda i: premise_text(self.corpus[i]), "premises", self.corpus_path
+        )
+        found = f"{self.corpus_path}: {len(self.corpus):,} premises in {self.corpus.num_files:,} files"
+        rank_zero_info("; ".join(filter(None, (found, note))))
 
     def _read(self, split: str, roles: Sequence[str]) -> None:
         traces = TracedTactics.load(self.data_path / f"{split}.json", progress=rank_of(self.trainer) == 0)
@@ -113,6 +119,7 @@ class RetrievalDataModule(SplitDataModule):
                 f"{traces.path}: {len(strange)} of its source files, first {strange[0]}, are not in "
                 f"{self.corpus_path}, so what they import is not known; give the corpus that belongs to the data"
             )
+        note = check_sample(self.tokenizer, len(traces), lambda i: traces[i].state, "states", traces.path)
         positives = positive_premises(traces, self.corpus)
         for role in roles:
             dataset = RetrievalDataset(
@@ -130,7 +137,9 @@ class RetrievalDataModule(SplitDataModule):
                 raise DataError(f"{traces.summary()}; none of them cites a premise of {self.corpus_path}")
             self.datasets[role] = dataset
         num_citing = sum(map(bool, positives))
-        rank_zero_info(f"{traces.summary()}; {num_citing:,} steps cite {sum(map(len, positives)):,} premises")
+        rank_zero_info(
+            f"{traces.summary()}; {num_citing:,} steps cite {sum(map(len, positives)):,} premises{note and '; '}{note}"
+        )
 
     def predict_dataloader(self) -> list[DataLoader[Any]]:
         """All contexts of each of predict_splits, in their order, citing or not."""

@@ -34,6 +34,11 @@ class PromptEncoder:
         self._quiet: dict[str, Any] = {} if isinstance(tokenizer, ByteTokenizer) else {"verbose": False}
         self._begin = self._special_ids_in_front()
 
+    @property
+    def num_begin(self) -> int:
+        """Tokens that the tokenizer puts in front of every text."""
+        return len(self._begin)
+
     def prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Return the ids of prompts as they are given to the model: BOS if the tokenizer adds it, never EOS."""
         return [self._begin + ids for ids in self._tokenize(prompts)]

@@ -6,7 +6,7 @@ Shape legend: B batch, S padded source length, T padded target length, N example
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from common import (
     format_augmented_state,
     remove_marks,
 )
+from generator.data.token_counts import count_tokens
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
 from retrieval.leandojo.tactic_text import TacticNames
@@ -33,8 +34,6 @@ from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.predictions.retrieved import RetrievedPremises
 from retrieval.training.batches import KeyedDataset
-
-_TOKENIZED_AT_ONCE = 1024  # texts
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             progress: show progress bars for what takes long
 
         Raises:
-            ConfigError: if a limit is not positive, p_drop is no probability, or only one of corpus and
-                predictions is given
+            ConfigError: if a limit is not positive, p_drop is no probability, only one of corpus and predictions
+                is given, or the tokenizer cannot write more than half of the texts
             DataError: if the file is broken, or a step has no predictions
         """
         check_positive(max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len)
@@ -142,6 +141,11 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             data_path, tactic_names=tactic_names, normalize_tactics=normalize_tactics, progress=progress
         )
         self._progress = progress
+        self._counts = None
+        if not isinstance(tokenizer, ByteTokenizer):
+            self._counts = count_tokens(
+                self.traces, tokenizer, max_bytes=max_inp_seq_len - 1, keep_marks=keep_marks, progress=progress
+            )
         targets = self._count_target_tokens()
         is_long = targets > max_oup_seq_len
         self.num_long_targets = int(is_long.sum())
@@ -207,6 +211,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         if self.num_long_targets:
             outcome = "left out of training" if self.is_train else "kept; the model cannot write them"
             notes.append(f"{self.num_long_targets:,} tactics longer than max_oup_seq_len ({outcome})")
+        notes += [] if self._counts is None else self._counts.notes()
         if self.keep_marks and self.traces.num_unmarked:
             notes.append(
                 f"{self.traces.num_unmarked:,} tactics without marks (their annotated_tactic has another text)"
@@ -220,22 +225,18 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
 
     def _count_target_tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of the tactics of all steps, EOS included."""
-        if isinstance(self.tokenizer, ByteTokenizer):
-            traces = self.traces
-            return (traces.marked_tactic_lengths if self.keep_marks else traces.tactic_lengths) + 1
-        tactics = (step.tactic if self.keep_marks else remove_marks(step.tactic) for step in self.traces)
-        return self._count_tokens(tactics, len(self.traces), "tactics")
+        if self._counts is not None:
+            return self._counts.tactics
+        return (self.traces.marked_tactic_lengths if self.keep_marks else self.traces.tactic_lengths) + 1
 
     def _count_source_tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of the inputs of all examples, EOS included."""
         num_bytes = self._fitted_lengths()
         room = self.max_inp_seq_len - 1 - num_bytes
         premise_bytes = 0 if self._retrieved is None else self._retrieved.num_bytes(room)
-        if isinstance(self.tokenizer, ByteTokenizer):
+        if self._counts is None:
             return num_bytes + premise_bytes + 1
-        states = (self.traces[int(step)].state for step in self._steps)
-        fitted = (fit_state(state, self.max_inp_seq_len - 1) for state in states)
-        num_tokens = self._count_tokens(fitted, len(self), "states")
+        num_tokens = self._counts.states[self._steps]
         tokens_per_byte = num_tokens.sum() / max(1, num_bytes.sum())
         num_tokens += np.ceil(premise_bytes * tokens_per_byte).astype(np.int64)
         np.minimum(num_tokens, self.max_inp_seq_len, out=num_tokens)
@@ -250,16 +251,3 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         for index in tqdm(is_long.tolist(), desc="fit states", delay=1, disable=not self._progress):
             num_bytes[index] = len(fit_state(self.traces[int(self._steps[index])].state, max_bytes).encode())
         return num_bytes
-
-    def _count_tokens(self, texts: Iterable[str], num_texts: int, what: str) -> npt.NDArray[np.int64]:
-        lengths: list[int] = []
-        waiting: list[str] = []
-        bar = tqdm(total=num_texts, desc=f"tokenize {what}", delay=1, disable=not self._progress)
-        with bar:
-            for text in texts:
-                waiting.append(text)
-                if len(waiting) == _TOKENIZED_AT_ONCE or len(lengths) + len(waiting) == num_texts:
-                    lengths.extend(map(len, self.tokenizer(waiting)["input_ids"]))
-                    bar.update(len(waiting))
-                    waiting = []
-        return np.array(lengths, dtype=np.int64)

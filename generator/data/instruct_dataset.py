@@ -6,32 +6,33 @@ Shape legend: N examples.
 from __future__ import annotations
 
 import random
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from common import ConfigError, check_positive, check_probability, drop_premises
-from generator.architectures.traits import num_token_ids
 from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows
-from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps, usable
-from generator.prompts.fields import PromptTooLongError
+from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps
+from generator.data.tokenized_steps import (
+    LONG_COMPLETIONS,
+    LONG_GOALS,
+    LONG_PROMPTS,
+    TokenLimits,
+    tokenize_steps,
+    without_completion,
+)
 from retrieval.training.batches import KeyedDataset
 
-_ENCODED_AT_ONCE = 512  # examples
-_LONG_GOALS = "prompts that are too long even with nothing but the goal"
-_LONG_PROMPTS = "prompts that are too long and of no template that could shorten them"
-_LONG_COMPLETIONS = "completions longer than max_completion_len"
 _IN_EVALUATION = {
-    _LONG_GOALS: "kept as misses",
-    _LONG_PROMPTS: "kept as misses",
-    _LONG_COMPLETIONS: "kept without labels",
+    LONG_GOALS: "kept as misses",
+    LONG_PROMPTS: "kept as misses",
+    LONG_COMPLETIONS: "kept without labels",
 }
+_NUM_SAMPLED = 512  # prompts of which the tokens per byte are taken
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class InstructDataset(KeyedDataset[InstructExample]):
             progress: show a progress bar where it takes more than a second
 
         Raises:
-            ConfigError: if the limits leave no room, p_drop is no probability, or the tokenizer has no EOS
+            ConfigError: if the limits leave no room, p_drop is no probability, the tokenizer has no EOS, or it cannot
+                write more than half of the texts
         """
         PromptFormat(None, max_seq_len, max_completion_len)  # checks them
         check_probability(p_drop=p_drop)
@@ -108,69 +110,15 @@ class InstructDataset(KeyedDataset[InstructExample]):
         self.steps, self.is_train = steps, is_train
         self.max_seq_len, self.max_completion_len = max_seq_len, max_completion_len
         self.encoder = CompletionEncoder(tokenizer)
-        self._unusable: dict[str, list[str]] = {}
-        self._shortened: dict[int, str] = {}  # shortened prompts, by number of the step
-        self._ids = array("H" if num_token_ids(tokenizer) <= 1 << 16 else "i")
-        self._bounds, self._num_prompt_tokens, self._numbers = array("q", [0]), array("i"), array("i")
-        bar = tqdm(total=len(steps), desc="tokenize examples", delay=1, disable=not progress)
-        with bar:
-            for start in range(0, len(steps), _ENCODED_AT_ONCE):
-                numbers = range(start, min(start + _ENCODED_AT_ONCE, len(steps)))
-                self._add(list(usable(steps, numbers, self._unusable)))
-                bar.update(len(numbers))
-        bounds: npt.NDArray[np.int64] = np.frombuffer(self._bounds, dtype=np.int64)
-        self.source_lengths: npt.NDArray[np.int64] = bounds[1:] - bounds[:-1]
+        limits = TokenLimits(self.max_prompt_len, max_completion_len, is_train)
+        self._tokens = tokens = tokenize_steps(steps, self.encoder, limits, progress=progress)
+        for trip in (tokens.prompts, tokens.tactics):
+            trip.check(steps.source, tokenizer)
+        self._shortened, self._numbers = tokens.shortened, tokens.numbers
+        self.left_out = tokens.left_out
+        self.source_lengths: npt.NDArray[np.int64] = np.diff(tokens.bounds)
         if steps.background is not None and len(self):
             self.source_lengths = self.source_lengths + self._count_background_tokens(steps.background)
-        self.left_out = {reason: len(what) for reason, what in self._unusable.items()}
-        self._first_left_out = {reason: what[0] for reason, what in self._unusable.items()}
-        del self._unusable
-
-    def _add(self, steps: list[tuple[int, PromptedStep]]) -> None:
-        if not steps:
-            return
-        encoded = self.encoder.encode([step.prompt for _, step in steps], [step.completion for _, step in steps])
-        for (number, step), example in zip(steps, encoded, strict=True):
-            fitted = self._fit(number, step, example)
-            if fitted is not None:
-                self._ids.fromlist(fitted.input_ids)
-                self._bounds.append(len(self._ids))
-                self._num_prompt_tokens.append(fitted.num_prompt_tokens)
-                self._numbers.append(number)
-
-    def _fit(self, number: int, step: PromptedStep, example: EncodedExample) -> EncodedExample | None:
-        """Return an example within the limits, shortened if need be, or None if it is left out."""
-        prompt = None
-        if example.num_prompt_tokens > self.max_prompt_len:
-            prompt = self._shorten(step)
-            if prompt is None:
-                if self.is_train:
-                    return None
-                self._shortened[number] = ""
-                return EncodedExample([self.encoder.eos_id], 1)
-            example = self.encoder.encode([prompt], [step.completion])[0]
-        if len(example.input_ids) - example.num_prompt_tokens > self.max_completion_len:
-            self._leave_out(_LONG_COMPLETIONS, repr(step.completion[:80]))
-            if self.is_train:
-                return None
-            example = _without_completion(example)
-        if prompt is not None:
-            self._shortened[number] = prompt
-        return example
-
-    def _shorten(self, step: PromptedStep) -> str | None:
-        """Write a prompt that fits, or return None."""
-        if step.template is None or step.fields is None:
-            self._leave_out(_LONG_PROMPTS, repr(step.prompt[:80]))
-            return None
-        try:
-            return step.template.fit(step.fields, self.max_prompt_len, self.encoder.count).text
-        except PromptTooLongError as error:
-            self._leave_out(_LONG_GOALS, str(error))
-            return None
-
-    def _leave_out(self, reason: str, what: str) -> None:
-        self._unusable.setdefault(reason, []).append(what)
 
     @property
     def num_shortened(self) -> int:
@@ -188,11 +136,11 @@ class InstructDataset(KeyedDataset[InstructExample]):
     @property
     def num_target_tokens(self) -> int:
         """Tokens of all completions together, each with its EOS."""
-        return len(self._ids) - sum(self._num_prompt_tokens)
+        return len(self._tokens.ids) - int(self._tokens.num_prompt_tokens.sum())
 
     def example(self, epoch: int, index: int) -> InstructExample:
         """See `KeyedDataset`."""
-        number = self._numbers[index]
+        number = int(self._numbers[index])
         step = self.steps[number]
         prompt, example = self._shortened.get(number, step.prompt), self._encoded(index)
         if self.steps.background is not None and prompt:
@@ -209,8 +157,9 @@ class InstructDataset(KeyedDataset[InstructExample]):
 
     def _encoded(self, index: int) -> EncodedExample:
         """Return an example as it was tokenised at the beginning, without premises and file context."""
-        ids = self._ids[self._bounds[index] : self._bounds[index + 1]]
-        return EncodedExample(ids.tolist(), self._num_prompt_tokens[index])
+        tokens = self._tokens
+        ids = tokens.ids[tokens.bounds[index] : tokens.bounds[index + 1]]
+        return EncodedExample(ids.tolist(), int(tokens.num_prompt_tokens[index]))
 
     def _with_background(
         self, step: PromptedStep, without: EncodedExample, background: Background, epoch: int, index: int
@@ -225,23 +174,23 @@ class InstructDataset(KeyedDataset[InstructExample]):
             index: of the example
         """
         assert step.template is not None and step.fields is not None, "only templates have places for a background"
-        fields = background.add(step.fields, self._numbers[index], self.max_prompt_len)
+        fields = background.add(step.fields, int(self._numbers[index]), self.max_prompt_len)
         if self.p_drop:
             rng = random.Random(f"{self.seed} {epoch} {index}")
             fields = replace(fields, premises=drop_premises(fields.premises, self.p_drop, rng))
         prompt = step.template.fit(fields, self.max_prompt_len, self.encoder.count).text
         example = self.encoder.encode([prompt], [step.completion])[0]
         is_labelled = len(without.input_ids) > without.num_prompt_tokens
-        return prompt, example if is_labelled else _without_completion(example)
+        return prompt, example if is_labelled else without_completion(example)
 
     def _count_background_tokens(self, background: Background) -> npt.NDArray[np.int64]:
         """Return the most tokens that premises and file context add to each example.
 
         For tokenizers other than bytes it is an estimate, from their bytes and the tokens per byte of some prompts.
         """
-        numbers = np.frombuffer(self._numbers, dtype=np.int32)
-        num_prompt_tokens = np.frombuffer(self._num_prompt_tokens, dtype=np.int32).astype(np.int64)
-        sample = np.linspace(0, len(self) - 1, min(len(self), _ENCODED_AT_ONCE)).astype(np.int64).tolist()
+        numbers = self._numbers
+        num_prompt_tokens = self._tokens.num_prompt_tokens.astype(np.int64)
+        sample = np.linspace(0, len(self) - 1, min(len(self), _NUM_SAMPLED)).astype(np.int64).tolist()
         prompts = [self._shortened.get(numbers[i], self.steps[int(numbers[i])].prompt) for i in sample]
         tokens_per_byte = num_prompt_tokens[sample].sum() / max(1, sum(len(prompt.encode()) for prompt in prompts))
         room = np.zeros(len(self.steps), dtype=np.int64)
@@ -264,11 +213,8 @@ class InstructDataset(KeyedDataset[InstructExample]):
             notes.append(f"{self.source_lengths.mean():,.0f} tokens an example on average")
         for reason, number in self.left_out.items():
             outcome = "left out" if self.is_train else _IN_EVALUATION.get(reason, "left out")
-            notes.append(f"{outcome}: {number:,} {reason} (first {self._first_left_out[reason]})")
+            notes.append(f"{outcome}: {number:,} {reason} (first {self._tokens.first_left_out[reason]})")
+        notes += filter(None, (self._tokens.prompts.note(), self._tokens.tactics.note()))
         if self.num_shortened:
             notes.append(f"{self.num_shortened:,} prompts shortened to {self.max_prompt_len:,} tokens")
         return "; ".join(notes)
-
-
-def _without_completion(example: EncodedExample) -> EncodedExample:
-    return EncodedExample(example.input_ids[: example.num_prompt_tokens], example.num_prompt_tokens)

@@ -19,10 +19,12 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, cast, overload
 
+import numpy as np
 from tqdm import tqdm
 
 from common import ConfigError, DataError
-from retrieval.leandojo.text_column import TextColumn
+from retrieval.leandojo.json_list import depth, what_is_extreme
+from retrieval.leandojo.text_column import TextColumn, digest_of
 from retrieval.training.datamodule import SPLITS
 
 DataPath = str | list[str] | dict[str, str | list[str]]
@@ -34,6 +36,7 @@ _SPLIT_OF_WORD = {
 _SUFFIX = re.compile(r"\.jsonl(\.gz)?$", re.IGNORECASE)
 _EMPTY = {"completion": "examples with an empty completion", "prompt": "examples with an empty prompt"}
 _BROKEN = "broken lines"
+_MAX_DEPTH = 50  # of metadata
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -141,6 +144,21 @@ class InstructRecords(Sequence[InstructRecord]):
             place=f"{self.paths[file]}:{line_nb}",
         )
 
+    def first_of_each_name(self) -> list[InstructRecord]:
+        """Return the first record of each prompt_name."""
+        names = np.frombuffer(self._numbers, dtype=np.int32)[1::4]
+        return [self[int(first)] for first in sorted(np.unique(names, return_index=True)[1])]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of prompts and completions."""
+        return len(self._prompts.joined) + len(self._completions.joined)
+
+    def digest(self) -> bytes:
+        """Return a hash of all that the records say."""
+        columns = [part for c in (self._prompts, self._completions, self._metadata) for part in (c.joined, c.bounds)]
+        return digest_of(*columns, self._numbers, repr((self.paths, list(self._names))).encode())
+
     def summary(self) -> str:
         """Say in one line what the files hold and what was left out."""
         files = ", ".join(map(str, self.paths[:3])) + (f" and {len(self.paths) - 3} more" if self.paths[3:] else "")
@@ -198,14 +216,16 @@ def parse_line(line: bytes) -> dict[str, bytes]:
         raise DataError(f"broken JSON: {error.msg} at character {error.pos}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise DataError("JSON nested too deep") from None
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"JSON that cannot be read: {what_is_extreme(error)}") from None
     if not isinstance(record, dict):
-        raise DataError(f"it is {str(record)[:60]!r}, not an object with prompt and completion")
+        raise DataError(f"it is {_shown(record)}, not an object with prompt and completion")
     texts = {name: _text(record, name) for name in ("task", "prompt", "prompt_name", "completion")}
     metadata = record.get("metadata") or {}
     if not isinstance(metadata, dict):
-        raise DataError(f"field 'metadata' must be an object, but is {str(metadata)[:60]!r}")
+        raise DataError(f"field 'metadata' must be an object, but is {_shown(metadata)}")
+    if depth(metadata) > _MAX_DEPTH:  # where it is read again less of the stack may be left
+        raise DataError(f"field 'metadata' is nested over {_MAX_DEPTH} deep")
     texts["metadata"] = json.dumps(metadata, ensure_ascii=False) if metadata else ""
     try:
         return {name: text.encode() for name, text in texts.items()}
@@ -213,12 +233,16 @@ def parse_line(line: bytes) -> dict[str, bytes]:
         raise DataError(f"half a surrogate pair in {error.object[:60]!r}") from None
 
 
+def _shown(value: object) -> str:
+    return repr(str(value)[:60]) if depth(value) <= _MAX_DEPTH else "something nested too deep"
+
+
 def _text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     if value is None and name in ("task", "prompt_name"):
         return ""
     if not isinstance(value, str):
-        found = f"is {str(value)[:60]!r}" if name in record else f"there are only {', '.join(record) or 'none'}"
+        found = f"is {_shown(value)}" if name in record else f"there are only {', '.join(record) or 'none'}"
         raise DataError(f"field {name!r} must be a text, but {found}")
     return value
 

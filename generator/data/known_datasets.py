@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from common import ConfigError, DataError, check_choice
+from common import ConfigError, DataError, NextstepError, check_choice
 from generator.data.download import download_leandojo_benchmark_4
 from generator.environments.propositional_benchmark import (
     DEFAULT_THEOREMS,
@@ -15,6 +16,7 @@ from generator.environments.propositional_benchmark import (
     build_propositional_benchmark,
 )
 from retrieval.training.datamodule import SPLITS, missing_splits
+from retrieval.training.files import one_at_a_time
 
 KnownDataset = Literal["propositional", "leandojo_benchmark_4"]
 _BENCHMARK_SPLITS = ("random", "novel_premises")
@@ -64,22 +66,37 @@ def get_dataset(built_in: BuiltIn, data_path: Path, seed: int) -> None:
     """
     if built_in.dataset is None:
         return
+    if missing_splits(data_path, SPLITS):
+        if data_path.name not in _BENCHMARK_SPLITS:
+            raise ConfigError(
+                f"data_path is {str(data_path)!r}; with dataset={built_in.dataset} its last part is one of "
+                f"{', '.join(_BENCHMARK_SPLITS)}, the two ways in which the benchmark is split"
+            )
+        folder = data_path.parent.resolve()
+        with suppress(OSError):  # the maker says what is wrong
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        # nodes that share a disk, or two runs, may ask at once: one makes it, the others find it
+        with one_at_a_time(folder):
+            _make(built_in, data_path, seed)
+    if built_in.dataset == "propositional":
+        _check_made_with(data_path.parent, {"num_theorems": built_in.num_theorems, "seed": seed})
+
+
+def _make(built_in: BuiltIn, data_path: Path, seed: int) -> None:
+    """Make or download a dataset, unless another process has done so."""
     if not missing_splits(data_path, SPLITS):
-        if built_in.dataset == "propositional":
-            _check_made_with(data_path.parent, {"num_theorems": built_in.num_theorems, "seed": seed})
         return
-    if data_path.name not in _BENCHMARK_SPLITS:
-        raise ConfigError(
-            f"data_path is {str(data_path)!r}; with dataset={built_in.dataset} its last part is one of "
-            f"{', '.join(_BENCHMARK_SPLITS)}, the two ways in which the benchmark is split"
-        )
     try:
         if built_in.dataset == "propositional":
             build_propositional_benchmark(data_path.parent, built_in.num_theorems, seed)
         else:
             download_leandojo_benchmark_4(data_path.parent)
-    except FileExistsError as error:
-        raise DataError(f"data_path {data_path} has no splits, and {error}") from error
+    except NextstepError as error:
+        if not missing_splits(data_path, SPLITS):  # a file system without locks let another process in
+            return
+        if isinstance(error, FileExistsError):
+            raise DataError(f"data_path {data_path} has no splits, and {error}") from error
+        raise
 
 
 def _check_made_with(folder: Path, wanted: dict[str, int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,11 +74,22 @@ class PromptedSteps(Protocol):
 
     @property
     def templates(self) -> set[PromptTemplate | None]:
-        """Templates of the prompts that were read so far; None stands for prompts of no template known here."""
+        """Templates of the prompts; None stands for prompts of no template known here."""
 
     @property
     def background(self) -> Background | None:
         """Premises and file context for the prompts, which `PromptedStep.fields` does not have; None without any."""
+
+    @property
+    def source(self) -> Path | None:
+        """The file, or the first of several, that the steps were read from; None if there is none."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all distinct texts that the steps are written from."""
+
+    def content(self) -> list[object]:
+        """Return values that differ where prompts, completions or what is said of them differ; backgrounds aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,20 @@ class TracedSteps:
         """See `PromptedSteps`."""
         return {self.template}
 
+    @property
+    def source(self) -> Path:
+        """See `PromptedSteps`."""
+        return self.traces.path
+
+    @property
+    def num_bytes(self) -> int:
+        """See `PromptedSteps`."""
+        return self.traces.num_bytes
+
+    def content(self) -> list[object]:
+        """See `PromptedSteps`."""
+        return [self.traces.digest(), self.template]
+
     def __len__(self) -> int:
         return len(self.traces)
 
@@ -195,7 +221,11 @@ class InstructSteps:
             template: rewrite prompts and completions with it; None leaves them as they are
         """
         self.records, self.template = records, template
-        self._templates: dict[str, PromptTemplate | None] = {}  # by prompt_name
+        # the first record of a prompt_name decides for all of them
+        self._templates: dict[str, PromptTemplate | None] = {
+            record.prompt_name: find_template(record.prompt_name, record.prompt)
+            for record in records.first_of_each_name()
+        }
 
     @property
     def templates(self) -> set[PromptTemplate | None]:
@@ -206,12 +236,26 @@ class InstructSteps:
     def background(self) -> None:
         """See `PromptedSteps`: the prompts of instruct data are whole."""
 
+    @property
+    def source(self) -> Path:
+        """See `PromptedSteps`."""
+        return self.records.paths[0]
+
+    @property
+    def num_bytes(self) -> int:
+        """See `PromptedSteps`."""
+        return self.records.num_bytes
+
+    def content(self) -> list[object]:
+        """See `PromptedSteps`."""
+        return [self.records.digest(), self.template, list(self._templates.items())]
+
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> PromptedStep:
         record = self.records[index]
-        source = self._template_of(record)
+        source = self._templates[record.prompt_name]
         if source is None:
             return self._unknown(record)
         tactic = source.parse(record.completion)
@@ -232,12 +276,6 @@ class InstructSteps:
             except DataError as error:
                 raise UnusableStep(f"tactics that template {template.name} cannot carry", str(error)) from None
         return PromptedStep(prompt, completion, tactic, fields, template, provenance, record.metadata)
-
-    def _template_of(self, record: InstructRecord) -> PromptTemplate | None:
-        """Return the template of a record; the first record of a prompt_name decides for all of them."""
-        if record.prompt_name not in self._templates:
-            self._templates[record.prompt_name] = find_template(record.prompt_name, record.prompt)
-        return self._templates[record.prompt_name]
 
     def _unknown(self, record: InstructRecord) -> PromptedStep:
         """Return an example whose format no template here has: as it is, with the completion as the tactic."""

@@ -12,6 +12,24 @@ from typing import Any, BinaryIO, NoReturn
 from common import DataError
 
 
+def what_is_extreme(error: RecursionError | ValueError) -> str:
+    """Say what JSON holds that Python's reader gives up on: a thousand brackets, a number of thousands of digits."""
+    return "it is nested too deep" if isinstance(error, RecursionError) else "a number in it has too many digits"
+
+
+def depth(value: object) -> int:
+    """Return how deep a JSON value is nested; 0 for a text or a number."""
+    level, deepest = [value], -1
+    while level:
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
+        deepest += 1
+    return deepest
+
+
 class JsonListReader:
     """Iterates over the elements of the JSON list in a file, of which one block is in memory at a time."""
 
@@ -98,6 +116,8 @@ class JsonListReader:
                 if can_be_cut and (in_string or place >= len(self._text)):
                     self._fail("the file ends in the middle of an element", len(self._text))
                 self._fail(f"broken JSON: {error.msg}", self._position + place)
+            except (RecursionError, ValueError) as error:
+                self._fail(f"JSON that cannot be read: {what_is_extreme(error)}")
 
     def _fail_at_start(self) -> NoReturn:
         for start, what in self._FOREIGN.items():

@@ -106,5 +106,5 @@ def _excerpt(value: object) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False)
     except RecursionError:
-        text = "nested too deep"
+        text = "something nested too deep"
     return text if len(text) <= 60 else f"{text[:60]}..."

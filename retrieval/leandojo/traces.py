@@ -24,7 +24,7 @@ from common import MARK_START, NO_GOALS, DataError, Pos, format_state, remove_ma
 from retrieval.leandojo.json_list import JsonListReader
 from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.tactic_text import TacticNames, TacticText
-from retrieval.leandojo.text_column import DistinctTexts
+from retrieval.leandojo.text_column import DistinctTexts, digest_of
 from retrieval.leandojo.theorem_fields import as_object, list_field, marked_tactic, position_field, text_field
 
 _WITHOUT_TACTICS = "theorems without traced tactics"
@@ -147,6 +147,16 @@ class TracedTactics(Sequence[TracedTactic]):
             tactic=texts[tactic],
             premises=tuple((texts[def_path], Pos(line, column)) for def_path, line, column in premises),
         )
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all distinct texts."""
+        return len(self._texts.joined)
+
+    def digest(self) -> bytes:
+        """Return a hash of all steps, and of what they are steps of."""
+        arrays = (np.ascontiguousarray(each) for each in (self._theorems, self._steps, self._premises))
+        return digest_of(self._texts.joined, self._texts.bounds, *arrays)
 
     def summary(self) -> str:
         """Say in one line what the file holds and what was left out."""

@@ -1,18 +1,20 @@
 """Files and folders that get their name when they are whole: a crash leaves what was there before, or nothing.
 
-Until then they stand beside it under a name of their own that ends in .part: two processes do not mix what they write,
-and what a killed process leaves is easily found. A loss of power is not guarded against. Who may read them is up to the
-umask, as for any file.
+Until then they stand beside it under a name of their own that ends in .part, locked by the process that writes: two
+processes do not mix what they write, and what a killed one has left is removed by the next that writes there. A loss of
+power is not guarded against. Who may read them is up to the umask, as for any file.
 """
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,18 +51,13 @@ def writing_file(path: str | Path, what: str = "", advice: str = _ADVICE) -> Ite
             yield path
         return
     target = path.resolve()
-    part = _part_of(target)
-    with write_errors(what, advice, part):
+    with write_errors(what, advice, target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.touch()
+        with own_part(target, Path.touch) as part:
             mode = part.stat().st_mode
             yield part
             _allow(part, mode)
             os.replace(part, target)
-        finally:
-            with suppress(OSError):
-                part.unlink()
 
 
 @contextmanager
@@ -78,20 +75,17 @@ def writing_folder(path: str | Path, what: str = "", advice: str = _ADVICE) -> I
     """
     what = what or str(path)
     target = Path(path).resolve()
-    part = _part_of(target)
-    with write_errors(what, advice, part):
+    with write_errors(what, advice, target):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise NotEmptyError(f"{what} exists and is not empty; give a new folder, or remove it")
-        part.mkdir(parents=True)
-        mode = part.stat().st_mode
-        try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with own_part(target, Path.mkdir) as part:
+            mode = part.stat().st_mode
             yield part
             for inner in part.rglob("*"):
                 if not inner.is_symlink():
                     _allow(inner, mode if inner.is_dir() else mode & ~0o111)
             os.replace(part, target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
@@ -122,9 +116,99 @@ def write_json(path: Path, value: Any) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _part_of(target: Path) -> Path:
-    """A name beside the target that nothing else has."""
-    return target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+@contextmanager
+def own_part(target: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Give the block a file or folder beside the target that nothing else uses, and remove it afterwards.
+
+    Those that killed processes have left there are removed first: a process that lives holds a lock on its own, as far
+    as the file system has locks.
+
+    Args:
+        target: what it is for; its folder is there
+        make: makes an empty file or folder
+    """
+    for abandoned in target.parent.glob(f"{glob.escape(target.name)}.????????.part"):
+        with suppress(BlockingIOError):
+            if (lock := _lock(abandoned)) is not None:
+                _remove(abandoned)
+                os.close(lock)
+    while True:
+        part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+        make(part)
+        try:
+            lock = _lock(part)
+        except BlockingIOError:
+            continue  # another process took it for an abandoned one before it was locked
+        if part.exists():
+            break
+    try:
+        yield part
+    finally:
+        _remove(part)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Let no other process into a block for the same path; without locks of the file system, all at once.
+
+    Args:
+        path: what the block makes; a lock stands beside it as long as it is held or waited for
+    """
+    lock_path, lock = path.with_name(f".{path.name}.lock"), None
+    while lock is None:
+        try:
+            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a folder that cannot be written, a file system without locks
+            break
+        if not _is_at(lock, lock_path):  # its owner has removed it meanwhile
+            os.close(lock)
+            lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            if _is_at(lock, lock_path):
+                _remove(lock_path)
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a file or folder until what is returned is closed; None where there are no locks, or it is gone.
+
+    Raises:
+        BlockingIOError: if another process holds it
+    """
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return lock
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _allow(path: Path, mode: int) -> None:
@@ -135,5 +219,12 @@ def _allow(path: Path, mode: int) -> None:
 
 
 def _concerns(name: Path, path: Path) -> bool:
-    """Whether a file of this name is the path, a folder above it, or something in it."""
-    return name == path or name in path.parents or path in name.parents
+    """Whether a file of this name is the path or its part, a folder above it, or something in it."""
+    return (
+        any(
+            one == path
+            or (one.parent == path.parent and one.name.startswith(f"{path.name}.") and one.suffix == ".part")
+            for one in (name, *name.parents)
+        )
+        or name in path.parents
+    )

@@ -1,7 +1,9 @@
 """Where the data of both families comes from, what is said where there is none, and which options are refused."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Condition
 from typing import Any
 
 import pytest
@@ -177,6 +179,44 @@ MISTAKES: dict[DataFamily, dict[str, tuple[dict[str, Any], str]]] = {
 def test_an_option_out_of_range_is_named(of: DataFamily, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         of.make(**({"data_path": "anywhere"} | options))
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_two_that_make_the_same_dataset_at_once_both_find_it(
+    kind: DataFamily, tmp_path: Path, has_locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(folder: Path, *args: Any) -> None:
+        both_began.wait(timeout=20 if not has_locks else 0.5)
+        build_propositional_benchmark(folder, *args, progress=False)
+
+    def flock(*_: Any) -> None:
+        raise OSError("no locks here")
+
+    both_began = PatientBarrier(2)
+    monkeypatch.setattr("generator.data.known_datasets.build_propositional_benchmark", build)
+    if not has_locks:
+        monkeypatch.setattr("fcntl.flock", flock)
+    options = {"max_seq_len": 1024} if kind is DECODER_ONLY_DATA else {}
+    data_path = str(tmp_path / "propositional" / "random")
+    modules = [kind.on(data_path, dataset="propositional", num_theorems=20, **options) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda module: module.prepare_data(), modules))
+    assert both_began.num_came == (1 if has_locks else 2)
+    modules[0].setup("validate")
+    assert [path.name for path in tmp_path.iterdir()] == ["propositional"], "neither parts nor locks stay"
+
+
+class PatientBarrier:
+    """Lets threads go on when all have come, or have had their time to."""
+
+    def __init__(self, num_threads: int) -> None:
+        self.num_came, self._wanted, self._changed = 0, num_threads, Condition()
+
+    def wait(self, timeout: float) -> None:
+        with self._changed:
+            self.num_came += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.num_came == self._wanted, timeout)
 
 
 # --------------------------------------------------------------------------------- how tactics are written

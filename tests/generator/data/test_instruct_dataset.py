@@ -21,7 +21,7 @@ NUM_TEMPLATE_BYTES = len("[GOAL][PROOFSTEP]")
 class Steps:
     """Steps from (state, tactic) pairs; without a template they are plain prompts and completions."""
 
-    background = None
+    background = source = None
 
     def __init__(self, pairs: list[tuple[str, str]], template: PromptTemplate | None = LLMSTEP) -> None:
         self.pairs, self.template = pairs, template
@@ -184,7 +184,7 @@ def test_nothing_usable_is_an_empty_dataset() -> None:
 def test_many_examples_are_the_same_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [(f"h{i} : {'p ' * (i % 11)}\n⊢ q{i}", f"exact h{i}") for i in range(23)]
     whole = make(pairs)
-    monkeypatch.setattr("generator.data.instruct_dataset._ENCODED_AT_ONCE", 5)
+    monkeypatch.setattr("generator.data.tokenized_steps._ENCODED_AT_ONCE", 5)
     parts = make(pairs)
     assert [e["input_ids"] for e in whole] == [e["input_ids"] for e in parts]  # type: ignore[attr-defined]
     assert whole.source_lengths.tolist() == [len(e["input_ids"]) for e in whole]  # type: ignore[attr-defined]

@@ -72,7 +72,14 @@ BROKEN = {
     b'{"prompt": "\xff", "completion": "b"}': "not UTF-8 at byte 12",
     b'{"prompt": "\\ud835", "completion": "b"}': "half a surrogate pair",
     b'{"prompt": "a", "completion": "b", "metadata": {"x": "\\ud835"}}': "half a surrogate pair",
-    b"[" * 100_000: "nested too deep",
+    b"[" * 100_000: "it is nested too deep",
+    b"[" * 900 + b"]" * 900: "it is something nested too deep, not an object",
+    b'{"prompt": ' + b"[" * 900 + b"]" * 900 + b"}": "field 'prompt' must be a text, but is something nested too deep",
+    b'{"metadata": ' + b"[" * 100_000: "it is nested too deep",
+    b'{"prompt": "a", "completion": "b", "metadata": {"x": ' + b"[" * 60 + b"]" * 60 + b"}}": "is nested over 50 deep",
+    b'{"prompt": "a", "completion": "b", "metadata": {"x": '
+    + b"1" * 5000
+    + b"}}": "a number in it has too many digits",
 }
 
 

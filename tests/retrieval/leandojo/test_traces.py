@@ -227,6 +227,10 @@ def test_a_file_cut_anywhere_is_an_error(tmp_path: Path) -> None:
         (b"[" + b" " * 40, "in the middle of an element, at byte 41"),
         (b'["\xff"]', "not UTF-8 at about byte 2"),
         (b"\x1f\x8b\x08\x00", "not UTF-8"),
+        (b"[" * 100_000, "it is nested too deep, at byte 1;"),
+        (b'[{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]", "it is nested too deep"),
+        (b'[{"start": [' + b"1" * 5000 + b", 1]}]", "a number in it has too many digits"),
+        (b'[{"url": ' + b"[" * 900 + b"]" * 900 + b"}]", "field 'url' must be a text"),
     ],
 )
 def test_a_broken_file_is_named_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:

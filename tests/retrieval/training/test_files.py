@@ -5,7 +5,11 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import pytest
 from safetensors import SafetensorError
 
 from common import ConfigError, DataError
-from retrieval.training.files import write_errors, write_json, writing_file, writing_folder
+from retrieval.training.files import one_at_a_time, write_errors, write_json, writing_file, writing_folder
 from tests.loopback import left
 
 Writing = Callable[[Path], AbstractContextManager[Path]]
@@ -243,3 +247,62 @@ def test_a_folder_that_another_process_fills_meanwhile_is_kept(tmp_path: Path) -
 def test_errors_of_our_own_pass_the_naming(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="^k is 0$"), write_errors("the index"):
         raise ConfigError("k is 0")
+
+
+# ------------------------------------------------------------------------------------------------
+# Several processes, and those that were killed
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from retrieval.training.files import writing_file, writing_folder
+
+with {writing}(Path(sys.argv[1])) as part:
+    (part / "inner" if part.is_dir() else part).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@both
+def test_what_a_killed_process_left_is_removed_by_the_next(writing: Writing, tmp_path: Path) -> None:
+    path = tmp_path / "name"
+    subprocess.run([sys.executable, "-c", KILLED.format(writing=writing.__name__), path], cwd=Path(__file__).parents[3])
+    assert re.fullmatch(r"name\.[0-9a-f]{8}\.part", *left(tmp_path))
+    (tmp_path / "name.mine.part").touch()
+    (tmp_path / "other.0123abcd.part").touch()
+    with writing(path) as part:
+        fill(part, "whole")
+    assert left(tmp_path) == ["name", "name.mine.part", "other.0123abcd.part"], "no other's is touched"
+
+
+@both
+def test_what_another_process_writes_stays(writing: Writing, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "name") as first:
+        with pytest.raises(ZeroDivisionError), writing(tmp_path / "name") as second:
+            assert first.exists() and second.exists() and first != second
+            raise ZeroDivisionError
+        assert left(tmp_path) == [first.name]
+        raise ZeroDivisionError
+    assert left(tmp_path) == []
+
+
+def test_one_at_a_time_is_let_in_and_no_lock_stays(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def enter(_: int) -> None:
+        nonlocal inside, most
+        with one_at_a_time(tmp_path / "name"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.001)
+            inside -= 1
+
+    (tmp_path / ".name.lock").touch()  # of a process that was killed
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(40)))
+    assert most == 1 and left(tmp_path) == []
+
+
+def test_without_locks_all_are_let_in(tmp_path: Path) -> None:
+    with one_at_a_time(tmp_path / "nowhere" / "name"), one_at_a_time(tmp_path / "nowhere" / "name"):
+        assert left(tmp_path) == []
