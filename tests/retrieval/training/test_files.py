@@ -243,3 +243,41 @@ def test_a_folder_that_another_process_fills_meanwhile_is_kept(tmp_path: Path) -
 def test_errors_of_our_own_pass_the_naming(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="^k is 0$"), write_errors("the index"):
         raise ConfigError("k is 0")
+
+
+# ------------------------------------------------------------------------------------------- leftovers
+
+
+@both
+def test_what_a_killed_process_left_is_removed_by_the_next_run_and_what_another_writes_is_not(
+    writing: Writing, tmp_path: Path
+) -> None:
+    killed, folder, younger = (tmp_path / f"name.{i * 8}.part" for i in "012")
+    killed.write_text("half")
+    folder.mkdir()
+    younger.write_text("perhaps not locked yet")
+    others = [tmp_path / "other.00000000.part", tmp_path / "name.part"]
+    for path in others:
+        path.write_text("of another kind")
+    with writing(tmp_path / "name") as part:
+        fill(part, "in work")
+        for path in (killed, folder, part):
+            os.utime(path, (0, 0))
+        with writing(tmp_path / "name") as second:
+            assert part.exists(), "it is locked"
+            fill(second, "whole")
+        if part.is_dir():
+            (tmp_path / "name" / "inner").unlink()
+    assert left(tmp_path) == sorted([younger.name, "name", *(path.name for path in others)])
+
+
+def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "name"
+    with pytest.raises(DataError, match="name is there by now, and is not replaced"):
+        with writing_file(path, replace=False) as part:
+            part.write_text("ours")
+            path.write_text("theirs")
+    assert path.read_text() == "theirs" and left(tmp_path) == ["name"]
+    with writing_file(tmp_path / "new", replace=False) as part:
+        part.write_text("ours")
+    assert left(tmp_path) == ["name", "new"]
