@@ -87,7 +87,7 @@ class Pos:
         for name in ("line_nb", "column_nb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-                raise DataError(f"{name} of a position is {value!r}; lines and columns are integers from 1")
+                raise DataError(f"{name} of a position is {value!r}; it is an integer from 1, and not beyond any file")
 
     @classmethod
     def of(cls, value: object) -> Pos:

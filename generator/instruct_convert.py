@@ -119,7 +119,7 @@ def to_instruct(
     steps = TracedSteps(traces, get_template(template))
     unusable: dict[str, list[str]] = {}
     num_written = 0
-    with writing_file(target) as part, part.open("w", encoding="utf-8") as file:
+    with writing_file(target, replace=False) as part, part.open("w", encoding="utf-8") as file:
         records = _raw_steps(path, steps.traces, progress)
         for number, (theorem, raw) in enumerate(records):
             for _, step in usable(steps, range(number, number + 1), unusable):
@@ -205,7 +205,7 @@ def to_leandojo(paths: list[Path], target: Path, *, skip_invalid: bool = False, 
         key = (origin.url, origin.commit, origin.file_path, origin.full_name or number, origin.start)
         theorems.setdefault(key, []).append((origin.tactic_idx, number))
     num_steps = 0
-    with writing_file(target) as part, part.open("w", encoding="utf-8") as file:
+    with writing_file(target, replace=False) as part, part.open("w", encoding="utf-8") as file:
         file.write("[")
         groups = tqdm(theorems.values(), desc=f"write {target.name}", delay=1, disable=not progress)
         for i, numbers in enumerate(groups):

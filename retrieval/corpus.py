@@ -67,14 +67,17 @@ class Corpus:
         """Add one source file, and its premises to the reader; `where` names its place in errors."""
         number, first = len(self._files), len(reader)
         try:
-            path, imports = str(record["path"]), record["imports"]
+            path, imports = record["path"], record["imports"]
+            if not (isinstance(path, str) and isinstance(imports, list) and isinstance(record["premises"], list)):
+                raise TypeError("a field is of another kind")
+            path.encode()
             reach = 1 << number
             for imported in imports:
                 if imported not in self._files:
                     raise DataError(f"{where}: {_explain_import(self.path, path, imports, imported)}")
                 reach |= self._reach[self._files[imported]]
             reader.append(record["premises"], where)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, UnicodeEncodeError) as error:
             raise DataError(
                 f"{where}: not a source file of a corpus ({type(error).__name__}: {error}); it needs path, "
                 "a text, and imports and premises, which are lists"
@@ -213,8 +216,8 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Any]]:
                     continue
                 where = f"{path}:{line_nb}"
                 try:
-                    record = json.loads(line)
-                except ValueError as error:
+                    record = json.loads(line.decode())  # of bytes it takes halves of characters
+                except (RecursionError, ValueError) as error:
                     raise DataError(f"{where}: this line is not JSON ({error})") from error
                 yield where, record
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import shutil
 import tarfile
 import zlib
@@ -24,6 +25,7 @@ ARCHIVE_NAME = "leandojo_benchmark_4.tar.gz"
 _BLOCK = 1 << 18  # bytes
 _TIMEOUT_S = 30
 _MAX_ATTEMPTS = 5
+MAX_UNPACKED_BYTES = 16 << 30  # the benchmark has 1 GB: what claims more is no data, and would fill the disk
 
 
 def download_leandojo_benchmark_4(
@@ -63,7 +65,7 @@ def _download_archive(url: str, md5: str, archive: Path, progress: bool) -> None
     if problem := _problem_with(part, md5):
         part.unlink()  # nothing could be added to it that would make it right
         raise DataError(f"what {url} gave {problem}, and was removed. {by_hand}")
-    part.replace(archive)
+    part.replace(archive)  # one that another process has put there has the same md5
 
 
 def _download(url: str, part: Path, by_hand: str, progress: bool) -> None:
@@ -95,6 +97,8 @@ def _download(url: str, part: Path, by_hand: str, progress: bool) -> None:
 
 def _download_rest(url: str, part: Path, progress: bool) -> bool:
     """Append the missing part; return whether the file is complete then."""
+    if part.is_symlink():  # its name can be foretold, so that someone may have pointed it elsewhere
+        raise DataError(f"{part}: is a symbolic link, and the download is not written where it leads; remove it")
     size = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"User-Agent": "nextstep", **({"Range": f"bytes={size}-"} if size else {})})
     try:
@@ -113,11 +117,15 @@ def _download_rest(url: str, part: Path, progress: bool) -> bool:
         bar = tqdm(
             initial=size, total=total, unit="B", unit_scale=True, desc=f"download {part.stem}", disable=not progress
         )
-        with bar, open(part, "ab" if size else "wb") as file:
+        with bar, open(part, "ab" if size else "wb", opener=_not_through_links) as file:
             while block := response.read(_BLOCK):
                 file.write(block)
                 bar.update(len(block))
         return total is None or part.stat().st_size >= total
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _problem_with(archive: Path, md5: str) -> str | None:
@@ -150,7 +158,14 @@ def _extract(archive: Path, folder: Path, progress: bool) -> None:
     )
     try:
         with open(archive, "rb") as file, bar, tarfile.open(fileobj=file, mode="r:gz") as tar:
+            num_bytes = 0
             for member in tar:
+                num_bytes += member.size
+                if num_bytes > MAX_UNPACKED_BYTES:
+                    raise DataError(
+                        f"{archive} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes, of which the benchmark has few; "
+                        "download it again"
+                    )
                 if not (member.isreg() or member.isdir()):  # the benchmark has no links, so that none has to be judged
                     raise DataError(f"{archive} holds {member.name}, which is no plain file or folder")
                 tar.extract(member, folder, filter="data")

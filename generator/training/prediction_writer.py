@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -112,12 +113,14 @@ def read_predictions(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yield the records of all ranks.
 
     Raises:
-        DataError: if a rank is missing or stopped before its end, with the number of records it left
+        DataError: if a rank is missing or stopped before its end, a description or a record is broken, or there are not
+            as many records as were written
     """
     folder = Path(folder)
     descriptions = {
-        int(path.stem.removeprefix("rank")): json.loads(path.read_text(encoding="utf-8"))
+        int(match[1]): _read_description(path)
         for path in folder.glob("rank*.json")
+        if (match := re.fullmatch(r"rank(\d{1,9})\.json", path.name))
     }
     if not descriptions:
         raise DataError(f"{folder}: holds no predictions; `predict` writes them to predictions/ of its run folder")
@@ -125,13 +128,41 @@ def read_predictions(folder: str | Path) -> Iterator[dict[str, Any]]:
     for rank in range(num_ranks):
         if rank not in descriptions:
             raise DataError(f"{folder}: rank {rank} of {num_ranks} is missing; predict again")
-        if descriptions[rank]["format_version"] != FORMAT_VERSION:
-            raise DataError(
-                f"{folder}/rank{rank}.json: format version {descriptions[rank]['format_version']}, "
-                f"this program reads {FORMAT_VERSION}"
-            )
         if not descriptions[rank]["finished"]:
             raise DataError(f"{folder}: rank {rank} stopped before its end; predict again")
     for rank in range(num_ranks):
-        with (folder / f"rank{rank}.jsonl").open(encoding="utf-8") as file:
-            yield from map(json.loads, file)
+        yield from _read_records(folder / f"rank{rank}.jsonl", descriptions[rank]["num_predictions"])
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """What a rank says of its records."""
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if description["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {description['format_version']}; this program reads {FORMAT_VERSION}")
+        for name, kind in (("finished", bool), ("num_predictions", int), ("num_ranks", int)):
+            if type(description[name]) is not kind or description[name] < 0:
+                raise ValueError(f"{name} is {str(description[name])[:60]!r}")
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
+        what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path}: is no description of predictions ({what}); predict again") from error
+    return description
+
+
+def _read_records(path: Path, number: int) -> Iterator[dict[str, Any]]:
+    """The records of one rank, which must be so many."""
+    found = 0
+    try:
+        with path.open("rb") as file:
+            for found, line in enumerate(file, start=1):
+                try:
+                    record = json.loads(line.decode())
+                except (RecursionError, ValueError) as error:
+                    raise DataError(f"{path}:{found}: is no record ({error}); predict again") from error
+                if not isinstance(record, dict):
+                    raise DataError(f"{path}:{found}: is no record, but {str(record)[:60]!r}; predict again")
+                yield record
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); predict again") from error
+    if found != number:
+        raise DataError(f"{path}: has {found} records of the {number} that were written; predict again")

@@ -105,7 +105,10 @@ class ColumnsReader:
             if "" in codes or b"user__.n" in joined_names or b"[" in joined_names:
                 raise ValueError("there may be premises to drop")
             encoded_codes = list(map(str.encode, codes))
-            positions = [array("i", numbers) for side in (starts, ends) for numbers in zip(*side, strict=True)]
+            numbered = [numbers for side in (starts, ends) for numbers in zip(*side, strict=True)]
+            if any(set(map(type, numbers)) != {int} for numbers in numbered):
+                raise TypeError("arrays take true for 1")
+            positions = [array("i", numbers) for numbers in numbered]
             if len(positions) != 4:
                 raise ValueError("positions may have another form")
             interned_kinds = list(map(intern, kinds))

@@ -19,7 +19,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class RetrievalContext:
     @classmethod
     def from_json(cls, line: str | bytes) -> RetrievalContext:
         """Read what `to_json` wrote."""
-        record = json.loads(line)
+        record = json.loads(line if isinstance(line, str) else line.decode())
         return cls(Provenance.from_record(record), record["state_hash"])
 
 
@@ -89,6 +89,16 @@ class Part:
     num_shards: int
     complete: bool
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value).__name__ != field.type:
+                raise DataError(f"{field.name} is {str(value)[:60]!r}; it must be of type {field.type}")
+        if not self.split.isidentifier():
+            raise DataError(f"split is {self.split!r}; it must be a word such as val, as it is part of file names")
+        if self.k < 1 or not 0 <= self.rank < self.num_ranks or min(self.num_contexts, self.num_shards) < 0:
+            raise DataError("a number is out of its range (k, rank, num_ranks, num_contexts or num_shards)")
+
     @property
     def stem(self) -> str:
         """What the names of its files begin with."""
@@ -112,15 +122,15 @@ def read_parts(folder: Path) -> list[Part]:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["format_version"] != FORMAT_VERSION:
                 raise DataError(
-                    f"{path}: format version {record['format_version']}, but this program reads version "
-                    f"{FORMAT_VERSION}; make the predictions again"
+                    f"format version {record['format_version']}, but this program reads version {FORMAT_VERSION}"
                 )
-            parts.append(Part(**record))
-        except DataError:
-            raise
+            part = Part(**record)
+            if path.stem != part.stem:
+                raise DataError(f"it describes {part.stem}")
+            parts.append(part)
         except FileNotFoundError:
             continue  # another rank has just removed what an earlier run left
-        except (KeyError, OSError, TypeError, ValueError) as error:
+        except (KeyError, OSError, RecursionError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not the description of predictions ({error}); make them again") from error
     return sorted(parts, key=lambda part: (part.split, part.rank))
 

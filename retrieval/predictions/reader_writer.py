@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ from retrieval.leandojo.provenance import Provenance
 from retrieval.predictions import files
 from retrieval.predictions.files import FORMAT_VERSION, Part, RetrievalContext
 
+_LOG = logging.getLogger(__name__)
 ROWS_PER_SHARD = 16_384  # 13 MB at k = 100: what a crash can lose
 
 
@@ -84,6 +86,7 @@ class PredictionWriter:
         self._contexts: list[RetrievalContext] = []
         self._numbers: list[npt.NDArray[np.int32]] = []
         self._scores: list[npt.NDArray[np.float32]] = []
+        self._own: tuple[int, int] | None = None  # the description that this writer wrote last
         with files.changing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check_retriever()
@@ -101,7 +104,12 @@ class PredictionWriter:
                 )
 
     def _remove_earlier_run(self) -> None:
-        """Remove this rank's files, and those of a run with another number of ranks."""
+        """Remove this rank's files, and those of a run with another number of ranks; say what is replaced."""
+        replaced = [part for part in files.read_parts(self.folder) if part.split == self._part.split]
+        if replaced and self._part.rank == 0:
+            _LOG.warning(
+                "%s: replaces the predictions of %r for %s", self.folder, replaced[0].retriever, self._part.split
+            )
         for path in sorted(self.folder.glob(f"{self._part.split}-*-of-*")):
             stem = path.name.split(".")[0]
             if stem == self._part.stem or not stem.endswith(f"-of-{self._part.num_ranks}"):
@@ -138,6 +146,7 @@ class PredictionWriter:
         self._save_part()
 
     def _save_shard(self) -> None:
+        self._check_alone()
         part, lines = self._part, [context.to_json() + "\n" for context in self._contexts]
         arrays = {
             "premise_numbers": np.concatenate(self._numbers),
@@ -151,8 +160,19 @@ class PredictionWriter:
         self._save_part()
 
     def _save_part(self) -> None:
+        self._check_alone()
         text = json.dumps(asdict(self._part), indent=2) + "\n"
-        files.write(self.folder / f"{self._part.stem}.json", text.encode())
+        path = self.folder / f"{self._part.stem}.json"
+        files.write(path, text.encode())
+        self._own = _identity(path)
+
+    def _check_alone(self) -> None:
+        """Raise DataError if another process has taken the folder over, with which the files would be mixed."""
+        if self._own is not None and self._own != _identity(self.folder / f"{self._part.stem}.json"):
+            raise DataError(
+                f"{self.folder}: another process writes predictions for {self._part.split} to this folder; give each a "
+                "folder of its own, and make these again"
+            )
 
     def __enter__(self) -> PredictionWriter:
         return self
@@ -231,7 +251,7 @@ class Predictions:
             return cls(folder, parts, corpus)
         except OSError as error:
             raise DataError(f"{folder}: cannot read {error.filename}: {error.strerror}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: broken predictions: {error}; make them again") from error
 
     def __len__(self) -> int:
@@ -286,6 +306,15 @@ class Predictions:
             gathered[begin:end] = rows[self._kept[begin:end] - first]
             first += len(rows)
         return gathered
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that replaces it; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _key(provenance: Provenance) -> int:

@@ -9,8 +9,10 @@ Tests call `main`; `run(main)` is what a shell runs.
 from __future__ import annotations
 
 import collections.abc
+import errno
 import inspect
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -36,6 +38,8 @@ def _in_one_line(error: OSError) -> str:
     paths = " -> ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
     if paths and error.strerror:
         return f"{paths}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of a write, which does not know its file
+        return f"{error.strerror}; make room where the command writes, and in {tempfile.gettempdir()}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -31,7 +31,7 @@ class NotEmptyError(ConfigError, FileExistsError):
 
 
 @contextmanager
-def writing_file(path: str | Path, what: str = "", advice: str = _ADVICE) -> Iterator[Path]:
+def writing_file(path: str | Path, what: str = "", advice: str = _ADVICE, *, replace: bool = True) -> Iterator[Path]:
     """Give the block an empty file to write, which becomes `path` when the block ends well, and else is removed.
 
     Missing folders are made. A symbolic link goes on leading to the file. A device or pipe such as /dev/stdout is
@@ -41,9 +41,10 @@ def writing_file(path: str | Path, what: str = "", advice: str = _ADVICE) -> Ite
         path: of the file to make or replace
         what: is written, for messages; `path` by default
         advice: the end of messages, what the user can do
+        replace: False never replaces a file, one that appears while the block writes included
 
     Raises:
-        DataError: if the system refuses to write, for example on a full disk
+        DataError: if the system refuses to write, for example on a full disk, or the file is there and must stay
     """
     path, what = Path(path), what or str(path)
     if path.exists() and not path.is_file():
@@ -57,7 +58,7 @@ def writing_file(path: str | Path, what: str = "", advice: str = _ADVICE) -> Ite
             mode = part.stat().st_mode
             yield part
             _allow(part, mode)
-            os.replace(part, target)
+            os.replace(part, target) if replace else _publish(part, target)
 
 
 @contextmanager
@@ -182,7 +183,7 @@ def _lock(path: Path) -> int | None:
         BlockingIOError: if another process holds it
     """
     try:
-        lock = os.open(path, os.O_RDONLY)
+        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
@@ -209,6 +210,18 @@ def _remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Give a file its name unless something has that name already."""
+    try:
+        os.link(part, target)
+    except OSError as error:
+        if target.exists():
+            raise DataError(
+                f"{target} is there by now, and is not replaced; remove it or choose another place"
+            ) from error
+        os.replace(part, target)  # a file system without links
 
 
 def _allow(path: Path, mode: int) -> None:

@@ -220,3 +220,31 @@ def test_a_file_that_is_no_corpus_is_refused(tmp_path: Path, library_path: Path)
     library_path.write_bytes(b"<html>\n")
     with pytest.raises(DataError, match="corpus.jsonl:1: this line is not JSON"):
         Corpus(library_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"path": "A\xed\xa0\x80", "imports": [], "premises": []}', "jsonl:1: this line is not JSON"),
+        (b'{"path": "A\\ud800", "imports": [], "premises": []}', "jsonl:1: not a source file"),
+        (b'{"path": 5, "imports": [], "premises": []}', "jsonl:1: not a source file"),
+        (b'{"path": "A", "imports": "", "premises": []}', "jsonl:1: not a source file"),
+        (b'{"path": "A", "imports": [], "premises": {}}', "jsonl:1: not a source file"),
+        (b'{"path": "A", "imports": [], "premises": null}', "jsonl:1: not a source file"),
+        (b"[" * 100_000, "jsonl:1: this line is not JSON"),
+        (b'{"path": ' + b"9" * 5000 + b"}", "jsonl:1: this line is not JSON"),
+    ],
+    ids=range(8),
+)
+def test_lines_of_other_programs_are_named(tmp_path: Path, line: bytes, message: str) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(line + b"\n")
+    with pytest.raises(DataError, match=message):
+        Corpus(path)
+
+
+@pytest.mark.parametrize("position", [[3, True], [True, 3], ["3", 1], [3.0, 1], [3, 2**31], [3], None])
+def test_a_position_is_two_numbers(tmp_path: Path, position: Any) -> None:
+    for start, end in ((position, [9, 9]), ([1, 1], position)):
+        with pytest.raises(DataError, match="premise 0 of this file"):
+            _corpus(tmp_path, _file("A", [], _premise("a", start, end)))

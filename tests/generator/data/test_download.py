@@ -209,3 +209,21 @@ def test_nothing_is_written_over(server: Server, tmp_path: Path) -> None:
 
 def test_the_address_is_the_published_one() -> None:
     assert URL.startswith("https://zenodo.org/records/12740403/") and len(MD5) == 32
+
+
+def test_an_archive_that_unpacks_without_measure_is_refused(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generator.data.download.MAX_UNPACKED_BYTES", 1000)
+    server.content = archive(**{"leandojo_benchmark_4/random/train.json": b"0" * 600, "b": b"0" * 600})
+    with pytest.raises(DataError, match="unpacks to more than 1,000 bytes"):
+        download(server, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_download_does_not_follow_a_link_that_waits_for_it(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / f"{ARCHIVE_NAME}.part").symlink_to(tmp_path / "precious")
+    with pytest.raises(DataError, match="is a symbolic link"):
+        download(server, tmp_path / "data")
+    assert (tmp_path / "precious").read_text() == "mine"

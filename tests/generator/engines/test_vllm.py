@@ -144,6 +144,19 @@ def test_samples_are_asked_for_with_their_settings_and_own_seeds(tokenizer):
     assert LLM.made[0].model == "EleutherAI/pythia-70m"
 
 
+def test_samples_are_cut_at_stop_strings_whatever_tokens_come_back_behind_them(tokenizer, monkeypatch):
+    """The last token of a sample may reach beyond the stop string that it completes."""
+
+    def uncut(self, i, params):
+        ids = ByteTokenizer().encode(SCRIPT[i % 3])
+        return CompletionOutput("", ids, -0.5 * len(ids))
+
+    monkeypatch.setattr(LLM, "_sampled", uncut)
+    engine = make_engine("vllm", "EleutherAI/pythia-70m", tokenizer, max_inp_seq_len=16)
+    (found,) = engine.propose(["ab"], 3, Decoding(max_new_tokens=64, sampling=Sampling(), stop=("[/TAC]",)))
+    assert sorted(text for text, _ in found) == ["intro[/TAC]", "rw [h]", "simp[/TAC]"]
+
+
 def test_beams_are_cut_at_stop_strings_with_the_log_probability_up_to_there(tokenizer):
     engine = make_engine("vllm", "EleutherAI/pythia-70m", tokenizer, max_inp_seq_len=16)
     (found,) = engine.propose(["ab"], 2, Decoding(num_beams=3, max_new_tokens=64, stop=("[/TAC]",)))

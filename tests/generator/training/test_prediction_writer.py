@@ -108,3 +108,41 @@ def test_missing_folders_ranks_and_other_versions_are_named(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "num_ranks": 1, "format_version": 99}))
     with pytest.raises(DataError, match="format version 99"):
         list(read_predictions(tmp_path / "predictions"))
+
+
+def cut(path):
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+BROKEN = {
+    "lost its last line": (lambda f: cut(f / "rank0.jsonl"), "rank0.jsonl: has 2 records of the 3 that were written"),
+    "gone": (lambda f: (f / "rank0.jsonl").unlink(), "rank0.jsonl: cannot be read"),
+    "a broken line": (lambda f: (f / "rank0.jsonl").write_bytes(b"{}\n{\n"), r"rank0\.jsonl:2: is no record"),
+    "no UTF-8": (lambda f: (f / "rank0.jsonl").write_bytes(b'{"a": "\xe9"}\n'), r"rank0\.jsonl:1: is no record"),
+    "half a character": (
+        lambda f: (f / "rank0.jsonl").write_bytes(b'"\xed\xa0\x80"\n'),
+        r"rank0\.jsonl:1: is no record",
+    ),
+    "no object": (lambda f: (f / "rank0.jsonl").write_bytes(b"[1]\n"), r"rank0\.jsonl:1: is no record, but '\[1\]'"),
+    "nested": (lambda f: (f / "rank0.jsonl").write_bytes(b"[" * 100_000), r"rank0\.jsonl:1: is no record"),
+    "no description": (lambda f: (f / "rank0.json").write_text("{"), "rank0.json: is no description of predictions"),
+    "a list": (lambda f: (f / "rank0.json").write_text("[]"), "rank0.json: is no description of predictions"),
+    "a field less": (lambda f: (f / "rank0.json").write_text('{"format_version": 1}'), "there is no 'finished'"),
+    "another version": (lambda f: change(f / "rank0.json", format_version=9), "format version 9; this program reads 1"),
+    "a text for ranks": (lambda f: change(f / "rank0.json", num_ranks="../x"), "num_ranks is '../x'"),
+    "a text for a number": (lambda f: change(f / "rank0.json", num_predictions="3"), "num_predictions is '3'"),
+    "more ranks": (lambda f: change(f / "rank0.json", num_ranks=10**9), "rank 1 of 1000000000 is missing"),
+}
+
+
+@pytest.mark.parametrize("broken, message", BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_or_lost_is_named(broken, message, tmp_path):
+    write(tmp_path, [[record(0), record(1)], [record(2)]])
+    broken(tmp_path / "predictions")
+    (tmp_path / "predictions" / "rankle.json").touch()  # of someone else
+    with pytest.raises(DataError, match=message):
+        list(read_predictions(tmp_path / "predictions"))

@@ -263,3 +263,55 @@ def test_wrong_arguments_are_refused(tmp_path: Path, library: Corpus) -> None:
         PredictionWriter(tmp_path, library, retriever="test", k=K, split="val", num_contexts=4) as writer,
     ):
         writer.write(_contexts(3), *_rows(2))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_contexts": "10"}, "num_contexts is '10'; it must be of type int"),
+        ({"num_ranks": "../x"}, "num_ranks is '../x'"),
+        ({"num_ranks": True}, "num_ranks is 'True'"),
+        ({"split": "../x"}, "split is '../x'; it must be a word"),
+        ({"split": "test"}, "it describes test-0-of-1"),
+        ({"rank": 1}, "out of its range"),
+        ({"num_shards": -1}, "out of its range"),
+        ({"k": 0}, "out of its range"),
+        ({"complete": "yes"}, "complete is 'yes'; it must be of type bool"),
+    ],
+    ids=str,
+)
+def test_a_description_that_says_something_odd_is_refused(
+    tmp_path: Path, library: Corpus, values: dict[str, Any], message: str
+) -> None:
+    _write(tmp_path, library)
+    path = tmp_path / "val-0-of-1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(DataError, match=f"val-0-of-1.json: not the description of predictions .*{message}"):
+        Predictions.load(tmp_path, library)
+
+
+def test_predictions_that_are_replaced_are_told(
+    tmp_path: Path, library: Corpus, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(tmp_path, library)
+    assert not caplog.text
+    _write(tmp_path, library, num=4)
+    assert f"{tmp_path}: replaces the predictions of 'test' for val" in caplog.text
+
+
+def test_two_processes_do_not_mix_their_predictions(tmp_path: Path, library: Corpus) -> None:
+    settings = {"retriever": "test", "k": K, "split": "val", "num_contexts": 4}
+    first = PredictionWriter(tmp_path, library, **settings)
+    first.write(_contexts(4), *_rows(4))
+    _write(tmp_path, library, num=4)
+    with pytest.raises(DataError, match="another process writes predictions for val to this folder"):
+        first.close()
+    assert len(Predictions.load(tmp_path, library)) == 4
+
+
+def test_a_context_with_half_a_character_is_refused(tmp_path: Path, library: Corpus) -> None:
+    _write(tmp_path, library, num=1)
+    path = tmp_path / "val-0-of-1.00000.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"F0.lean", b"F\xed\xa0\x80.lean"))
+    with pytest.raises(DataError, match="broken predictions"):
+        Predictions.load(tmp_path, library)

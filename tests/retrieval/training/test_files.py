@@ -306,3 +306,15 @@ def test_one_at_a_time_is_let_in_and_no_lock_stays(tmp_path: Path) -> None:
 def test_without_locks_all_are_let_in(tmp_path: Path) -> None:
     with one_at_a_time(tmp_path / "nowhere" / "name"), one_at_a_time(tmp_path / "nowhere" / "name"):
         assert left(tmp_path) == []
+
+
+def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "name"
+    with pytest.raises(DataError, match="name is there by now, and is not replaced"):
+        with writing_file(path, replace=False) as part:
+            part.write_text("ours")
+            path.write_text("theirs")
+    assert path.read_text() == "theirs" and left(tmp_path) == ["name"]
+    with writing_file(tmp_path / "new", replace=False) as part:
+        part.write_text("ours")
+    assert left(tmp_path) == ["name", "new"]
