@@ -13,7 +13,7 @@ from retrieval.premise_writer import PremiseWriter
 from retrieval.training.cli import BaseCLI, start
 from retrieval.training.commands import run
 from retrieval.training.run_folder import run_folder
-from retrieval.training.run_summary import best_checkpoint, evaluation_metrics
+from retrieval.training.run_summary import best_checkpoint, evaluation_metrics, last_checkpoint, why_not_validated
 
 
 class RetrievalCLI(BaseCLI):
@@ -51,9 +51,10 @@ class RetrievalCLI(BaseCLI):
 @rank_zero_only
 def _report(cli: RetrievalCLI, folder: Path) -> None:
     metrics = {name: value for name, value in evaluation_metrics(cli.trainer).items() if name.endswith("_val")}
-    print("\nvalidation: " + "  ".join(f"{name.removesuffix('_val')} {value:.1%}" for name, value in metrics.items()))
+    shown = "  ".join(f"{name.removesuffix('_val')} {value:.1%}" for name, value in metrics.items())
+    print(f"\nvalidation: {shown or 'none: ' + why_not_validated(cli.trainer)}")
     print(f"metrics:    {folder / 'metrics.json'}")
-    if checkpoint := best_checkpoint(cli.trainer):
+    if checkpoint := best_checkpoint(cli.trainer) or last_checkpoint(cli.trainer):
         print(f"checkpoint: {checkpoint}")
         print("next:       python -m retrieval.main predict --config CONFIG --ckpt_path CHECKPOINT --output_dir FOLDER")
     print(f"logs:       tensorboard --logdir {folder}")

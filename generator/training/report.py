@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from generator.training.next_step_generator import NextStepGenerator
 from retrieval.training.run_folder import run_folder
-from retrieval.training.run_summary import best_checkpoint, evaluation_metrics
+from retrieval.training.run_summary import best_checkpoint, evaluation_metrics, last_checkpoint, why_not_validated
 from retrieval.training.shown import shown
 
 _NUM_EXAMPLES = 3
@@ -16,22 +16,27 @@ _NUM_SUGGESTIONS = 4
 
 
 def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
-    """Print, on rank 0, the validation metrics, paths, and suggestions of the best checkpoint for some states."""
+    """Print, on rank 0, the validation metrics, paths, and suggestions of the best checkpoint for some states.
+
+    Without a validation the last checkpoint is the best.
+    """
     folder = run_folder(trainer)
     if not trainer.is_global_zero:
         return
-    checkpoint = best_checkpoint(trainer)
+    checkpoint = best_checkpoint(trainer) or last_checkpoint(trainer)
     metrics = evaluation_metrics(trainer)
     topk = {name: value for name, value in metrics.items() if name.startswith("top")}
     print()
     if topk:
         print("validation: " + "  ".join(f"{name.split('_')[0]} {value:.1%}" for name, value in topk.items()))
-        print(f"loss:       {metrics['loss_val']:.4f} a token, of the targets in validation")
+    elif "loss_val" in metrics:
+        print("validation: the loss alone, as weights are sharded")
     else:
-        print("validation: the run ended before the first one; lower trainer.val_check_interval")
+        print(f"validation: none: {why_not_validated(trainer)}")
+    if "loss_val" in metrics:
+        print(f"loss:       {metrics['loss_val']:.4f} a token, of the targets in validation")
     print(f"metrics:    {folder / 'metrics.json'}")
-    if checkpoint:
-        print(f"checkpoint: {checkpoint}")
+    print(f"checkpoint: {checkpoint or 'none was kept, or it is gone'}")
     print(f"logs:       tensorboard --logdir {folder}")
     dataset = getattr(datamodule, "datasets", {}).get("val", [])
     if not len(dataset) or not checkpoint or not isinstance(model, NextStepGenerator):

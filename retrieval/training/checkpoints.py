@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from common import ByteTokenizer, ConfigError, DataError
+from common import ByteTokenizer, ConfigError, DataError, NextstepError
 from retrieval.training.extras import import_extra
 from retrieval.training.options import options_of
 
@@ -33,7 +33,37 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     checkpoint = _load(path, "a Lightning checkpoint")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"checkpoint {path}: holds no state_dict, so it is no Lightning checkpoint")
+    for key in ("state_dict", "hyper_parameters", "datamodule_hyper_parameters", "generator", "retriever"):
+        if not isinstance(checkpoint.get(key, {}), Mapping):
+            kind = type(checkpoint[key]).__name__
+            raise DataError(f"checkpoint {path}: {key} is no mapping but of type {kind}; it is broken")
     return checkpoint
+
+
+def unusable(path: str | Path, error: Exception) -> DataError:
+    """Return an error that says in a line that no model can be made as a checkpoint describes it."""
+    reason = " ".join(str(error).split())[:300]
+    return DataError(
+        f"checkpoint {path}: no model can be made with its architecture and options ({type(error).__name__}: {reason})"
+    )
+
+
+def check_weights(model: nn.Module, state_dict: Mapping[str, Any], path: str | Path) -> None:
+    """Raise DataError in a line unless weights are those of a model."""
+    own = model.state_dict()
+    wrong = [f"it lacks {name}" for name in own if name not in state_dict]
+    wrong += [f"it has {name} more" for name in state_dict if name not in own]
+    for name in own.keys() & state_dict.keys():
+        shape, expected = getattr(state_dict[name], "shape", None), own[name].shape
+        if shape != expected:
+            found = "no tensor" if shape is None else str(tuple(shape))
+            wrong.append(f"{name} is {found} instead of {tuple(expected)}")
+    if wrong:
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise DataError(
+            f"{path}: its weights do not fit the model that it describes: {', '.join(wrong[:3])}{more}; it was "
+            "changed, or written by another version"
+        )
 
 
 def _load(path: Path, kind: str) -> Any:
@@ -203,16 +233,34 @@ class Restorable(pl.LightningModule):
         if Path(path).is_file() or Path(path).suffix == ".ckpt":
             checkpoint = read_checkpoint(path)
             check_class(checkpoint, cls, path, cls.checkpoint_key)
-            saved = checkpoint[cls.checkpoint_key]
-            options = {**checkpoint["hyper_parameters"], **saved["options"], **overrides}
-            model = cls(**{**options, "model_name": saved["architecture"]})
-            model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
+            model = cls._rebuild(checkpoint, path, overrides)
         else:
             model = cls(**{**cls._exported_options(path), **overrides, "model_name": str(path)})
         model.name = str(path)
         if freeze:
             model.eval().requires_grad_(False)
         return model.to(device)
+
+    @classmethod
+    def _rebuild(cls, checkpoint: Mapping[str, Any], path: str | Path, overrides: Mapping[str, Any]) -> Self:
+        """The model that a checkpoint describes, with its weights."""
+        saved = checkpoint[cls.checkpoint_key]
+        for name, where in {"hyper_parameters": checkpoint, "architecture": saved, "options": saved}.items():
+            if name not in where:
+                raise DataError(f"checkpoint {path}: has no {name}, without which no model can be made of it")
+        try:
+            options = {**checkpoint["hyper_parameters"], **saved["options"], **overrides}
+            model = cls(**{**options, "model_name": saved["architecture"]})
+        except (NextstepError, OSError, ImportError):
+            raise
+        except Exception as error:  # transformers raises all kinds for an architecture that is none
+            if overrides and isinstance(error, TypeError):  # perhaps for what the caller gave
+                raise
+            raise unusable(path, error) from error
+        if model.strict_loading:
+            check_weights(model, checkpoint["state_dict"], f"checkpoint {path}")
+        model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
+        return model
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:
@@ -244,5 +292,7 @@ class Restorable(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another class before its weights fail to fit."""
+        """Refuse a checkpoint of another class or shape, before its weights fail to fit."""
         check_class(checkpoint, type(self), "the checkpoint", self.checkpoint_key)
+        if self.strict_loading and "state_dict" in checkpoint:  # strategies that shard weights load them elsewhere
+            check_weights(self, checkpoint["state_dict"], "the checkpoint")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -23,20 +21,21 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
-from common import NextstepError
+from common import ConfigError, NextstepError
+from retrieval.training.best_checkpoint import BestCheckpoint, TimedCheckpoint
 from retrieval.training.checkpoint_files import WholeFileCheckpointIO
-from retrieval.training.checkpoints import Restorable, check_class, class_path, read_checkpoint
+from retrieval.training.checkpoints import Restorable, check_class, class_path, read_checkpoint, unusable
 from retrieval.training.divergence import Divergence
+from retrieval.training.find_checkpoint import WORDS, find_checkpoint, is_queued_again
 from retrieval.training.interruption import Interruption, ended_by_signals
 from retrieval.training.last_checkpoint import LAST, LastCheckpoint
-from retrieval.training.monitoring import GradientNorm, ThroughputMonitor, as_code, log_text
+from retrieval.training.monitoring import GradientNorm, ModelSize, ThroughputMonitor, as_code, log_text
 from retrieval.training.optimizers import Optimization, with_schedule
 from retrieval.training.parser import Parser
+from retrieval.training.remarks import prepare
 from retrieval.training.resume import ResumePoint
 from retrieval.training.run_folder import new_run_folder, run_folder, write_config
 from retrieval.training.run_summary import RunSummary
-
-_CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
 
 
 class SaveConfig(SaveConfigCallback):
@@ -77,7 +76,7 @@ class BaseCLI(LightningCLI):
         parser.link_arguments("model.init_args.model_name", "data.init_args.model_name")
         for name in self.linked:
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.monitor": self.monitor,
@@ -100,6 +99,9 @@ class BaseCLI(LightningCLI):
         }
         refused = tuple(kind for option, kind in switches.items() if trainer.get(option) is False)
         extra = [self._get(self.config_init, key) for key in self._parser(self.subcommand).callback_keys]
+        if trainer.get("enable_model_summary") is None:
+            trainer["enable_model_summary"] = False
+            extra.append(ModelSize())
         chosen = trainer.get("callbacks") or []
         kinds = {type(c) for c in (chosen if isinstance(chosen, list) else [chosen])} - {ModelCheckpoint}
         always = [c for c in self.trainer_defaults["callbacks"] if type(c) not in kinds]
@@ -120,16 +122,17 @@ class BaseCLI(LightningCLI):
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
     def _parse_ckpt_path(self) -> None:
-        """Take the architecture from the checkpoint, and nothing else.
+        """Find and check the checkpoint, and take the architecture from it, and nothing else.
 
         Lightning would let every saved hyper-parameter win over the command line in silence; here what
         is written in the configuration holds, except the architecture, which the weights decide.
         """
+        self._architecture_from = ""
         if not self.config.get("subcommand"):
             return
         config = self.config[self.config.subcommand]
-        path = config.get("ckpt_path")
-        if not path or str(path) in _CHECKPOINT_WORDS or str(path).startswith("registry"):
+        config["ckpt_path"] = path = self._find_checkpoint(config)
+        if not path or path.startswith("registry"):
             return
         if Path(path).is_dir():  # a sharded checkpoint of FSDP or DeepSpeed
             return
@@ -142,7 +145,34 @@ class BaseCLI(LightningCLI):
             model = {"class_path": config.model.class_path, "init_args": {"model_name": saved}}
             if "data.init_args.model_name" in config:  # the old one, which a link put there
                 del config["data.init_args.model_name"]
+            self._architecture_from = path
             self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
+
+    def _find_checkpoint(self, config: Any) -> str | None:
+        """The path that ckpt_path gives, or means by a word; or that of a job that SLURM has queued again."""
+        word = None if config.get("ckpt_path") is None else str(config["ckpt_path"])
+        if word is None and self.config.subcommand == "fit" and is_queued_again(config.trainer, self.run_name):
+            word = "hpc"
+        if word not in WORDS:
+            return word
+        try:
+            path = str(find_checkpoint(word, config.trainer, self.run_name))
+        except ConfigError as error:
+            if word != "last" or self.config.subcommand != "fit":
+                raise
+            rank_zero_info(f"{error}. This is the first run of its name, and starts from the beginning")
+            return None
+        rank_zero_info(f"ckpt_path {word}: {path}")
+        return path
+
+    def instantiate_classes(self) -> None:
+        """Say which checkpoint a model is from that cannot be made."""
+        try:
+            super().instantiate_classes()
+        except (TypeError, AttributeError, KeyError, RuntimeError) as error:
+            if not self._architecture_from:
+                raise
+            raise unusable(self._architecture_from, error) from error
 
 
 def _class_of(config: Any) -> type[Restorable]:
@@ -167,7 +197,7 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         NextstepError: for what is wrong with the data or an option
         SystemExit: for a command line or YAML that does not parse
     """
-    _silence_remarks()
+    prepare()
     always = [
         TQDMProgressBar(refresh_rate=10),
         LearningRateMonitor(logging_interval="step"),
@@ -178,8 +208,8 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         Interruption(),  # saves before the summary says what there is
         RunSummary(),
         *callbacks,
-        LastCheckpoint(),  # for a crash or Ctrl-C also every ten minutes
-        ModelCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),
+        LastCheckpoint(),  # for a crash also every ten minutes
+        TimedCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),
     ]
     try:
         with ended_by_signals():
@@ -206,11 +236,3 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         if cause is None:
             raise
         raise cause from None
-
-
-def _silence_remarks() -> None:
-    """Do not print Lightning's warnings about its own code, nor its tips to use other products."""
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|skip_none|does not have many workers).*")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from common import ByteTokenizer, check_positive
@@ -106,6 +107,20 @@ class ThroughputMonitor(pl.Callback):
             if peak is not None:
                 pl_module.log("mfu", flops_per_s / (peak * trainer.world_size))
         self._restart()
+
+
+class ModelSize(pl.Callback):
+    """Says in a line what is trained; Lightning's table counts no FLOPs, as nobody tells it an input."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Count before a strategy shards the model."""
+        if stage == "fit":
+            sizes = [(p.numel(), p.requires_grad, p.element_size()) for p in pl_module.parameters()]
+            num, num_bytes = sum(n for n, _, _ in sizes), sum(n * size for n, _, size in sizes)
+            num_trained = sum(n for n, is_trained, _ in sizes if is_trained)
+            trained = "all trained" if num == num_trained else f"{num_trained:,} trained"
+            name = type(getattr(pl_module, "generator", pl_module)).__name__
+            rank_zero_info(f"{name}: {num:,} parameters, {trained}; {num_bytes / 1e6:,.1f} MB")
 
 
 class GradientNorm(pl.Callback):

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
+from retrieval.training.advice import about_accumulation, why_no_validation
 from retrieval.training.files import write_json
 from retrieval.training.interruption import Interrupted
 from retrieval.training.last_checkpoint import LAST
@@ -21,13 +22,19 @@ class RunSummary(pl.Callback):
     """Writes metrics.json into the run folder, and the best metrics beside the hyper-parameters.
 
     Keys after `fit`: the metrics of the last validation by their names; `best`, those of the best validation by the
-    checkpoint's monitor; `best_checkpoint`, `last_checkpoint`, `num_steps`, `num_epochs`, `seconds`, `status`.
+    checkpoint's monitor, or `no_validation`, why there was none; `best_checkpoint`, `last_checkpoint`, `num_steps`,
+    `num_epochs`, `seconds`, `status` (running, finished, interrupted, failed).
+
+    Attributes:
+        no_validation: the option that had this run end without a validation; "" if there was one
     """
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
         self._best: dict[str, float] = {}
         self._score = math.nan
+        self.no_validation = ""
+        self._has_trained = False
         self._folder: Path | None = None  # not known before setup; what fails earlier leaves no file
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -37,6 +44,12 @@ class RunSummary(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._since = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what the options lead to."""
+        self._has_trained = True
+        if advice := about_accumulation(trainer):
+            rank_zero_info(advice)
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the best metrics in checkpoints, so that a resumed run knows them."""
@@ -62,6 +75,8 @@ class RunSummary(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file for good, and log the hyper-parameters with the final metrics."""
+        if not evaluation_metrics(trainer):
+            self.no_validation = why_no_validation(trainer, self._has_trained)
         self._write(trainer, "interrupted" if trainer.interrupted else "finished")
         for logger in trainer.loggers if self._best else []:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
@@ -87,7 +102,7 @@ class RunSummary(pl.Callback):
         assert self._folder is not None
         summary = {
             **evaluation_metrics(trainer),
-            "best": self._best,
+            **({"best": self._best} if self._best else {"no_validation": self.no_validation or "none yet"}),
             "best_checkpoint": best_checkpoint(trainer),
             "last_checkpoint": last_checkpoint(trainer),
             "num_steps": trainer.global_step,
@@ -104,15 +119,26 @@ def evaluation_metrics(trainer: pl.Trainer) -> dict[str, float]:
 
 
 def best_checkpoint(trainer: pl.Trainer) -> str:
-    """Return the path of the best checkpoint by its monitor, or "" where none was kept."""
+    """Return the path of the best checkpoint by its monitor, or "" where none was kept, or it is gone."""
     callback = _monitoring_checkpoint(trainer)
-    return callback.best_model_path if callback else ""
+    return _if_there(callback.best_model_path) if callback else ""
 
 
 def last_checkpoint(trainer: pl.Trainer) -> str:
-    """Return the path of the checkpoint to resume from, or "" where none was kept."""
-    paths = [c.best_model_path for c in _model_checkpoints(trainer) if c.filename == LAST and c.best_model_path]
-    return paths[0] if paths else ""
+    """Return the path of the checkpoint to resume from, or "" where none was kept, or it is gone."""
+    paths = [c.best_model_path for c in _model_checkpoints(trainer) if c.filename == LAST]
+    return next(filter(None, map(_if_there, paths)), "")
+
+
+def why_not_validated(trainer: pl.Trainer) -> str:
+    """Return the option that had a run end without a validation; "" if there was one."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it from elsewhere
+    return next((c.no_validation for c in callbacks if isinstance(c, RunSummary)), "")
+
+
+def _if_there(path: str) -> str:
+    """A path elsewhere than on a disk (s3://...), or that exists; "" for others."""
+    return path if "://" in path or (path and Path(path).exists()) else ""
 
 
 def _monitoring_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:

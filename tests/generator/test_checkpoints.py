@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import ByT5Tokenizer
 
-from common import DataError
+from common import DataError, NextstepError
 from generator import load_generator
 from generator.export import export
 from tests.fakes import EIGHT, save_checkpoint, save_pretrained
@@ -89,3 +89,40 @@ def test_a_truncated_checkpoint_is_named(family, learnt, tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"cut\.ckpt: cannot be read"):
         family.generator.load(path)
+
+
+NOT_MADE = "no model can be made with its architecture and options"
+SPOILT = {
+    "no_hyper_parameters": (lambda c, key: c.pop("hyper_parameters"), "has no hyper_parameters, without which"),
+    "a_list_of_them": (
+        lambda c, key: c.update(hyper_parameters=[1]),
+        "hyper_parameters is no mapping but of type list",
+    ),
+    "no_description": (lambda c, key: c.update(generator=3), "generator is no mapping but of type int"),
+    "no_architecture": (lambda c, key: c["generator"].pop("architecture"), "has no architecture, without which"),
+    "a_size_that_is_text": (lambda c, key: c["generator"]["architecture"].update({key: "wide"}), NOT_MADE),
+    "a_size_that_is_a_list": (lambda c, key: c["generator"]["architecture"].update({key: [1, 2]}), NOT_MADE),
+    "a_rate_that_is_text": (lambda c, key: c["hyper_parameters"].update(lr="fast"), "lr|" + NOT_MADE),
+    "weights_that_are_a_list": (lambda c, key: c.update(state_dict=[]), "state_dict is no mapping but of type list"),
+    "missing_weights": (lambda c, key: c["state_dict"].popitem(), "its weights do not fit .*: it lacks generator."),
+    "more_weights": (lambda c, key: c["state_dict"].update(x=torch.ones(1)), "weights do not fit .*: it has x more"),
+    "another_shape": (
+        lambda c, key: c["state_dict"].update({next(iter(c["state_dict"])): torch.ones(7)}),
+        r"weights do not fit .* is \(7,\) instead of",
+    ),
+    "a_weight_that_is_text": (
+        lambda c, key: c["state_dict"].update({next(iter(c["state_dict"])): "x"}),
+        "weights do not fit .* is no tensor instead of",
+    ),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_a_checkpoint_with_wrong_values_is_one_line_that_names_it(family, learnt, tmp_path, spoilt):
+    spoil, message = SPOILT[spoilt]
+    checkpoint = torch.load(learnt.checkpoint, weights_only=True)
+    spoil(checkpoint, "d_model" if family is ENCODER_DECODER else "n_embd")
+    torch.save(checkpoint, tmp_path / "spoilt.ckpt")
+    with pytest.raises(NextstepError, match=message) as error:
+        family.generator.load(tmp_path / "spoilt.ckpt")
+    assert "\n" not in str(error.value) and "spoilt.ckpt" in str(error.value)
