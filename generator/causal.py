@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
+import torch.nn.functional as F
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from common import IGNORE_INDEX, ConfigError, Context, DataError
 from generator.architectures.adapters import Lora, adapter_weights, add_lora, check_adapters, check_base, plain
 from generator.architectures.decoder_only import build_causal, num_positions
 from generator.architectures.encoder_decoder import describe
+from generator.architectures.halves import Halves
 from generator.architectures.traits import positions_of
 from generator.data.completion_encoding import CompletionEncoder
 from generator.data.instruct_batch import InstructBatch, PackedBatch
@@ -30,6 +31,7 @@ from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptTemplate, get_template
 from generator.training.next_step_generator import NextStepGenerator
 from generator.training.packed_attention import check_packing, packed_masks
+from generator.training.token_loss import mean_loss
 from retrieval.contexts import place_of
 from retrieval.training.checkpoints import absolute, read_checkpoint, read_settings
 from retrieval.training.optimizers import Optimization
@@ -85,6 +87,7 @@ class CausalGenerator(NextStepGenerator):
             network = add_lora(network, self.lora)
             self.strict_loading = False  # a checkpoint holds the adapters alone
         self.take_network(network, self._max_prompt_len)
+        self._halves = Halves(self.generator, compiles=self._compiles)
 
     def _take_template(self, name: str | None) -> None:
         """Use a template, which must have places for what prompts are to tell."""
@@ -181,6 +184,8 @@ class CausalGenerator(NextStepGenerator):
     ) -> Tensor:
         """Return the mean cross entropy of the tokens of completions and their EOS; 0 where there are none.
 
+        Prompts, which are most of a batch, get no logits.
+
         Args:
             input_ids: int64 (B, L)
             attention_mask: 1 where input_ids is no padding, (B, L); or what may attend to what, (B, 1, L, L),
@@ -188,17 +193,14 @@ class CausalGenerator(NextStepGenerator):
             labels: int64 (B, L), -100 on all but completions
             packed: position_ids of rows that hold several examples, int64 (B, L)
         """
-        trained = (labels != IGNORE_INDEX).any(dim=0).nonzero()
-        if not len(trained):
-            return input_ids.new_zeros((), dtype=torch.float32)
-        # the output layer is for what is predicted alone: from one place before the first label
-        first = max(1, int(trained[0]))
-        num_kept = labels.shape[1] - first + 1
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "logits_to_keep": num_kept, **packed}
-        logits: Tensor = self.network(**inputs, use_cache=False).logits
-        return cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORE_INDEX
-        )
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **packed}
+        is_read = F.pad(labels[:, 1:] != IGNORE_INDEX, (0, 1))  # by the head: each position predicts the next token
+        targets = labels[:, 1:][is_read[:, :-1]]
+        states = None if self._is_sharded else self._halves.read(**inputs)
+        if states is not None:
+            return mean_loss(self._halves.logits, states[is_read], targets, self._halves.num_classes)
+        logits = self.network(**inputs, logits_to_keep=is_read, use_cache=False).logits
+        return mean_loss(lambda some: some, logits, targets, self._halves.num_classes)
 
     def loss_of(self, batch: InstructBatch) -> tuple[Tensor, int]:
         labels, packed = batch["labels"], {}

@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from common import Context, format_augmented_state
+from common import IGNORE_INDEX, Context, format_augmented_state
 from generator.architectures.encoder_decoder import build_seq2seq, describe
+from generator.architectures.halves import Halves
 from generator.data.dataset import GeneratorBatch, InputLimits
 from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
 from generator.training.metrics import TopkAccuracy
 from generator.training.next_step_generator import NextStepGenerator
+from generator.training.token_loss import is_one_chunk, mean_loss
 from retrieval.training.options import flat, flat_options
 
 __all__ = ["AsyncTacticGenerator", "RetrievalAugmentedGenerator", "TacticGenerator", "TopkAccuracy"]
@@ -42,6 +44,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         super().__init__(model_name, **shared)
         self.limits = limits
         self.take_network(build_seq2seq(model_name), limits.max_inp_seq_len)
+        self._halves = Halves(self.generator, compiles=self._compiles)
 
     def architecture(self) -> dict[str, Any]:
         """See `Restorable`."""
@@ -56,12 +59,21 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
     def forward(self, state_ids: Tensor, state_mask: Tensor, tactic_ids: Tensor) -> Tensor:
         """Return the mean cross entropy of the target tokens.
 
+        Where their logits are many (a vocabulary of 32,000, not one of bytes), they are computed a few at a time.
+
         Args:
             state_ids: int64 (B, S)
             state_mask: 1 where state_ids is no padding, (B, S)
             tactic_ids: int64 (B, T), -100 on padding
         """
-        loss: Tensor = self.network(input_ids=state_ids, attention_mask=state_mask, labels=tactic_ids).loss
+        inputs = {"input_ids": state_ids, "attention_mask": state_mask}
+        num_classes = self._halves.num_classes
+        if not self._is_sharded and not is_one_chunk(tactic_ids.numel(), num_classes):
+            given = self.generator.prepare_decoder_input_ids_from_labels(labels=tactic_ids)
+            states, is_target = self._halves.read(**inputs, decoder_input_ids=given), tactic_ids != IGNORE_INDEX
+            if states is not None:
+                return mean_loss(self._halves.logits, states[is_target], tactic_ids[is_target], num_classes)
+        loss: Tensor = self.network(**inputs, labels=tactic_ids, use_cache=False).loss
         return loss
 
     def loss_of(self, batch: GeneratorBatch) -> tuple[Tensor, int]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from common import DataError
 from generator.architectures.traits import is_encoder_decoder, positions_of, token_ids, unwrapped
 from generator.decoding import causal_decoder, t5_decoder
+from generator.decoding.autocast import weights_cast
 from generator.decoding.beams import search
 from generator.decoding.causal_decoder import CausalDecoder
 from generator.decoding.grouping import longest_first
@@ -115,7 +116,7 @@ def _reading(model: Any, states: Sequence[Tensor], num_rows: int, max_new_tokens
             yield T5Decoder(model, states, max_new_tokens)
         return
     # no_grad and not inference_mode: a model may keep tensors of a call (rotary tables), which training then uses
-    with torch.no_grad(), evaluation_mode(model):
+    with torch.no_grad(), evaluation_mode(model), weights_cast(model):
         yield CausalDecoder(model, states, num_rows, max_new_tokens)
 
 

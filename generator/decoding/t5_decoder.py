@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from generator.decoding.autocast import autocast_dtype
 from generator.decoding.protocol import SpecialTokens
 from generator.decoding.t5_cache import InputMemory, RowCache
 from generator.decoding.t5_encoder import T5Encoder
@@ -41,7 +42,7 @@ class T5Decoder:
             max_positions: the most tokens that will be decoded.
         """
         stack, config = model.decoder, model.config
-        dtype = _autocast_dtype(stack.embed_tokens.weight.device)
+        dtype = autocast_dtype(stack.embed_tokens.weight.device)
         self.special = SpecialTokens.of(model)
         self.num_heads = int(config.num_heads)
         self.embedding: Tensor = stack.embed_tokens.weight
@@ -151,9 +152,3 @@ def output_scale(config: Any) -> float:
     if config.model_type == "t5":
         scaled = getattr(config, "scale_decoder_outputs", scaled)
     return float(config.d_model) ** -0.5 if scaled else 1.0
-
-
-def _autocast_dtype(device: torch.device) -> torch.dtype | None:
-    if torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type)
-    return None

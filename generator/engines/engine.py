@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -79,11 +80,16 @@ class TokenEngine(Engine):
             return []
         rows = encode(self.tokenizer, inputs, self.max_inp_seq_len, self.is_decoder_only)
         results: list[list[Candidate]] = [[] for _ in inputs]
-        for group in self._groups([len(ids) for ids in rows], num_candidates, decoding):
-            answers = self._answer([Input(inputs[i], rows[i]) for i in group], num_candidates, decoding)
-            for i, answer in zip(group, answers, strict=True):
-                results[i] = answer
+        with self._ready():
+            for group in self._groups([len(ids) for ids in rows], num_candidates, decoding):
+                answers = self._answer([Input(inputs[i], rows[i]) for i in group], num_candidates, decoding)
+                for i, answer in zip(group, answers, strict=True):
+                    results[i] = answer
         return results
+
+    def _ready(self) -> contextlib.AbstractContextManager[None]:
+        """What all groups of a call share."""
+        return contextlib.nullcontext()
 
     def _groups(self, lengths: Sequence[int], num_candidates: int, decoding: Decoding) -> list[list[int]]:
         """Which inputs are answered together."""

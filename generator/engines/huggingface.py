@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from common import Candidate, ConfigError
 from generator.architectures.traits import is_encoder_decoder, token_ids
+from generator.decoding.autocast import weights_cast
 from generator.decoding.ragged import evaluation_mode
 from generator.decoding.settings import Decoding
 from generator.decoding.stopping import StopStrings
@@ -60,6 +61,9 @@ class TransformersEngine(TokenEngine):
         self.ends, self.pad_id = _end_tokens(self.model, tokenizer), tokenizer.pad_token_id
         if self.pad_id is None:
             self.pad_id = self.ends[0] if self.ends else 0
+
+    def _ready(self) -> contextlib.AbstractContextManager[None]:
+        return weights_cast(self.model)
 
     def _answer(self, inputs: list[Input], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         device = next(self.model.parameters()).device

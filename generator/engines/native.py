@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar
 
 import torch
 
 from common import Candidate, ConfigError
 from generator.architectures.traits import is_encoder_decoder
+from generator.decoding.autocast import weights_cast
 from generator.decoding.protocol import NaNLogitsError
 from generator.decoding.ragged import check_model, decode
 from generator.decoding.settings import Decoding
@@ -44,6 +46,9 @@ class NativeEngine(TokenEngine):
             raise ConfigError(
                 f"engine 'native' cannot decode this model: {error} Or choose engine 'transformers'"
             ) from None
+
+    def _ready(self) -> contextlib.AbstractContextManager[None]:
+        return weights_cast(self.model)
 
     def _answer(self, inputs: list[Input], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         if decoding.stop and not self.is_decoder_only:

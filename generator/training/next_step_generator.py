@@ -252,6 +252,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
     @property
     def _is_sharded(self) -> bool:
         """Whether no rank has whole weights to decode with, and ranks would have to take equally many steps."""
+        if self._trainer is None:
+            return False
         strategy = self.trainer.strategy
         stage_3 = isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3
         return isinstance(strategy, FSDPStrategy) or stage_3

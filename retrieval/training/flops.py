@@ -2,9 +2,9 @@
 
 Model FLOPs are those that the architecture asks for, whatever the implementation does: tokens alone count, not
 padding; activations that are computed a second time to save memory count once. A weight in a matrix product costs
-a token 6 FLOPs (2 forward, 4 backward), or 4 where it is frozen, whose own gradient is left out. Attention between
-two tokens costs 12 FLOPs for each layer and channel (heads times their size). Lookups of embeddings, norms and
-activations count nothing.
+a token 6 FLOPs (2 forward, 4 backward), or 4 where it is frozen, whose own gradient is left out; the weights that make
+logits cost that for the tokens alone that are trained. Attention between two tokens costs 12 FLOPs for each layer and
+channel (heads times their size). Lookups of embeddings, norms and activations count nothing.
 
 Source: PaLM (arXiv:2204.02311, appendix B), which counts 6 N + 12 L H Q T a token.
 
@@ -16,12 +16,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from common import IGNORE_INDEX
 
 _PER_CHANNEL = 12  # products of queries with keys and of weights with values, forward and backward
 _CROSS_ATTENTION = re.compile(r"(EncDecAttention|encoder_attn|cross_?attention)\.(k|v|k_proj|v_proj|key|value)$")
@@ -59,6 +61,7 @@ class TrainingFlops:
     target_token: int
     target_pair: int  # likewise: the half that a causal mask hides is counted, as in PaLM
     cross_pair: int  # a token of the target with one of its source
+    trained_token: int  # that logits are computed for
 
     def total(self, counts: Sequence[int]) -> int:
         """Return the FLOPs of what `count_tokens` counted."""
@@ -84,17 +87,26 @@ def training_flops(module: nn.Module) -> TrainingFlops | None:
     except (AttributeError, TypeError, ValueError, RuntimeError):  # a figure for the log is no reason to stop
         return None
     pair = _PER_CHANNEL * channels
+    head = _head(model)
+    trained = sum(_token_cost(part) for part in head)
     if not model.config.is_encoder_decoder:
-        costs = sum(_token_cost(part) for part in module.modules()), num_layers * pair
-        return TrainingFlops(*costs, *costs, cross_pair=0)
+        costs = sum(_token_cost(part) for part in module.modules()) - trained, num_layers * pair
+        return TrainingFlops(*costs, *costs, 0, trained)
     encoder = set(model.get_encoder().modules())
     source = target = 0
     for name, part in module.named_modules():
         if part in encoder or _CROSS_ATTENTION.search(name):
             source += _token_cost(part)
-        else:
+        elif part not in head:
             target += _token_cost(part)
-    return TrainingFlops(source, num_layers * pair, target, *[num_decoder_layers * pair] * 2)
+    in_decoder = num_decoder_layers * pair
+    return TrainingFlops(source, num_layers * pair, target, in_decoder, in_decoder, trained)
+
+
+def _head(model: PreTrainedModel) -> set[nn.Module]:
+    """The layer that makes logits, with what adapts it; empty where there is none."""
+    layer = model.get_output_embeddings()
+    return set() if layer is None else set(layer.modules())
 
 
 def _token_cost(part: nn.Module) -> int:
@@ -141,15 +153,26 @@ def token_masks(batch: Any) -> dict[str, Tensor]:
     return {name: mask for name, mask in batch.items() if name.endswith("_mask")}
 
 
-def count_tokens(masks: Mapping[str, Tensor], target_mask: str | None = None) -> Tensor:
+def trained_tokens(batch: Any) -> Tensor | None:
+    """Return how many tokens of a batch are trained, int64 (), where it has `labels`, -100 on the others; else None.
+
+    Each is predicted by the token before it.
+    """
+    if not isinstance(batch, Mapping) or "labels" not in batch:
+        return None
+    return cast(Tensor, (batch["labels"][:, 1:] != IGNORE_INDEX).sum())
+
+
+def count_tokens(masks: Mapping[str, Tensor], target_mask: str | None = None, trained: Tensor | None = None) -> Tensor:
     """Return what `TrainingFlops.total` takes, on the device of the masks and without waiting for it.
 
     Args:
         masks: of `token_masks`, at least one; every row, or every segment of a row, is a source (B, S)
         target_mask: the one whose rows are the targets (B, T) of an encoder-decoder, if it is there
+        trained: of `trained_tokens`; if not given, all of the targets, or of the sources where there are no targets
 
     Returns:
-        the sums over rows of S, S^2, T, T^2 and S T, int64 (5,)
+        the sums over rows of S, S^2, T, T^2 and S T, and the trained tokens, int64 (6,)
     """
     if "segment_ids" in masks:
         source = _segment_lengths(masks["segment_ids"])
@@ -157,7 +180,10 @@ def count_tokens(masks: Mapping[str, Tensor], target_mask: str | None = None) ->
         source = torch.cat([mask.sum(dim=1) for name, mask in masks.items() if name != target_mask])
     targets = masks.get(target_mask or "")
     target = torch.zeros_like(source) if targets is None else targets.sum(dim=1)
-    return torch.stack([source, source**2, target, target**2, source * target]).sum(dim=1)
+    sums = torch.stack([source, source**2, target, target**2, source * target]).sum(dim=1)
+    if trained is None:
+        trained = sums[0] if targets is None else sums[2]
+    return torch.cat([sums, trained[None]])
 
 
 def _segment_lengths(segment_ids: Tensor) -> Tensor:

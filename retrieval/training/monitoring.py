@@ -14,7 +14,14 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from common import ByteTokenizer, check_positive
-from retrieval.training.flops import TrainingFlops, count_tokens, peak_flops_per_s, token_masks, training_flops
+from retrieval.training.flops import (
+    TrainingFlops,
+    count_tokens,
+    peak_flops_per_s,
+    token_masks,
+    trained_tokens,
+    training_flops,
+)
 from retrieval.training.run_folder import run_folder as run_folder  # where others look for it
 from retrieval.training.shown import shown
 
@@ -61,7 +68,7 @@ class ThroughputMonitor(pl.Callback):
         check_positive(peak_flops_per_s=peak_flops_per_s)
         self._peak = peak_flops_per_s
         self._flops: TrainingFlops | None = None
-        self._counts: list[Tensor] = []  # of useful tokens, and what FLOPs depend on, int64 (6,) for each batch
+        self._counts: list[Tensor] = []  # of useful tokens, and what FLOPs depend on, int64 (7,) for each batch
         self._padded = 0
         self._since = 0.0
         self._unit = "tokens"
@@ -91,7 +98,7 @@ class ThroughputMonitor(pl.Callback):
         if not masks:
             return
         useful = torch.stack([mask.count_nonzero() for mask in masks.values()]).sum()
-        by_kind = count_tokens(masks, getattr(pl_module, "target_mask", None))
+        by_kind = count_tokens(masks, getattr(pl_module, "target_mask", None), trained_tokens(batch))
         self._counts.append(torch.cat([useful[None], by_kind]))
         self._padded += sum(mask.numel() for mask in masks.values())
         if len(self._counts) < log_interval(trainer) * trainer.accumulate_grad_batches:

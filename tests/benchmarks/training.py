@@ -178,7 +178,7 @@ def padded_flops(model: Any, shapes: np.ndarray) -> np.ndarray:
     examples, source, target = shapes.T.astype(float)
     costs = training_flops(model)
     assert costs is not None
-    counts = (source, source**2, target, target**2, source * target)
+    counts = (source, source**2, target, target**2, source * target, target)
     return examples * sum(cost * count for cost, count in zip(astuple(costs), counts, strict=True))
 
 

@@ -25,7 +25,7 @@ from transformers import LlamaForCausalLM as Llama
 from transformers import T5EncoderModel as T5Encoder
 from transformers import T5ForConditionalGeneration as T5
 
-from retrieval.training.flops import count_tokens, peak_of_name, token_masks, training_flops
+from retrieval.training.flops import count_tokens, peak_of_name, token_masks, trained_tokens, training_flops
 
 B, S, T = 3, 40, 24
 T5_SIZES: dict[str, Any] = {
@@ -42,10 +42,18 @@ T5_SIZES: dict[str, Any] = {
 
 def counted(model: nn.Module, **inputs: Any) -> int:
     """FLOPs of every matrix product of a forward and a backward pass."""
+
+    def loss() -> torch.Tensor:
+        output = model(**inputs)
+        return output.loss if "labels" in inputs else output.last_hidden_state.sum()
+
+    return counted_of(model, loss)
+
+
+def counted_of(model: nn.Module, loss: Callable[[], torch.Tensor]) -> int:
     model.set_attn_implementation("eager")  # the counter does not know the CPU's fused attention
     with FlopCounterMode(display=False) as counter:
-        output = model(**inputs)
-        (output.loss if "labels" in inputs else output.last_hidden_state.sum()).backward()
+        loss().backward()
     return int(counter.get_total_flops())
 
 
@@ -97,6 +105,20 @@ def test_a_decoder_only_model_costs_what_the_counter_counts(build: Callable[[], 
     assert by_formula(model, attention_mask=ones(B, S)) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_logits_cost_for_trained_tokens_alone(build: Callable[[], nn.Module]) -> None:
+    model, labels = build(), torch.full((B, S), -100)
+    labels[:, -5:] = 1
+    is_read = torch.zeros(B, S, dtype=torch.bool)
+    is_read[:, -6:-1] = True
+    expected = counted_of(model, lambda: model(input_ids=ones(B, S), logits_to_keep=is_read).logits.sum())
+    flops, batch = training_flops(model), {"attention_mask": ones(B, S), "labels": labels}
+    assert flops is not None
+    found = flops.total(count_tokens(token_masks(batch), None, trained_tokens(batch)).tolist())
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found < 0.95 * by_formula(model, attention_mask=ones(B, S))
+
+
 def test_a_frozen_body_saves_the_gradients_of_its_weights() -> None:
     model = gpt2(tie_word_embeddings=False)
     model.transformer.h.requires_grad_(False)
@@ -141,7 +163,7 @@ def test_an_attention_mask_covers_the_whole_batch() -> None:
 
 def test_attention_stays_within_an_example_of_a_packed_row() -> None:
     segment_ids = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [1, 2, 3, 3, 3, 3, 3]])
-    assert count_tokens({"segment_ids": segment_ids}).tolist() == [12, 9 + 4 + 1 + 1 + 25, 0, 0, 0]
+    assert count_tokens({"segment_ids": segment_ids}).tolist() == [12, 9 + 4 + 1 + 1 + 25, 0, 0, 0, 12]
     assert list(token_masks({"attention_mask": ones(2, 1, 7, 7), "segment_ids": segment_ids})) == ["segment_ids"]
 
 

@@ -138,8 +138,22 @@ def test_rates_are_those_of_all_ranks_and_utilisation_that_of_one(
     assert flops is not None
     logged = dict(module.logged)
     assert logged["useful_bytes_per_s"] == 8 * world_size / 2
-    assert logged["model_flops_per_s"] == flops.total([8, 34, 0, 0, 0]) * world_size / 2
-    assert logged["mfu"] == pytest.approx(flops.total([8, 34, 0, 0, 0]) / 2 / 1e6)
+    assert logged["model_flops_per_s"] == flops.total([8, 34, 0, 0, 0, 8]) * world_size / 2
+    assert logged["mfu"] == pytest.approx(flops.total([8, 34, 0, 0, 0, 8]) / 2 / 1e6)
+
+
+def test_logits_count_where_they_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer: Any = SimpleNamespace(log_every_n_steps=1, accumulate_grad_batches=1, world_size=1)
+    times = iter((0.0, 1.0, 1.0))
+    monkeypatch.setattr(monitoring.time, "perf_counter", lambda: next(times))
+    monitor, module = ThroughputMonitor(), Module(has_model=True)
+    monitor.setup(trainer, module, "fit")
+    monitor.on_train_epoch_start(trainer, module)
+    labels = torch.tensor([[-100, -100, 7, -100, -100], [-100, -100, -100, 7, 7]])
+    monitor.on_train_batch_end(trainer, module, None, {"attention_mask": mask([3, 5]), "labels": labels}, 0)
+    flops = training_flops(module)
+    assert flops is not None
+    assert values(module, "model_flops_per_s") == [flops.total([8, 34, 0, 0, 0, 3])]
 
 
 def test_a_module_without_a_transformer_logs_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
