@@ -23,14 +23,16 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities import rank_zero_info
 
 from common import NextstepError
+from retrieval.training.board import Board
 from retrieval.training.checkpoints import Restorable, check_class, class_path, read_checkpoint
+from retrieval.training.data_wait import DataWait
+from retrieval.training.markdown import as_code
 from retrieval.training.monitoring import (
     LAST,
     GradientNorm,
     LastCheckpoint,
     RunSummary,
     ThroughputMonitor,
-    as_code,
     log_text,
 )
 from retrieval.training.optimizers import Optimization, with_schedule
@@ -43,8 +45,8 @@ class SaveConfig(SaveConfigCallback):
     """Keeps the resolved configuration as config.yaml in the run folder and as text in the logger."""
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Log the configuration."""
-        log_text(pl_module, "config", as_code(self.parser.dump(self.config, skip_none=False)))
+        """Log the configuration; TensorBoard, which sorts by name, shows it after the examples."""
+        log_text(pl_module, "run_config", as_code(self.parser.dump(self.config, skip_none=False)))
 
 
 class BaseCLI(LightningCLI):
@@ -77,7 +79,7 @@ class BaseCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.filename": f"{{step}}-{{{self.monitor}:.4f}}",
                 "trainer.logger": {
-                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                    "class_path": "retrieval.training.tensorboard.TensorBoard",
                     "init_args": {"save_dir": "runs", "name": self.run_name, "default_hp_metric": False},
                 },
             }
@@ -160,8 +162,10 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         TQDMProgressBar(refresh_rate=10),
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(),
+        DataWait(),
         GradientNorm(),
         RunSummary(),
+        Board(),
         *callbacks,
         LastCheckpoint(),  # for a crash or Ctrl-C also every ten minutes
         ModelCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),

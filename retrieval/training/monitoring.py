@@ -35,11 +35,6 @@ def log_text(module: pl.LightningModule, tag: str, text: str) -> None:
             logger.log_text(key=tag, columns=["text"], data=[[text]], step=module.global_step)
 
 
-def as_code(text: str) -> str:
-    """Return Markdown that shows the text as it is."""
-    return "".join(f"    {line}\n" for line in text.split("\n"))
-
-
 def run_folder(trainer: pl.Trainer) -> Path:
     """Return the folder of this run: the logger's, or the default root without one.
 
@@ -195,7 +190,9 @@ class RunSummary(pl.Callback):
         self._write(trainer, "interrupted" if trainer.interrupted else "finished")
         for logger in trainer.loggers if self._best else []:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
-                logger.log_hyperparams(dict(pl_module.hparams), self._best)
+                # names of their own: those of scalars would get a second point, at step 0
+                best = {f"val_best/{name}": value for name, value in self._best.items()}
+                logger.log_hyperparams(dict(pl_module.hparams), best, trainer.global_step)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Say in the file that the run did not end well."""
