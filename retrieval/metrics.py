@@ -54,15 +54,35 @@ def score_contexts(retrieved: Tensor, positives: Tensor) -> tuple[Tensor, Tensor
         Recall@1..K, float32 (B', K), and reciprocal ranks, float32 (B',), of the B' contexts that have a
         positive premise.
     """
-    ordered = positives.sort(dim=1).values
-    is_new = ordered != pad(ordered[:, :-1], (1, 0), value=-1)
-    num_positives = is_new.sum(dim=1)
+    num_positives = _count_distinct(positives)
     counts = num_positives > 0
     hits = is_positive(retrieved, positives)[counts].float()
     recall = hits.cumsum(dim=1) / num_positives[counts, None]
     ranks = torch.arange(1, retrieved.shape[1] + 1, device=retrieved.device)
     reciprocal_ranks = (hits / ranks).amax(dim=1) if retrieved.shape[1] else hits.sum(dim=1)
     return recall, reciprocal_ranks
+
+
+def first_hits(retrieved: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where the first positive premise stands, and how many there are, both int64 (B,).
+
+    Args:
+        retrieved: distinct premise numbers, best first, integer (B, K), -1 behind the last
+        positives: positive premises, integer (B, P), -1 behind the last; one named twice counts once
+
+    Returns:
+        ranks from 0, K where none was retrieved; distinct positive premises
+    """
+    hits = is_positive(retrieved, positives)
+    before = (hits.cumsum(dim=1) == 0).sum(dim=1)
+    return before, _count_distinct(positives)
+
+
+def _count_distinct(positives: Tensor) -> Tensor:
+    """How many premises each row names, int64 (B,)."""
+    ordered = positives.sort(dim=1).values
+    is_new = ordered != pad(ordered[:, :-1], (1, 0), value=-1)
+    return is_new.sum(dim=1)
 
 
 class RetrievalMetrics(Metric):

@@ -16,7 +16,8 @@ from retrieval.dataset import RetrievalBatch, RetrievalTrainingBatch
 from retrieval.losses import info_nce, similarity_mse
 from retrieval.metrics import RetrievalMetrics
 from retrieval.premise_search import PremiseSearch
-from retrieval.reports import log_curve, log_projector, log_retrieved
+from retrieval.reports import PremiseOutcomes, log_curve, log_projector, log_retrieved, premise_charts
+from retrieval.training.charts import Chart
 from retrieval.training.optimizers import Optimization, configure
 from retrieval.training.options import flat, flat_options, save_options
 
@@ -65,6 +66,8 @@ class PremiseRetriever(PremiseSearch):
         self.log_projector = log_projector
         self.metrics_val = RetrievalMetrics(num_retrieved)
         self.metrics_test = RetrievalMetrics(num_retrieved)
+        self.outcomes_val = PremiseOutcomes(num_retrieved)
+        self.outcomes_test = PremiseOutcomes(num_retrieved)
 
     # ------------------------------------------------------------------------------------- training
 
@@ -119,25 +122,41 @@ class PremiseRetriever(PremiseSearch):
 
     def validation_step(self, batch: RetrievalBatch, batch_idx: int) -> None:
         """Retrieve as in inference, and score."""
-        self._evaluate("val", self.metrics_val, batch, batch_idx)
+        self._evaluate("val", self.metrics_val, self.outcomes_val, batch, batch_idx)
 
     def test_step(self, batch: RetrievalBatch, batch_idx: int) -> None:
         """As in validation."""
-        self._evaluate("test", self.metrics_test, batch, batch_idx)
+        self._evaluate("test", self.metrics_test, self.outcomes_test, batch, batch_idx)
 
-    def _evaluate(self, split: str, metrics: RetrievalMetrics, batch: RetrievalBatch, batch_idx: int) -> None:
+    def _evaluate(
+        self, split: str, metrics: RetrievalMetrics, outcomes: PremiseOutcomes, batch: RetrievalBatch, batch_idx: int
+    ) -> None:
         scores, numbers = self._search_batch(batch)
         metrics.update(numbers, batch["positives"])
+        outcomes.observe(numbers, scores, batch["positives"])
         if batch_idx == 0:
             log_retrieved(self, split, batch, self._corpus(), numbers, scores)
 
     def on_validation_epoch_end(self) -> None:
         """Log recall and MRR."""
         self._log_metrics("val", self.metrics_val)
+        self.outcomes_val.reset()
 
     def on_test_epoch_end(self) -> None:
         """Log recall and MRR."""
         self._log_metrics("test", self.metrics_test)
+        self.outcomes_test.reset()
+
+    def scalar_charts(self) -> dict[str, list[str]]:
+        """See `Charted`."""
+        recall = [f"Recall@{k}_val" for k in _CUTOFFS if k <= self.num_retrieved]
+        return {"Recall@k on val": recall, "MRR on val": ["MRR_val"]}
+
+    def charts(self, split: str) -> dict[str, Chart]:
+        """See `Charted`."""
+        is_val = split == "val"
+        metrics, outcomes = (self.metrics_val, self.outcomes_val) if is_val else (self.metrics_test, self.outcomes_test)
+        return premise_charts(outcomes.counts(), metrics.compute()["recall"])
 
     def _log_metrics(self, split: str, metrics: RetrievalMetrics) -> None:
         result = metrics.compute()  # over all ranks

@@ -1,21 +1,28 @@
-"""What evaluation of a retriever shows beside its metrics: retrieved premises, and recall against k."""
+"""What evaluation of a retriever shows beside its metrics: retrieved premises, recall against k, and figures."""
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from retrieval.corpus import Corpus
 from retrieval.dataset import RetrievalBatch
 from retrieval.embedding_index import EmbeddingIndex
-from retrieval.training.monitoring import as_code, log_text
+from retrieval.metrics import first_hits
+from retrieval.training.charts import Bins, Chart, Curve, calibration, rank_histogram, shares_by_group
+from retrieval.training.markdown import as_code, inline_code
+from retrieval.training.monitoring import log_text
+from retrieval.training.outcomes import Counts, RankOutcomes
 
 _NUM_SHOWN = 3  # contexts
 _NUM_PREMISES = 10  # of each
 _NUM_PROJECTED = 5000  # premises; the Projector draws more only slowly
+_GROUPINGS = {"premises": Bins((1, 2, 3, 5, 10))}  # right premises of a context
+_COSINES = (-1.0, 1.0)
+_NUM_BINS = 20
 _TABLE_CUTOFFS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -38,7 +45,7 @@ def log_retrieved(
     for i, (state, positives, found, values) in list(enumerate(rows))[:_NUM_SHOWN]:
         cited = {number for number in positives if number >= 0}
         text = as_code(state) + "\n" + premise_table(corpus, cited, found[:_NUM_PREMISES], values)
-        log_text(module, f"retrieved_{split}/{i}", text)
+        log_text(module, f"examples_{split}/{i}", text)
 
 
 def premise_table(corpus: Corpus, cited: set[int], numbers: list[int], scores: list[float]) -> str:
@@ -49,13 +56,88 @@ def premise_table(corpus: Corpus, cited: set[int], numbers: list[int], scores: l
     for rank, score, number in [*ranked, *missed]:
         if number >= 0:
             premise = corpus[number]
-            name = premise.full_name.replace("|", "\\|")
-            lines.append(f"| {'✓' if number in cited else ''} | {rank} | {score} | `{name}` | {premise.path} |")
+            name, path = inline_code(premise.full_name), inline_code(premise.path)
+            lines.append(f"| {'✓' if number in cited else ''} | {rank} | {score} | {name} | {path} |")
     return "\n".join(lines)
 
 
+class PremiseOutcomes(RankOutcomes):
+    """Counts where the first right premise stands among those retrieved, for figures; sums over ranks (DDP).
+
+    Only contexts with at least one right premise count, as in `retrieval.metrics`.
+    """
+
+    def __init__(self, num_retrieved: int) -> None:
+        """Start at zero.
+
+        Args:
+            num_retrieved: K, the most premises that are retrieved for a context
+        """
+        super().__init__(num_retrieved, _GROUPINGS, _COSINES, _NUM_BINS)
+
+    def observe(self, numbers: Tensor, scores: Tensor, positives: Tensor) -> None:
+        """Count a batch of B contexts.
+
+        Args:
+            numbers: retrieved premises, best first, int64 (B, K) or narrower, -1 behind the last
+            scores: their cosines, float (B, K)
+            positives: right premises, int64 (B, P), -1 behind the last
+        """
+        ranks, num_positives = first_hits(numbers, positives)
+        ranks = torch.where(ranks < numbers.shape[1], ranks, self.k)
+        nothing = torch.full(ranks.shape, torch.nan, device=scores.device)
+        first = torch.where(numbers[:, 0] >= 0, scores[:, 0].float(), nothing) if numbers.shape[1] else nothing
+        counted = num_positives > 0
+        self.update(ranks[counted], first[counted], {"premises": num_positives[counted]})
+
+
+def premise_charts(counts: Counts, recall: Tensor) -> dict[str, Chart]:
+    """Return the figures of an evaluation by their names; none if nothing was counted.
+
+    Args:
+        counts: over all contexts
+        recall: Recall@1..K, float (K,)
+    """
+    if not counts.num:
+        return {}
+    what = "contexts"  # those that have right premises
+    charts: dict[str, Chart] = {
+        "rank": rank_histogram(counts.num_at_rank, title="Rank of the first right premise", what=what, xlabel="rank"),
+        "recall_at_k": Curve(
+            "Recall against the number of premises",
+            what,
+            "premises retrieved, k",
+            "Recall@k",
+            tuple(range(1, len(recall) + 1)),
+            tuple(recall.tolist()),
+            counts.num,
+        ),
+        "found_by_num_premises": shares_by_group(
+            counts.by_group["premises"],
+            _GROUPINGS["premises"],
+            {f"first {k}": k for k in (1, 10) if k <= len(recall)},
+            title="Found by number of right premises",
+            what=what,
+            xlabel="right premises of a context",
+            ylabel="a right one is among them",
+        ),
+        "right_by_cosine": calibration(
+            counts.num_scored,
+            counts.num_right,
+            counts.score_sums,
+            _COSINES,
+            title="Cosine of the first premise against being right",
+            what=what,
+            xlabel="cosine of context and first premise",
+            ylabel="first premise right",
+            is_probability=False,
+        ),
+    }
+    return {name: chart for name, chart in charts.items() if chart.num}
+
+
 def log_curve(module: pl.LightningModule, split: str, recall: Tensor) -> None:
-    """Log recall against k: a table, and a figure where matplotlib is installed and the logger takes one.
+    """Log recall against k as a table.
 
     Args:
         module: whose loggers to use
@@ -68,25 +150,6 @@ def log_curve(module: pl.LightningModule, split: str, recall: Tensor) -> None:
     shown = [k for k in _TABLE_CUTOFFS if k < len(values)] + [len(values)]
     rows = [f"| {k} | {100 * values[k - 1]:.1f} |" for k in shown]
     log_text(module, f"recall_at_k_{split}", "\n".join(["| k | Recall@k (%) |", "|---:|---:|", *rows]))
-    for logger in module.loggers:
-        experiment: Any = getattr(logger, "experiment", None)
-        if hasattr(experiment, "add_figure") and (figure := _figure(values)) is not None:
-            experiment.add_figure(f"recall_at_k_{split}", figure, module.global_step)
-
-
-def _figure(recall: list[float]) -> Any:
-    """Plot recall against k on no display; None without matplotlib."""
-    try:
-        figures = importlib.import_module("matplotlib.figure")
-        importlib.import_module("matplotlib.backends.backend_agg")
-    except ImportError:
-        return None
-    figure = figures.Figure(figsize=(5, 3.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(range(1, len(recall) + 1), recall)
-    axes.set(xlabel="k", ylabel="Recall@k", xscale="log", ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    return figure
 
 
 def log_projector(module: pl.LightningModule, index: EmbeddingIndex) -> None:

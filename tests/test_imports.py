@@ -14,7 +14,18 @@ MODULES = sorted(
     for folder in ("generator", "retrieval")
     for path in (ROOT / folder).rglob("*.py")
 )
-OPTIONAL = {"deepspeed", "vllm", "ctranslate2", "peft", "ray", "bm25s", "wandb", "lean_dojo", "pantograph"}
+OPTIONAL = {
+    "deepspeed",
+    "matplotlib",
+    "vllm",
+    "ctranslate2",
+    "peft",
+    "ray",
+    "bm25s",
+    "wandb",
+    "lean_dojo",
+    "pantograph",
+}
 
 
 def test_common_imports_nothing_of_ours():

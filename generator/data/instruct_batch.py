@@ -42,6 +42,7 @@ class InstructBatch(ProvenanceLists):
     attention_mask: Tensor  # int64 (B, L), 0 on padding
     labels: Tensor  # int64 (B, L), -100 except on completions and their EOS
     state: list[str]
+    proof_state: list[str]
     tactic: list[str]
     index: list[int]
 
@@ -63,6 +64,7 @@ def collate_rows(rows: Sequence[Sequence[InstructExample]], pad_id: int) -> Inst
         attention_mask=padded([[1] * len(row) for row in ids], 0),
         labels=padded(labels, IGNORE_INDEX),
         state=[example.state for example in examples],
+        proof_state=[example.proof_state for example in examples],
         tactic=[example.tactic for example in examples],
         **provenance_lists([example.provenance for example in examples]),
         index=[example.index for example in examples],

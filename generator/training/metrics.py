@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from common import check_positive, remove_marks
+from retrieval.training.outcomes import is_distributed
 
 
 class TopkAccuracy(Metric):
@@ -41,14 +42,10 @@ class TopkAccuracy(Metric):
             candidates: for each state its candidate tactics, best first; fewer than k is fine
             tactics: the tactic that each state's proof goes on with
         """
-        ranks = [self._rank(proposed, tactic) for proposed, tactic in zip(candidates, tactics, strict=True)]
+        ranks = [rank_of(proposed, tactic, self.k) for proposed, tactic in zip(candidates, tactics, strict=True)]
         counts = torch.bincount(torch.tensor(ranks, dtype=torch.long), minlength=self.k + 1)
         # not in place: a state that was made in inference mode must not be changed outside it
         self.num_at_rank = self.num_at_rank + counts.to(self.num_at_rank.device)
-
-    def _rank(self, proposed: Sequence[str], tactic: str) -> int:
-        right = remove_marks(tactic)
-        return next((i for i, p in enumerate(proposed[: self.k]) if remove_marks(p) == right), self.k)
 
     def compute(self) -> Tensor:
         """Accuracy at k, a scalar; nan before the first update."""
@@ -56,9 +53,11 @@ class TopkAccuracy(Metric):
 
     def curve(self) -> Tensor:
         """Accuracy at 1..k, float (k,), over all ranks of a distributed run."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn, distributed_available=_is_distributed):
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, distributed_available=is_distributed):
             return self.num_at_rank[: self.k].cumsum(0) / self.num_at_rank.sum()
 
 
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+def rank_of(candidates: Sequence[str], tactic: str, k: int) -> int:
+    """Return where a tactic stands among the first k candidates, from 0; k if it is not there."""
+    right = remove_marks(tactic)
+    return next((i for i, proposed in enumerate(candidates[:k]) if remove_marks(proposed) == right), k)

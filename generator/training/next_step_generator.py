@@ -16,20 +16,26 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from common import Candidate, ConfigError, Context, Premise, check_positive, format_state, load_tokenizer, remove_marks
+from common import Candidate, ConfigError, Context, Premise, check_positive, format_state, load_tokenizer
 from generator.decoding.settings import Sampling as Sampling  # an option of every model
 from generator.engines import Decoding, Engine, make_engine
 from generator.interface.tactic_generator import TacticGenerator, merge_candidates
 from generator.training.metrics import TopkAccuracy
+from generator.training.outcomes import TacticOutcomes, tactic_charts
 from generator.training.premise_source import RetrieverOptions
+from generator.training.texts import example_card
 from retrieval.leandojo.provenance import provenances_of
 from retrieval.model import PremiseRetriever
 from retrieval.training.architectures import checkpoint_activations
 from retrieval.training.batches import target_tokens_per_batch
+from retrieval.training.charts import Chart
 from retrieval.training.checkpoints import Restorable
-from retrieval.training.monitoring import as_code, log_text
+from retrieval.training.monitoring import log_text
 from retrieval.training.optimizers import Optimization, configure
 from retrieval.training.options import flat, flat_options, save_options
+
+_NUM_SHOWN = 3  # examples of an evaluation, as text
+_MAX_CURVES = 10  # of top-k in one chart
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.tokenizer = load_tokenizer(model_name)
         self.topk_val = TopkAccuracy(candidates.num_beams)
         self.topk_test = TopkAccuracy(candidates.num_beams)
+        self.outcomes_val = TacticOutcomes(candidates.num_beams)
+        self.outcomes_test = TacticOutcomes(candidates.num_beams)
         self._engine = engine, engine_options or {}
         self._compiles, self._checkpoints_activations = compile, gradient_checkpointing
         self._tokens_per_batch: float | None = None  # target tokens, over an epoch
@@ -270,29 +278,44 @@ class NextStepGenerator(TacticGenerator, Restorable):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Loss, and beam search as in inference."""
-        self._evaluate("val", self.topk_val, batch, batch_idx)
+        self._evaluate("val", self.topk_val, self.outcomes_val, batch, batch_idx)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """As in validation."""
-        self._evaluate("test", self.topk_test, batch, batch_idx)
+        self._evaluate("test", self.topk_test, self.outcomes_test, batch, batch_idx)
 
-    def _evaluate(self, split: str, topk: TopkAccuracy, batch: Any, batch_idx: int) -> None:
+    def _evaluate(self, split: str, topk: TopkAccuracy, outcomes: TacticOutcomes, batch: Any, batch_idx: int) -> None:
         loss, num_tokens = self.loss_of(batch)
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         if self._is_sharded:
             return
         candidates = self.decode(batch["state"], self.candidates.num_beams)
         topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
+        outcomes.observe(candidates, batch["tactic"], batch.get("proof_state", batch["state"]))
         if batch_idx == 0:
             self._log_io_texts(split, batch, candidates)
 
     def on_validation_epoch_end(self) -> None:
         """Log top-k accuracy for every k."""
         self._log_topk("val", self.topk_val)
+        self.outcomes_val.reset()
 
     def on_test_epoch_end(self) -> None:
         """Log top-k accuracy for every k."""
         self._log_topk("test", self.topk_test)
+        self.outcomes_test.reset()
+
+    def scalar_charts(self) -> dict[str, list[str]]:
+        """See `Charted`."""
+        k = self.topk_val.k
+        shown = range(1, k + 1) if k <= _MAX_CURVES else [*(i for i in (1, 2, 3, 5, 10, 20, 50, 100) if i < k), k]
+        return {"top-k accuracy on val": [f"top{i}_acc_val" for i in shown]}
+
+    def charts(self, split: str) -> dict[str, Chart]:
+        """See `Charted`."""
+        if self._is_sharded:
+            return {}
+        return tactic_charts((self.outcomes_val if split == "val" else self.outcomes_test).counts())
 
     def _log_topk(self, split: str, topk: TopkAccuracy) -> None:
         if self._is_sharded:
@@ -316,14 +339,11 @@ class NextStepGenerator(TacticGenerator, Restorable):
             for i, proposed in enumerate(candidates)
         ]
 
-    def _log_io_texts(self, split: str, batch: Any, candidates: Sequence[Sequence[Candidate]] = ()) -> None:
-        """Log inputs and targets as text, and, where there are any, the candidates with the right one marked."""
-        for i in range(min(3, len(batch["state"]))) if candidates else (0,):
-            suffix = f"/{i}" if candidates else ""
-            log_text(self, f"{split}_state{suffix}", as_code(batch["state"][i]))
-            log_text(self, f"{split}_tactic{suffix}", as_code(batch["tactic"][i]))
-            if candidates:
-                log_text(self, f"preds_{split}{suffix}", beam_table(candidates[i], batch["tactic"][i]))
+    def _log_io_texts(self, split: str, batch: Any, candidates: Sequence[Sequence[Candidate]] | None = None) -> None:
+        """Log an input and its target as text, or, where there are candidates, some with the right one marked."""
+        for i in range(min(_NUM_SHOWN if candidates is not None else 1, len(batch["state"]))):
+            card = example_card(batch["state"][i], batch["tactic"][i], None if candidates is None else candidates[i])
+            log_text(self, f"examples_{split}/{i}", card)
 
     # ------------------------------------------------------------------------------------ inference
 
@@ -357,13 +377,3 @@ class NextStepGenerator(TacticGenerator, Restorable):
         """See `TacticGenerator.propose`."""
         formatted = [replace(context, state=format_state(context.state)) for context in contexts]
         return self.decode(self.write_inputs(formatted), num_candidates)
-
-
-def beam_table(candidates: Sequence[Candidate], tactic: str) -> str:
-    """Return a Markdown table of candidates, best first, with a mark at the right one."""
-    right = remove_marks(tactic)
-    rows = ["| | log-prob | tactic |", "|---|---:|---|"]
-    for proposed, log_prob in candidates:
-        text = proposed.replace("|", "\\|").replace("\n", " ⏎ ")
-        rows.append(f"| {'✓' if proposed == right else ''} | {log_prob:.2f} | `{text}` |")
-    return "\n".join(rows)

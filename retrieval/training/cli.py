@@ -23,13 +23,16 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from common import ConfigError, NextstepError
 from retrieval.training.best_checkpoint import BestCheckpoint, TimedCheckpoint
+from retrieval.training.board import Board
 from retrieval.training.checkpoint_files import WholeFileCheckpointIO
 from retrieval.training.checkpoints import Restorable, check_class, class_path, read_checkpoint, unusable
+from retrieval.training.data_wait import DataWait
 from retrieval.training.divergence import Divergence
 from retrieval.training.find_checkpoint import WORDS, find_checkpoint, is_queued_again
 from retrieval.training.interruption import Interruption, ended_by_signals
 from retrieval.training.last_checkpoint import LAST, LastCheckpoint
-from retrieval.training.monitoring import GradientNorm, ModelSize, ThroughputMonitor, as_code, log_text
+from retrieval.training.markdown import as_code
+from retrieval.training.monitoring import GradientNorm, ModelSize, ThroughputMonitor, log_text
 from retrieval.training.optimizers import Optimization, with_schedule
 from retrieval.training.parser import Parser
 from retrieval.training.remarks import prepare
@@ -49,8 +52,8 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Log the configuration."""
-        log_text(pl_module, "config", as_code(self.parser.dump(self.config, skip_none=False)))
+        """Log the configuration; TensorBoard, which sorts by name, shows it after the examples."""
+        log_text(pl_module, "run_config", as_code(self.parser.dump(self.config, skip_none=False)))
 
 
 class BaseCLI(LightningCLI):
@@ -83,7 +86,7 @@ class BaseCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.filename": f"{{step}}-{{{self.monitor}:.4f}}",
                 "trainer.logger": {
-                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                    "class_path": "retrieval.training.tensorboard.TensorBoard",
                     "init_args": {"save_dir": "runs", "name": self.run_name, "default_hp_metric": False},
                 },
             }
@@ -202,11 +205,13 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         TQDMProgressBar(refresh_rate=10),
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(),
+        DataWait(),
         GradientNorm(),
         Divergence(),
         ResumePoint(),
         Interruption(),  # saves before the summary says what there is
         RunSummary(),
+        Board(),
         *callbacks,
         LastCheckpoint(),  # for a crash also every ten minutes
         TimedCheckpoint(filename=LAST, enable_version_counter=False, train_time_interval=timedelta(minutes=10)),

@@ -39,11 +39,6 @@ def log_text(module: pl.LightningModule, tag: str, text: str) -> None:
             logger.log_text(key=tag, columns=["text"], data=[[text]], step=module.global_step)
 
 
-def as_code(text: str) -> str:
-    """Return Markdown that shows the text as it is."""
-    return "".join(f"    {line}\n" for line in text.split("\n"))
-
-
 def log_interval(trainer: pl.Trainer) -> int:
     """Return after how many steps values are logged."""
     return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it from elsewhere

@@ -80,7 +80,9 @@ class RunSummary(pl.Callback):
         self._write(trainer, "interrupted" if trainer.interrupted else "finished")
         for logger in trainer.loggers if self._best else []:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
-                logger.log_hyperparams(dict(pl_module.hparams), self._best)
+                # names of their own: those of scalars would get a second point, at step 0
+                best = {f"val_best/{name}": value for name, value in self._best.items()}
+                logger.log_hyperparams(dict(pl_module.hparams), best, trainer.global_step)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Say in the file that the run did not end well."""

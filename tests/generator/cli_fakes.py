@@ -33,7 +33,7 @@ def config(data_path: Path, folder: Path, family: Family = ENCODER_DECODER, **tr
             "num_sanity_val_steps": 0,
             "log_every_n_steps": 1,
             "logger": {
-                "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                "class_path": "retrieval.training.tensorboard.TensorBoard",
                 "init_args": {"save_dir": str(folder), "name": "run", "default_hp_metric": False},
             },
             **trainer,

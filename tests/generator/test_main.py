@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -67,15 +68,17 @@ def test_tensorboard_shows_scalars_texts_and_hyperparameters(family, fitted):
     version = fitted.version
     events = EventAccumulator(str(version)).Reload()
     scalars = set(events.Tags()["scalars"])
-    expected = {"loss_train_step", "loss_train_epoch", "loss_val", "top1_acc_val", "top2_acc_val", "lr-AdamW"}
-    assert expected | {"grad_norm", "useful_bytes_per_s", "model_flops_per_s", "padding_share"} <= scalars
-    assert 0 <= events.Scalars("padding_share")[0].value < 1
+    expected = {"loss_train_step", "loss_train_epoch", "loss_val", "top1_acc_val", "top2_acc_val"}
+    expected |= {"optimizer/lr-AdamW", "optimizer/grad_norm", "throughput/useful_bytes_per_s"}
+    assert expected | {"throughput/model_flops_per_s", "throughput/padding_share"} <= scalars
+    assert 0 <= events.Scalars("throughput/padding_share")[0].value < 1
     texts = {tag.removesuffix("/text_summary"): tag for tag in events.Tags()["tensors"]}
-    assert {"config", "train_state", "train_tactic", "val_state/0", "val_tactic/0", "preds_val/0"} <= set(texts)
-    assert WIDTH[family] in events.Tensors(texts["config"])[0].tensor_proto.string_val[0].decode()
-    beams = events.Tensors(texts["preds_val/0"])[0].tensor_proto.string_val[0].decode()
-    assert "| log-prob | tactic |" in beams
-    assert len(events.Tensors(texts["train_state"])) == 4, "every second of eight steps"
+    shown = {"examples_train/0", "examples_val/0", "examples_val/1", "run_config"}
+    assert shown <= set(texts) and max(texts) == "run_config", "TensorBoard sorts by name"
+    assert WIDTH[family] in events.Tensors(texts["run_config"])[0].tensor_proto.string_val[0].decode()
+    card = events.Tensors(texts["examples_val/0"])[0].tensor_proto.string_val[0].decode()
+    assert "⊢" in card and "| log-prob | tactic |" in card
+    assert len(events.Tensors(texts["examples_train/0"])) == 4, "every second of eight steps"
     assert any("hparams" in str(path) for path in version.rglob("hparams.yaml"))
 
 
@@ -120,7 +123,7 @@ def test_two_ranks_find_what_one_finds(fitted):
     """Eight examples in batches of three: unequal batches, two processes over gloo."""
     folder, values = fitted.folder, fitted.values
     ours = {**values, "data": {**values["data"], "eval_batch_size": 3, "predict_split": "val"}}
-    found = {}
+    found, figures = {}, {}
     for num_ranks in (1, 2):
         for subcommand in ("validate", "predict"):
             name = f"{subcommand}{num_ranks}"
@@ -128,7 +131,8 @@ def test_two_ranks_find_what_one_finds(fitted):
             trainer["logger"] = {**trainer["logger"], "init_args": {"save_dir": str(folder), "name": name}}
             (folder / "ranks.yaml").write_text(yaml.safe_dump({**ours, "trainer": trainer}, allow_unicode=True))
             command = [sys.executable, "-m", "generator.main", subcommand, "--config", str(folder / "ranks.yaml")]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+            modules = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            environment = {**os.environ, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1"}
             done = subprocess.run(
                 [*command, "--ckpt_path", fitted.best], env=environment, capture_output=True, text=True, timeout=300
             )
@@ -136,6 +140,7 @@ def test_two_ranks_find_what_one_finds(fitted):
             run_of = folder / name / "version_0"
             if subcommand == "validate":
                 found[num_ranks, subcommand] = json.loads((run_of / "metrics.json").read_text())
+                figures[num_ranks] = {path.name: path.read_bytes() for path in run_of.glob("figures/*.png")}
             else:
                 records = sorted(read_predictions(run_of / "predictions"), key=lambda r: r["full_name"])
                 assert len(list((run_of / "predictions").glob("*.jsonl"))) == num_ranks
@@ -144,6 +149,7 @@ def test_two_ranks_find_what_one_finds(fitted):
     assert one.pop("checkpoint") == two.pop("checkpoint") == fitted.best
     assert two == pytest.approx(one, rel=1e-5) and "top2_acc_val" in one
     assert found[1, "predict"] == found[2, "predict"] and len(found[1, "predict"]) == 8
+    assert figures[1] == figures[2] and (len(figures[1]) == 4 or find_spec("matplotlib") is None), "to the last byte"
 
 
 @of_encoder_decoder
@@ -203,7 +209,7 @@ def test_the_optimizer_can_be_replaced_and_keeps_the_schedule(eight_path, tmp_pa
     cli = run("fit", tmp_path, values)
     assert isinstance(cli.trainer.optimizers[0], torch.optim.SGD)
     events = EventAccumulator(cli.trainer.log_dir).Reload()
-    assert [e.value for e in events.Scalars("lr-SGD")] == lrs
+    assert [e.value for e in events.Scalars("optimizer/lr-SGD")] == lrs
 
 
 def test_a_callback_of_the_configuration_replaces_the_default_of_its_kind(eight_path, tmp_path):
@@ -212,7 +218,7 @@ def test_a_callback_of_the_configuration_replaces_the_default_of_its_kind(eight_
     values["trainer"]["callbacks"] = [monitor]
     cli = run("fit", tmp_path, values)
     assert sum(isinstance(c, ThroughputMonitor) for c in cli.trainer.callbacks) == 1
-    assert "mfu" in EventAccumulator(cli.trainer.log_dir).Reload().Tags()["scalars"]
+    assert "throughput/mfu" in EventAccumulator(cli.trainer.log_dir).Reload().Tags()["scalars"]
 
 
 # ------------------------------------------------------------------------------------------------------- resume

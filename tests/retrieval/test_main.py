@@ -41,7 +41,7 @@ def config(data_path: Path, folder: Path, **trainer: Any) -> dict[str, Any]:
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "logger": {
-                "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                "class_path": "retrieval.training.tensorboard.TensorBoard",
                 "init_args": {"save_dir": str(folder), "name": "run", "default_hp_metric": False},
             },
             **trainer,
@@ -81,16 +81,32 @@ def test_fit_leaves_metrics_checkpoints_and_what_tensorboard_shows(fitted: Fitte
     assert "Recall@10_val=" in metrics["best_checkpoint"] and Path(metrics["last_checkpoint"]).is_file()
     events = EventAccumulator(str(folder / "run" / "version_0")).Reload()
     scalars = set(events.Tags()["scalars"])
-    expected = {"loss_train_step", "loss_train_epoch", "Recall@1_val", "Recall@10_val", "MRR_val", "lr-AdamW"}
-    assert expected | {"grad_norm", "useful_bytes_per_s", "model_flops_per_s", "padding_share"} <= scalars
+    expected = {"loss_train_step", "loss_train_epoch", "Recall@1_val", "Recall@10_val", "MRR_val"}
+    assert expected | {"optimizer/lr-AdamW", "optimizer/grad_norm", "throughput/useful_bytes_per_s"} <= scalars
+    assert {"throughput/model_flops_per_s", "throughput/padding_share", "throughput/data_wait_share"} <= scalars
     texts = {tag.removesuffix("/text_summary"): tag for tag in events.Tags()["tensors"]}
-    assert {"config", "recall_at_k_val", "retrieved_val/0"} <= set(texts)
-    sample = events.Tensors(texts["retrieved_val/0"])[0].tensor_proto.string_val[0].decode()
+    assert {"run_config", "recall_at_k_val", "examples_val/0"} <= set(texts)
+    sample = events.Tensors(texts["examples_val/0"])[0].tensor_proto.string_val[0].decode()
     assert "✓" in sample and "⊢" in sample and ".lean" in sample
     assert "| 10 |" in events.Tensors(texts["recall_at_k_val"])[0].tensor_proto.string_val[0].decode()
+    assert "epoch" not in scalars and "custom_scalars__config__" in texts
     points = next((folder / "run" / "version_0").rglob("metadata.tsv")).read_text().splitlines()
     premises = Corpus(folder / "library" / "corpus.jsonl")
     assert points == ["premise\tfile", *(f"{premise.full_name}\t{premise.path}" for premise in premises)]
+
+
+def test_each_validation_is_drawn_and_test_too(fitted: Fitted) -> None:
+    pytest.importorskip("matplotlib")
+    folder, values, metrics = fitted
+    events = EventAccumulator(str(folder / "run" / "version_0")).Reload()
+    names = {"rank", "recall_at_k", "found_by_num_premises", "right_by_cosine"}
+    assert set(events.Tags()["images"]) == {f"val_figures/{name}" for name in names}
+    assert [event.step for event in events.Images("val_figures/rank")] == [4, 8]
+    files = (folder / "run" / "version_0" / "figures").iterdir()
+    assert {path.name for path in files} == {f"{name}_val.png" for name in names}
+    cli = run("test", folder, values, "--ckpt_path", metrics["last_checkpoint"])
+    files = (Path(cli.trainer.log_dir) / "figures").iterdir()
+    assert {path.name for path in files} == {f"{name}_test.png" for name in names}
 
 
 def test_resuming_in_the_middle_of_an_epoch_equals_never_stopping(fitted: Fitted) -> None:
@@ -205,7 +221,7 @@ def test_there_are_configurations() -> None:
 def test_the_table_marks_hits_and_names_what_was_missed(fitted: Fitted) -> None:
     corpus = Corpus(fitted[0] / "library" / "corpus.jsonl")
     assert premise_table(corpus, {1, 5}, [0, 1, -1], [0.9, 0.8, -float("inf")]).splitlines()[2:] == [
-        "|  | 1 | 0.900 | `And.symm` | First.lean |",
-        "| ✓ | 2 | 0.800 | `Or.symm` | First.lean |",
-        "| ✓ |  |  | `Set.mem_univ` | Second.lean |",
+        "|  | 1 | 0.900 | `And.symm` | `First.lean` |",
+        "| ✓ | 2 | 0.800 | `Or.symm` | `First.lean` |",
+        "| ✓ |  |  | `Set.mem_univ` | `Second.lean` |",
     ]

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from retrieval.training.monitoring import as_code, log_text
+from retrieval.training.markdown import as_code
+from retrieval.training.monitoring import log_text
 from retrieval.training.plain_parser import fail
 from retrieval.training.shown import shown
 

@@ -1,0 +1,175 @@
+"""Charts as pictures, drawn by matplotlib on no display and without its global state (pyplot)."""
+
+from __future__ import annotations
+
+import io
+import math
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.training.charts import Calibration, Chart, Curve, GroupedShares, Histogram, Share
+from retrieval.training.extras import import_extra
+
+_INTERVALS = "95% intervals"
+_SIZE = (5.4, 3.6)  # inches; small, so that texts are large on the narrow cards of TensorBoard
+_DPI = 130
+# of Okabe and Ito, told apart with any kind of colour vision, and by brightness
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_MARKERS = ("o", "s", "^", "D")
+_INK, _FAINT = "#222222", "#5f5f5f"
+
+
+def check_drawing() -> None:
+    """Raise ConfigError if matplotlib is not installed."""
+    import_extra("matplotlib.backends.backend_agg", "figures", "drawing figures")
+
+
+def draw(chart: Chart, note: str = "") -> npt.NDArray[np.uint8]:
+    """Draw a chart, which takes about 0.1 s.
+
+    Args:
+        chart: what to show
+        note: stands beside the number of things under the title, such as the split and the step
+
+    Returns:
+        pixels, uint8 (height, width, 3)
+    """
+    figure = import_extra("matplotlib.figure", "figures", "drawing figures").Figure(
+        figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained"
+    )
+    canvas = import_extra("matplotlib.backends.backend_agg", "figures", "drawing figures").FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    remark = _plot(chart, figure)
+    axes = figure.axes[0]
+    axes.set_title(chart.title, fontsize=13, color=_INK, loc="left", pad=26, fontweight="bold")
+    subtitle = " · ".join(filter(None, [f"{chart.num:,} {chart.what}", note, remark]))
+    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    line = axes.annotate(subtitle, (0, 1), (0, 9), fontsize=9.5, color=_FAINT, **place)
+    line.set_in_layout(False)  # a long one must not squeeze the axes
+    canvas.draw()
+    pixels: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    return pixels
+
+
+def to_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return pixels, uint8 (height, width, 3), as a PNG file."""
+    buffer = io.BytesIO()
+    import_extra("PIL.Image", "figures", "drawing figures").fromarray(pixels).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+@singledispatch
+def _plot(chart: Any, figure: Any) -> str:
+    """Draw the axes; return what else is to be said of them."""
+    raise TypeError(f"no chart: {chart!r}")
+
+
+@_plot.register
+def _(chart: Histogram, figure: Any) -> str:
+    axes = _axes(figure, chart.xlabel, "share (%)")
+    places, shares = range(len(chart.counts)), [100 * count / max(1, chart.num) for count in chart.counts]
+    colors = [_COLORS[0]] * (len(shares) - 1) + ["#b0b0b0"]  # what was not found is no rank
+    bars = axes.bar(places, shares, width=0.8, color=colors)
+    axes.bar_label(bars, [f"{share:.1f}" for share in shares], fontsize=9, color=_INK, padding=2)
+    axes.set_xticks(places, chart.labels)
+    axes.set_ylim(0, max([*shares, 1]) * 1.12)
+    return ""
+
+
+@_plot.register
+def _(chart: GroupedShares, figure: Any) -> str:
+    axes = _axes(figure, chart.xlabel, f"{chart.ylabel} (%)")
+    aside = 0.02 * len(chart.labels) if len(chart.shares) > 1 else 0.0
+    offsets = np.linspace(-aside, aside, len(chart.shares))
+    for i, (name, shares) in enumerate(chart.shares.items()):
+        _points(axes, [place + offsets[i] for place in range(len(shares))], shares, i, name)
+    labels = [f"{label}\nn={_short(count)}" for label, count in zip(chart.labels, chart.counts, strict=True)]
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.set_ylim(0, 100)
+    _legend(figure)
+    return _INTERVALS
+
+
+@_plot.register
+def _(chart: Calibration, figure: Any) -> str:
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    _style(axes, "", f"{chart.ylabel} (%)")
+    _style(below, chart.xlabel, "count")
+    if chart.is_probability:
+        axes.plot(chart.limits, (0, 100), color=_FAINT, linestyle="--", linewidth=1, label="perfect")
+    _points(axes, chart.scores, chart.shares, 0, "measured")
+    axes.set_ylim(0, 100)
+    if chart.is_probability:
+        _legend(figure)
+    starts, widths = [low for low, _ in chart.edges], [0.94 * (high - low) for low, high in chart.edges]
+    below.bar(starts, chart.counts, widths, align="edge", color="#8fbfdd")
+    below.yaxis.get_major_locator().set_params(nbins=3, integer=True)
+    ends = chart.limits if chart.is_probability or not chart.edges else (chart.edges[0][0], chart.edges[-1][1])
+    axes.set_xlim(ends[0] - 0.01, ends[1] + 0.01)
+    return f"error {100 * chart.error:.1f} points · {_INTERVALS}" if chart.is_probability else _INTERVALS
+
+
+@_plot.register
+def _(chart: Curve, figure: Any) -> str:
+    axes = _axes(figure, chart.xlabel, f"{chart.ylabel} (%)")
+    axes.plot(chart.x, [100 * y for y in chart.y], color=_COLORS[0], linewidth=2)
+    ticks = [10**i * m for i in range(8) for m in (1, 2, 5) if chart.x and 10**i * m <= chart.x[-1]]
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(0, 100)
+    return ""
+
+
+def _axes(figure: Any, xlabel: str, ylabel: str) -> Any:
+    axes = figure.subplots()
+    _style(axes, xlabel, ylabel)
+    return axes
+
+
+def _style(axes: Any, xlabel: str, ylabel: str) -> None:
+    axes.set_facecolor("white")
+    axes.set_xlabel(xlabel, fontsize=10, color=_INK, loc="left")
+    axes.set_ylabel(ylabel, fontsize=10, color=_INK)
+    axes.tick_params(labelsize=9, colors=_INK, length=0)
+    axes.grid(axis="y", color="#e2e2e2", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#b0b0b0")
+
+
+def _points(axes: Any, places: Any, shares: tuple[Share, ...], i: int, name: str) -> None:
+    """Plot shares with their intervals."""
+    values = np.array([[share.value, share.low, share.high] for share in shares]).reshape(-1, 3) * 100
+    below, above = values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]
+    axes.errorbar(
+        places,
+        values[:, 0],
+        yerr=[below, above],
+        fmt=_MARKERS[i],
+        color=_COLORS[i],
+        markersize=6,
+        elinewidth=1.4,
+        capsize=0,
+        label=name,
+        clip_on=False,
+        zorder=3,
+    )
+
+
+def _legend(figure: Any) -> None:
+    """Show what is what beside the label of the x axis, where no point can be."""
+    style = {"fontsize": 10, "frameon": False, "labelcolor": _INK, "handletextpad": 0.3, "columnspacing": 1.2}
+    figure.legend(loc="lower right", ncols=4, borderaxespad=0.35, **style)
+
+
+def _short(count: int) -> str:
+    """A number in four characters or five."""
+    if count < 10_000:
+        return f"{count:,}"
+    power = min(2, int(math.log10(count)) // 3)
+    return f"{count / 1000**power:.0f}{' kM'[power]}"
