@@ -199,7 +199,8 @@ class CausalGenerator(NextStepGenerator):
         states = None if self._is_sharded else self._halves.read(**inputs)
         if states is not None:
             return mean_loss(self._halves.logits, states[is_read], targets, self._halves.num_classes)
-        logits = self.network(**inputs, logits_to_keep=is_read, use_cache=False).logits
+        columns = is_read.any(dim=0).nonzero()[:, 0]
+        logits = self.network(**inputs, logits_to_keep=columns, use_cache=False).logits[is_read[:, columns]]
         return mean_loss(lambda some: some, logits, targets, self._halves.num_classes)
 
     def loss_of(self, batch: InstructBatch) -> tuple[Tensor, int]:
