@@ -19,6 +19,7 @@ from tqdm import tqdm
 from common import ConfigError, DataError, Pos, format_state, remove_marks
 from generator.data.instruct_records import InstructRecords, find_split_files
 from generator.data.prompted_steps import InstructSteps, PromptedStep, TracedSteps, usable
+from generator.data.state_lines import PromptWriter
 from generator.prompts.templates import get_template
 from retrieval.leandojo.json_list import JsonListReader
 from retrieval.leandojo.tactic_text import TACTIC_NAMES, TacticNames, TacticText
@@ -193,7 +194,9 @@ def to_leandojo(paths: list[Path], target: Path, *, skip_invalid: bool = False, 
     Returns:
         What was written and what was left out, in one line.
     """
-    steps = InstructSteps(InstructRecords.load(paths, skip_invalid=skip_invalid, progress=progress))
+    writer = PromptWriter(get_template("ntp-st"))  # for lines without prompts, of which any template tells the state
+    records = InstructRecords.load(paths, skip_invalid=skip_invalid, progress=progress, writer=writer)
+    steps = InstructSteps(records)
     unusable: dict[str, list[str]] = {}
     theorems: dict[tuple[Any, ...], list[tuple[int, int]]] = {}  # tactic_idx and number of each step
     bar = tqdm(range(len(steps)), desc="group by theorem", delay=1, disable=not progress)

@@ -14,6 +14,7 @@ from generator.data.instruct_dataset import InstructDataset, PromptFormat
 from generator.data.instruct_records import DataPath, InstructRecords, find_split_files
 from generator.data.packing import PackedDataset
 from generator.data.prompted_steps import Background, InstructSteps, PromptedSteps, TracedSteps
+from generator.data.state_lines import PromptWriter
 from generator.data.step_datamodule import StepDataModule
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import TEMPLATES, get_template
@@ -44,9 +45,9 @@ class InstructDataModule(StepDataModule):
 
         Args:
             data_path: a folder of LeanDojo Benchmark files (train.json, val.json, test.json); or instruct data
-                (.jsonl, .jsonl.gz): a folder, a file or glob, several of these, or a mapping from train, val and
-                test to these. Without a mapping file names tell the split; see `find_split_files` in
-                generator.data.instruct_records.
+                (.jsonl, .jsonl.gz; prompts and completions, or states and tactics, see generator.data.state_lines): a
+                folder, a file or glob, several of these, or a mapping from train, val and test to these. Without a
+                mapping file names tell the split; see `find_split_files` in generator.data.instruct_records.
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             format: how prompts are written and how long they may be
             packing: fill the rows of training batches with several examples each
@@ -164,7 +165,8 @@ class InstructDataModule(StepDataModule):
                 f"{files[0]}: instruct data has its prompts whole; leave out corpus_path and sources_path, or read "
                 "LeanDojo Benchmark files"
             )
-        records = InstructRecords.load(files, skip_invalid=self.skip_invalid, progress=self._progress)
+        writer = PromptWriter(self.template, self.format.max_seq_len)
+        records = InstructRecords.load(files, skip_invalid=self.skip_invalid, progress=self._progress, writer=writer)
         return InstructSteps(records, self.template)
 
     @property

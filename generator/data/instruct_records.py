@@ -1,8 +1,9 @@
 """Instruct data: prompt/completion examples in JSON Lines, as ntp-toolkit writes them.
 
 Each line is an object with texts `prompt` and `completion`, and perhaps `task`, `prompt_name` and an object
-`metadata`. Files may be packed with gzip. They are read line by line into text columns, so that an example costs no
-Python object until it is asked for, and forked workers share all of it.
+`metadata`; or with a state and a tactic, see generator.data.state_lines. Files may be packed with gzip. They are read
+line by line into text columns, so that an example costs no Python object until it is asked for, and forked workers
+share all of it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common import ConfigError, DataError
+from generator.data.state_lines import PromptWriter, UnusableLine
 from retrieval.leandojo.json_list import depth, what_is_extreme
 from retrieval.leandojo.text_column import TextColumn, digest_of
 from retrieval.training.datamodule import SPLITS
@@ -80,15 +82,24 @@ class InstructRecords(Sequence[InstructRecord]):
         self._numbers = array("i")  # task, prompt_name, file, line
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path], *, skip_invalid: bool = False, progress: bool = True) -> InstructRecords:
+    def load(
+        cls,
+        paths: Sequence[str | Path],
+        *,
+        skip_invalid: bool = False,
+        progress: bool = True,
+        writer: PromptWriter = PromptWriter(),
+    ) -> InstructRecords:
         """Read files of examples.
 
         Args:
             paths: the files, .jsonl or .jsonl.gz
             skip_invalid: count lines that are broken instead of raising
             progress: show a progress bar where reading takes more than a second
+            writer: makes prompts of lines that hold a state and a tactic
 
         Raises:
+            ConfigError: if there are lines without prompts, and no template to write them with
             DataError: if a file is missing or is no JSON Lines, or a line is broken
         """
         records = cls([Path(path) for path in paths])
@@ -96,13 +107,17 @@ class InstructRecords(Sequence[InstructRecord]):
         with tqdm(total=total, desc="read examples", unit="B", unit_scale=True, delay=1, disable=not progress) as bar:
             for number, path in enumerate(records.paths):
                 for line_nb, line in _lines(path, bar):
-                    records._add(line, number, line_nb, skip_invalid)
+                    records._add(line, number, line_nb, skip_invalid, writer)
         return records
 
-    def _add(self, line: bytes, file: int, line_nb: int, skip_invalid: bool) -> None:
+    def _add(self, line: bytes, file: int, line_nb: int, skip_invalid: bool, writer: PromptWriter) -> None:
         place = f"{self.paths[file]}:{line_nb}"
         try:
-            record = parse_line(line)
+            record = parse_line(line, writer)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
+        except UnusableLine as error:
+            return self._leave_out(str(error), place)
         except DataError as error:
             if not skip_invalid:
                 raise DataError(f"{place}: {error}; correct the line, or set skip_invalid to leave it out") from None
@@ -208,7 +223,7 @@ def _lines(path: Path, bar: Any) -> Iterator[tuple[int, bytes]]:
         bar.update(file.tell() - num_shown)
 
 
-def parse_line(line: bytes) -> dict[str, bytes]:
+def parse_line(line: bytes, writer: PromptWriter = PromptWriter()) -> dict[str, bytes]:
     """Return the five fields of a line, metadata as JSON; the message of a DataError says what is wrong with it."""
     try:
         record = json.loads(line.rstrip())
@@ -220,6 +235,7 @@ def parse_line(line: bytes) -> dict[str, bytes]:
         raise DataError(f"JSON that cannot be read: {what_is_extreme(error)}") from None
     if not isinstance(record, dict):
         raise DataError(f"it is {_shown(record)}, not an object with prompt and completion")
+    record = writer.write(record)
     texts = {name: _text(record, name) for name in ("task", "prompt", "prompt_name", "completion")}
     metadata = record.get("metadata") or {}
     if not isinstance(metadata, dict):

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from common import ConfigError, DataError
 from retrieval.datamodule import RetrievalDataModule
@@ -217,3 +219,28 @@ def test_options_that_cannot_be_used_are_named(data: Path, options: dict[str, An
 def test_negatives_from_the_file_are_a_part_of_all() -> None:
     with pytest.raises(ConfigError, match="num_in_file_negatives is 2 and num_negatives 1"):
         Negatives(num_negatives=1, num_in_file_negatives=2)
+
+
+def test_what_the_tokenizer_cannot_write_of_states_and_premises_is_said(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(*known: str) -> None:
+        letters = {"<unk>": 0, "</s>": 1, **{letter: i for i, letter in enumerate(known, 2)}}
+        backend = Tokenizer(models.WordLevel(letters, unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")  # a token for each letter
+        backend.decoder = decoders.Fuse()
+        made = RetrievalDataModule(str(data), "google/byt5-small", max_seq_len=128)
+        made.__dict__["tokenizer"] = PreTrainedTokenizerFast(
+            tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+        )
+        with caplog.at_level(logging.INFO):
+            made.setup("validate")
+
+    everything = sorted({*map(chr, range(32, 127)), *"".join(STATES)})
+    read(*everything)
+    assert "2 of" not in caplog.text and "read back" not in caplog.text
+    read(*(letter for letter in everything if letter != "¬"))
+    assert "2 of 10 states are other texts when their tokens are read back ('h : ¬p" in caplog.text
+    for letter, where in {"⊢": r"val\.json: 10 of 10 states", "e": r"corpus\.jsonl: 9 of 9 premises"}.items():
+        with pytest.raises(ConfigError, match=where + ".* read back .*google/byt5-small"):
+            read(*(other for other in everything if other != letter))
