@@ -14,9 +14,9 @@ _FETCH = ".train_dataloader_next"  # ends the name that Lightning's profilers kn
 class DataWait(pl.Callback):
     """Logs `data_wait_share`: of the wall time of training steps, the share that passes until the loader has a batch.
 
-    Near 0, the loader is ahead; else more `num_workers` help. Validation and checkpoints between steps are left out.
-    Clocks of the process alone are read, so no device is waited for: on a GPU, which works on while the next batch is
-    fetched, it is the most that can be won. It costs 1 microsecond a step.
+    Near 0, the loader is ahead; else more `num_workers` help. Validation between steps is left out. Only clocks of the
+    process are read, so no device is waited for: on a GPU, which works on while the next batch is fetched, it is the
+    most that can be won. It takes 2 microseconds a step (an Intel Xeon of 2023).
     """
 
     def __init__(self) -> None:

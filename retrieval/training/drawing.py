@@ -28,7 +28,7 @@ def check_drawing() -> None:
 
 
 def draw(chart: Chart, note: str = "") -> npt.NDArray[np.uint8]:
-    """Draw a chart, which takes about 0.1 s.
+    """Draw a chart.
 
     Args:
         chart: what to show
