@@ -2,7 +2,7 @@
 
 python tests/benchmarks/tokenize_steps.py path/to/random/train.json
 
-The tokenizer is a byte-level BPE of 32,000 tokens, GPT-2's kind, trained on the states themselves.
+The tokenizer is a byte-level BPE of 8,000 tokens, GPT-2's kind, trained on the states themselves.
 """
 
 import json
@@ -29,12 +29,12 @@ LIMITS = TokenLimits(max_prompt_len=1792, max_completion_len=256, is_train=True)
 
 
 def bpe(traces: TracedTactics) -> PreTrainedTokenizerFast:
-    """Train a tokenizer on every tenth state."""
+    """Train a tokenizer on a thousand states."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=32_000, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
-    tokenizer.train_from_iterator((traces[i].state for i in range(0, len(traces), 10)), trainer)
+    trainer = trainers.BpeTrainer(vocab_size=8_000, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator((traces[i].state for i in range(0, len(traces), 1 + len(traces) // 1000)), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
 
 
