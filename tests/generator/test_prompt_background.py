@@ -140,11 +140,14 @@ def test_an_estimate_of_lengths_is_near_for_a_tokenizer_of_larger_tokens(data: P
         eos_token_id, pad_token_id, is_fast = 1, 0, False
 
         def __call__(self, texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
-            rows = [text.encode() for text in texts]
-            return {"input_ids": [[3 + byte for byte in row[::2]] for row in rows]}
+            rows = [text.encode() + b" " * (len(text.encode()) % 2) for text in texts]
+            return {"input_ids": [[3 + int.from_bytes(row[i : i + 2]) for i in range(0, len(row), 2)] for row in rows]}
+
+        def batch_decode(self, rows: list[list[int]], **options: Any) -> list[str]:
+            return [b"".join((token - 3).to_bytes(2) for token in row).decode().removesuffix(" ") for row in rows]
 
         def get_vocab(self) -> dict[str, int]:
-            return {str(token): token for token in range(259)}
+            return {"largest": 3 + 0xFFFF}
 
         def build_inputs_with_special_tokens(self, ids: list[int]) -> list[int]:
             return ids

@@ -30,7 +30,8 @@ def _premise(name: str, line_nb: int) -> dict[str, Any]:
 def _step(state: str, tactic: str, cited: list[tuple[str, str, list[int]]]) -> dict[str, Any]:
     premises = [{"full_name": name, "def_path": path, "def_pos": pos, "def_end_pos": pos} for name, path, pos in cited]
     annotated = " ".join([tactic, *(f"<a>{name}</a>" for name, _, _ in cited)])
-    return {"tactic": tactic, "annotated_tactic": [annotated, premises], "state_before": state, "state_after": ""}
+    written = annotated.replace("<a>", "").replace("</a>", "")
+    return {"tactic": written, "annotated_tactic": [annotated, premises], "state_before": state, "state_after": ""}
 
 
 def place(number: int) -> tuple[str, list[int]]:
