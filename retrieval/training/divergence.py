@@ -27,9 +27,8 @@ class Divergence(pl.Callback):
 
     Losses are looked at when values are logged, together: to look at each would have the device waited for at every
     step. It takes 5 µs a batch (tests/benchmarks/divergence.py). Weights are looked at before each validation and
-    checkpoint, by their sums.
-    With a scaler of gradients, which leaves steps out whose gradients are infinite, only a long row of such losses
-    counts.
+    checkpoint, by their sums. With a scaler of gradients, which leaves steps out whose gradients are infinite, only a
+    long row of such losses counts.
     """
 
     def __init__(self) -> None:
