@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from common import ByteTokenizer, ConfigError, DataError, NextstepError
 from retrieval.training.extras import import_extra
 from retrieval.training.options import options_of
+from retrieval.training.resume import ResumePoint
 
 # Beside the weights and configuration of an exported model: how it is prompted and decoded.
 SETTINGS_FILE = "nextstep.json"
@@ -276,6 +277,11 @@ class Restorable(pl.LightningModule):
         options = {} if settings is None else settings["options"]
         known = options_of(cls)
         return {name: value for name, value in options.items() if name in known}
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """See to it that checkpoints can be resumed from, whoever made the trainer."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it from elsewhere
+        return [] if any(isinstance(c, ResumePoint) for c in callbacks) else [ResumePoint()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what `load` needs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ class Divergence(pl.Callback):
     """Ends a run that has diverged; stands before the callbacks that write checkpoints.
 
     Losses are looked at when values are logged, together: to look at each would have the device waited for at every
-    step. Weights are looked at before each validation and checkpoint: a pass over them, less than writing them takes.
-    With a scaler of gradients, which leaves steps out whose gradients are infinite, only a long row of such losses
-    counts.
+    step. It takes 5 µs a batch (tests/benchmarks/divergence.py). Weights are looked at before each validation and
+    checkpoint, by their sums. With a scaler of gradients, which leaves steps out whose gradients are infinite, only a
+    long row of such losses counts.
     """
 
     def __init__(self) -> None:
@@ -77,8 +77,7 @@ class Divergence(pl.Callback):
 
     def _check_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         weights = [p.detach() for p in pl_module.parameters() if p.requires_grad and p.numel()]
-        is_bad = bool(weights) and not bool(torch.stack([w.isfinite().all() for w in weights]).all())
-        self._end_if(is_bad, trainer, f"step {trainer.global_step}: weights are")
+        self._end_if(not are_finite(weights), trainer, f"step {trainer.global_step}: weights are")
 
     def _end_if(self, is_bad: bool, trainer: pl.Trainer, what: str) -> None:
         """Raise DivergedError in all ranks if there is cause to in any."""
@@ -87,6 +86,17 @@ class Divergence(pl.Callback):
                 f"{what} not finite, so the run has diverged; {_last_good(trainer)}. Lower model.lr, raise "
                 "model.warmup_steps, or clip gradients (trainer.gradient_clip_val)"
             )
+
+
+def are_finite(weights: Sequence[Tensor]) -> bool:
+    """Return whether all numbers in some tensors are finite; the device is waited for once.
+
+    A sum is finite only if all numbers are, and takes a tenth of the time of looking at each, and of writing them
+    (tests/benchmarks/divergence.py, Intel Xeon, one core).
+    """
+    if not weights or bool(torch.stack([weight.sum(dtype=torch.float32) for weight in weights]).isfinite().all()):
+        return True
+    return bool(torch.stack([weight.isfinite().all() for weight in weights]).all())  # a sum may be too large alone
 
 
 def _step_of_bad_gradient(trainer: pl.Trainer) -> int | None:

@@ -32,7 +32,7 @@ def find_checkpoint(word: str, trainer: Mapping[str, Any], run_name: str) -> Pat
     runs = _folder_of_runs(trainer, run_name)
     if word == "hpc":
         root = Path(trainer.get("default_root_dir") or ".")
-        found, where = _of_slurm(root) or _of_slurm(_folder_of_job(runs)), f"{root} (trainer.default_root_dir)"
+        found, where = _of_slurm(_folder_of_job(runs)) or _of_slurm(root), f"{root} (trainer.default_root_dir)"
     elif word == "last":
         found, where = _newest(runs.glob(f"*/checkpoints/{LAST}*.ckpt")), f"{runs}/*/checkpoints/{LAST}.ckpt"
     else:

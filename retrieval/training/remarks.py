@@ -11,6 +11,7 @@ _WARNINGS = (  # of what our own code does on purpose
     "LeafSpec",
     "skip_none",
     "does not have many workers",
+    "could not find the monitored key",  # a run without validation says why; a wrong name is an error behind one
     "Couldn't infer the batch indices",  # predictions say themselves which examples they are of
     "Checkpoint directory .* exists and is not empty",  # one of a run of the same name, which is not overwritten
 )

@@ -7,7 +7,8 @@ from transformers import ByT5Tokenizer
 from common import DataError, NextstepError
 from generator import load_generator
 from generator.export import export
-from tests.fakes import EIGHT, save_checkpoint, save_pretrained
+from retrieval.training.resume import ResumePoint
+from tests.fakes import EIGHT, quiet_trainer, save_checkpoint, save_pretrained
 from tests.generator.families import DECODER_ONLY, ENCODER_DECODER, PLACE
 
 STATE, TACTIC = EIGHT[0]
@@ -126,3 +127,9 @@ def test_a_checkpoint_with_wrong_values_is_one_line_that_names_it(family, learnt
     with pytest.raises(NextstepError, match=message) as error:
         family.generator.load(tmp_path / "spoilt.ckpt")
     assert "\n" not in str(error.value) and "spoilt.ckpt" in str(error.value)
+
+
+def test_a_trainer_of_ones_own_writes_checkpoints_to_resume_from(family, tmp_path, eight_path):
+    trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    trainer.fit(family.build(), family.data(eight_path))
+    assert sum(isinstance(callback, ResumePoint) for callback in trainer.callbacks) == 1

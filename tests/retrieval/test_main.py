@@ -22,6 +22,7 @@ from retrieval.main import RetrievalCLI, main
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.reports import premise_table
 from retrieval.training.cli import start
+from retrieval.training.divergence import DivergedError
 from tests.retrieval.fakes import ENCODER, write_library
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,28 @@ def test_resuming_in_the_middle_of_an_epoch_equals_never_stopping(fitted: Fitted
     assert resumed.trainer.global_step == 8
     for name, weight in resumed.model.state_dict().items():
         assert torch.equal(weight, whole[name]), name
+
+
+def test_a_run_that_diverges_has_failed_and_one_without_validation_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = config(write_library(tmp_path / "library"), tmp_path, max_steps=30, max_epochs=-1)
+    with pytest.raises(DivergedError, match="not finite, so the run has diverged"):
+        run("fit", tmp_path, values, "--model.lr", "1e30")
+    folder = tmp_path / "run"
+    assert json.loads((folder / "version_0" / "metrics.json").read_text())["status"] == "failed"
+    run("fit", tmp_path, values, "--trainer.max_steps", "2", "--trainer.limit_val_batches", "0")
+    assert "validation: none: trainer.limit_val_batches is 0\n" in capsys.readouterr().out
+    last = str(folder / "version_1" / "checkpoints" / "last.ckpt")
+    run("fit", tmp_path, values, "--trainer.max_steps", "6", "--ckpt_path", last)
+    whole = run("fit", tmp_path, values, "--trainer.max_steps", "6")
+    resumed = torch.load(folder / "version_2" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(weight, resumed[name]) for name, weight in whole.model.state_dict().items())
+    checkpoint = torch.load(last, weights_only=True)
+    lost = checkpoint["state_dict"].popitem()[0]
+    torch.save(checkpoint, tmp_path / "less.ckpt")
+    with pytest.raises(DataError, match=f"its weights do not fit the model that it describes: it lacks {lost}"):
+        run("validate", tmp_path, values, "--ckpt_path", str(tmp_path / "less.ckpt"))
 
 
 def test_what_evaluation_retrieves_is_chosen_at_evaluation(fitted: Fitted) -> None:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from retrieval.training.divergence import DivergedError, Divergence
+from retrieval.training.divergence import DivergedError, Divergence, are_finite
 from retrieval.training.last_checkpoint import LastCheckpoint
 from retrieval.training.monitoring import GradientNorm
 from tests.fakes import quiet_trainer
@@ -92,6 +92,15 @@ def test_the_device_is_waited_for_only_when_values_are_logged() -> None:
         watch.on_train_batch_end(trainer, Module(), {"loss": loss}, None, step)
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         watch.on_train_batch_end(trainer, Module(), {"loss": loss}, None, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_are_finite_unless_one_is_not(dtype: torch.dtype) -> None:
+    large = torch.full((4,), torch.finfo(dtype).max, dtype=dtype)
+    assert are_finite([]) and are_finite([torch.ones(3, dtype=dtype), large]), "only their sum is infinite"
+    for value in (math.nan, math.inf, -math.inf):
+        assert not are_finite([torch.ones(3, dtype=dtype), torch.tensor([1.0, value], dtype=dtype)])
+    assert not are_finite([torch.tensor([math.inf, -math.inf], dtype=dtype)])
 
 
 class Scaled(Divergence):

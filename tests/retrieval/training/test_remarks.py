@@ -1,0 +1,59 @@
+"""Libraries' remarks about themselves are left out, and nothing else is."""
+
+import logging
+import warnings
+
+import pytest
+import torch
+
+from retrieval.training.remarks import prepare
+
+TIED = "The tied weights ... You should update the config with `tie_word_embeddings=False` to silence this warning."
+
+
+@pytest.mark.parametrize(
+    ("logger", "remark"),
+    [
+        ("transformers.modeling_utils", TIED),
+        (
+            "pytorch_lightning.trainer.connectors.checkpoint_connector",
+            "`weights_only` was not set, defaulting to `False`.",
+        ),
+        ("pytorch_lightning.utilities.rank_zero", "You are using a CUDA device ('NVIDIA H100') that has Tensor Cores."),
+        ("pytorch_lightning.utilities.rank_zero", "💡 Tip: For seamless cloud logging"),
+    ],
+)
+def test_remarks_are_left_out_and_other_records_are_not(
+    logger: str, remark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare()
+    prepare()
+    with caplog.at_level(logging.INFO, logger):
+        logging.getLogger(logger).warning(remark)
+        logging.getLogger(logger).warning("something else")
+    assert caplog.messages == ["something else"]
+    assert len(logging.getLogger(logger).filters) == 1, "however often"
+
+
+def test_warnings_about_our_own_code_are_left_out_and_others_are_not() -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        prepare()
+        for text in ("\n  skip_none parameter was deprecated", "Couldn't infer the batch indices fetched", "other"):
+            warnings.warn(text, stacklevel=1)
+    assert [str(warning.message) for warning in found] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "before", "after"),
+    [(True, "highest", "high"), (True, "medium", "medium"), (False, "highest", "highest")],
+)
+def test_a_gpu_multiplies_float32_on_tensor_cores(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, before: str, after: str
+) -> None:
+    chosen = [before]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: chosen[-1])
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    prepare()
+    assert chosen[-1] == after
