@@ -490,8 +490,7 @@ def read_architecture(model_name: str | Path | Mapping[str, Any]) -> dict[str, A
 
 def load_yaml(text: str) -> Any:
     """Read YAML as the command line does, `1e-06` as a number; YAMLError for what nests or repeats without measure."""
-    size_of: dict[str | None, int] = {}  # nodes under each anchor that is closed
-    opened, num_nodes = list[tuple[str | None, int]](), 0
+    size_of, opened, num_nodes = dict[str | None, int](), list[tuple[str | None, int]](), 0  # of closed anchors, nodes
     for event in yaml.parse(text, yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in size_of:

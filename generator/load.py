@@ -18,8 +18,8 @@ from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import CachingGenerator
 from generator.prompts.templates import TEMPLATES
 from retrieval.training.architectures import hub_errors, reason_of
-from retrieval.training.checkpoints import read_checkpoint, read_settings
-from retrieval.training.options import options_of
+from retrieval.training.checkpoints import SETTINGS_FILE, read_checkpoint, read_settings
+from retrieval.training.options import check_types, options_of
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -82,6 +82,8 @@ def load_generator(
             stacklevel=2,
         )
     loaded = _import(class_name)
+    if (exported := read_settings(path)) is not None:
+        check_types(loaded, exported["options"], str(Path(path) / SETTINGS_FILE))
     paths = {
         "ret_ckpt_path": ret_ckpt_path,
         "corpus_path": corpus_path,

@@ -208,6 +208,11 @@ class EmbeddingIndex:
             stored = _Stored(tensors["embeddings"], tensors.get("scales"))
             if tuple(stored.values.shape) != (len(corpus), description["dimension"]):
                 raise ValueError(f"shape {tuple(stored.values.shape)}")
+            if stored.values.dtype != getattr(torch, description["dtype"]):
+                raise ValueError(f"type {stored.values.dtype}, not {description['dtype']}")
+            shape = None if stored.scales is None else tuple(stored.scales.shape)
+            if shape != ((len(corpus),) if description["dtype"] == "int8" else None):
+                raise ValueError(f"scales of shape {shape}")
         except (KeyError, OSError, SafetensorError, ValueError) as error:
             raise DataError(f"{path} is missing, truncated or broken ({error}); make the index again") from error
         index = cls.__new__(cls)
@@ -290,9 +295,11 @@ def _read_description(path: Path) -> dict[str, Any]:
         missing = {"format_version", "corpus_hash", "model", "dtype", "dimension"} - description.keys()
         if missing:
             raise ValueError(f"there is no {', '.join(sorted(missing))}")
+        if description["dtype"] not in get_args(StorageDtype) or not isinstance(description["model"], str):
+            raise ValueError("dtype or model is none")
     except FileNotFoundError as error:
         raise DataError(f"{path.parent} holds no index; make one with python -m retrieval.index") from error
-    except (AttributeError, OSError, ValueError) as error:
+    except (AttributeError, OSError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not the description of an index ({error}); make it again") from error
     if description["format_version"] != FORMAT_VERSION:
         raise DataError(

@@ -42,6 +42,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tests/fuzz."""
+    group = parser.getgroup("fuzz")
+    group.addoption("--fuzz", type=int, default=200, help="mutations of files in tests/fuzz, over all kinds")
+    group.addoption("--fuzz-seed", type=int, default=1, help="which they follow from")
+    group.addoption("--fuzz-only", default=None, help="one of them: KIND:NUMBER")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Names of tests are the same in every process, or several processes could not share them out."""
     for item in items:

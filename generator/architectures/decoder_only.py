@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common import ConfigError, read_architecture
-from generator.architectures.traits import num_token_ids, positions_of, token_ids
+from generator.architectures.traits import check_special_tokens, num_token_ids, positions_of, token_ids
 from retrieval.training.architectures import architecture_errors, hub_errors
 
 _OWN_KEYS = ("tokenizer", "untied")
@@ -45,6 +45,7 @@ def build_causal(
     else:
         with hub_errors(model_name, "decoder-only model", example=_EXAMPLE):
             model = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype, trust_remote_code=False)
+            check_special_tokens(model)
     _check_vocabulary(model, tokenizer)
     _end_with(model, tokenizer.eos_token_id)
     return model

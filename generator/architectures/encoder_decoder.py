@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, Pr
 from transformers import T5ForConditionalGeneration as T5
 
 from common import read_architecture
+from generator.architectures.traits import check_special_tokens
 from retrieval.training.architectures import (
     architecture_errors,
     fuse_activations,
@@ -44,6 +45,7 @@ def build_seq2seq(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
             dtype=torch.float32,  # weights in bf16 would not move under a small learning rate
             trust_remote_code=False,
         )
+        check_special_tokens(model)
     return fuse_activations(model)
 
 

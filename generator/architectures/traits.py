@@ -107,6 +107,12 @@ def token_ids(model: Any, name: str) -> list[int]:
     return [token for token in dict.fromkeys(found) if 0 <= token < vocabulary]
 
 
+def check_special_tokens(model: Any) -> None:
+    """Raise DataError if the settings of a loaded model give a special token a number that is none."""
+    for name in ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"):
+        token_ids(model, name)
+
+
 def num_token_ids(tokenizer: Any) -> int:
     """Return how many embeddings a tokenizer needs: one more than its largest id, as vocabularies may have holes."""
     return 1 + int(max(tokenizer.get_vocab().values())) if hasattr(tokenizer, "get_vocab") else len(tokenizer)

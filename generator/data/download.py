@@ -130,6 +130,8 @@ def _not_through_links(path: str, flags: int) -> int:
 
 def _problem_with(archive: Path, md5: str) -> str | None:
     """Say what is wrong with an archive that is not the published one."""
+    if not archive.is_file():
+        return "is no file"
     with open(archive, "rb") as file:
         start = file.read(64).lstrip()
         file.seek(0)

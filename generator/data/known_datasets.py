@@ -103,7 +103,7 @@ def _check_made_with(folder: Path, wanted: dict[str, int]) -> None:
     """Raise ConfigError if a dataset's metadata.json has other numbers; those that it lacks are not checked."""
     try:
         made = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return
     if not isinstance(made, dict):
         return

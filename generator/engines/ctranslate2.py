@@ -296,7 +296,12 @@ def _read_vocabulary(folder: Path) -> list[str]:
             f"{folder}: has no model.bin and {VOCABULARY_FILE}, so it is no converted T5 model; make one with "
             "python -m generator.export --format ctranslate2"
         )
-    tokens: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        tokens: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise ValueError("it is no list of tokens")
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"{path}: is broken ({error}); convert the model again") from error
     return tokens
 
 

@@ -16,8 +16,12 @@ from generator.architectures.adapters import Lora, add_lora, check_base
 from generator.architectures.decoder_only import build_causal
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.data.completion_encoding import CompletionEncoder
+from generator.data.dataset import InputLimits
+from generator.data.instruct_dataset import PromptFormat
+from generator.training.next_step_generator import CandidateOptions
 from retrieval.training.architectures import hub_errors
-from retrieval.training.checkpoints import read_checkpoint, read_settings, read_shards
+from retrieval.training.checkpoints import SETTINGS_FILE, read_checkpoint, read_settings, read_shards
+from retrieval.training.options import check_types, names_of
 
 
 @dataclass
@@ -106,4 +110,8 @@ def _from_hugging_face(name: str) -> Source:
         tokenizer = load_tokenizer(name)
         model: Any = build_seq2seq(name) if config.is_encoder_decoder else build_causal(name, tokenizer)
     settings = read_settings(name) or {"options": {}, "class": ""}
+    for group in (InputLimits, PromptFormat, CandidateOptions):  # which refuse what is out of range
+        known = {key: value for key, value in settings["options"].items() if key in names_of(group)}
+        check_types(group, known, str(Path(name) / SETTINGS_FILE))
+        group(**known)
     return Source(model.eval(), tokenizer, name, settings["options"], settings["class"])

@@ -54,6 +54,10 @@ class CandidateOptions:
 
     def __post_init__(self) -> None:
         check_positive(num_beams=self.num_beams)
+        if not abs(self.length_penalty) <= 100:  # NaN neither; the power of a length would have no end
+            raise ConfigError(
+                f"length_penalty is {self.length_penalty}; it must be from -100 to 100, and is mostly 0 or 1"
+            )
         sampling: Any = self.sampling
         if isinstance(sampling, Mapping):  # of a checkpoint
             object.__setattr__(self, "sampling", Sampling(**sampling))

@@ -143,7 +143,7 @@ def opened(path: Path) -> Iterator[Any]:
             yield tensors
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing; make the predictions again") from error
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise DataError(f"{path} is truncated or broken ({error}); make the predictions again") from error
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common import ByteTokenizer, ConfigError, DataError, NextstepError
 from retrieval.training.extras import import_extra
-from retrieval.training.options import options_of
+from retrieval.training.options import check_types, options_of
 from retrieval.training.resume import ResumePoint
 
 # Beside the weights and configuration of an exported model: how it is prompted and decoded.
@@ -276,6 +276,7 @@ class Restorable(pl.LightningModule):
         settings = read_settings(path)
         options = {} if settings is None else settings["options"]
         known = options_of(cls)
+        check_types(cls, options, str(Path(path) / SETTINGS_FILE))
         return {name: value for name, value in options.items() if name in known}
 
     def configure_callbacks(self) -> list[pl.Callback]:

@@ -26,11 +26,14 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from inspect import Parameter
 from typing import Any
+
+from common import DataError
 
 
 def flat_options(init: Callable[..., None]) -> Callable[..., None]:
@@ -65,9 +68,9 @@ def _flattened(init: Callable[..., None], signature: inspect.Signature, groups: 
         if (default := groups.get(parameter.name)) is None:
             parameters.append(parameter.replace(annotation=hints.get(parameter.name, parameter.annotation)))
             continue
-        types = typing.get_type_hints(type(default))
+        hints_of = typing.get_type_hints(type(default))
         parameters += [
-            Parameter(f.name, Parameter.KEYWORD_ONLY, default=getattr(default, f.name), annotation=types[f.name])
+            Parameter(f.name, Parameter.KEYWORD_ONLY, default=getattr(default, f.name), annotation=hints_of[f.name])
             for f in fields(default)
         ]
     return signature.replace(parameters=sorted(parameters, key=lambda parameter: parameter.kind))
@@ -102,6 +105,42 @@ def options_of(kind: type) -> dict[str, Parameter]:
 
 
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+def check_types(kind: type, options: Mapping[str, Any], where: str) -> None:
+    """Raise DataError for the first option, of those that a file holds, whose value has not the type of its parameter.
+
+    Args:
+        kind: class that takes the options; those that it has not are not looked at
+        options: by name, as JSON or a checkpoint has them
+        where: names the file
+    """
+    hints = {name: parameter.annotation for name, parameter in options_of(kind).items()}
+    hints |= typing.get_type_hints(kind) if is_dataclass(kind) else {}
+    for name, value in options.items():
+        if name in hints and not _fits(value, hints[name]):
+            accepted = getattr(hints[name], "__name__", None) or str(hints[name])
+            raise DataError(f"{where}: option {name} is {str(value)[:60]!r}; it must be of type {accepted}")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a plain value may be given for a parameter."""
+    origin, members = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or annotation is Parameter.empty:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, member) for member in members)
+    if origin is typing.Literal:
+        return isinstance(value, str) and value in members
+    if is_dataclass(annotation):
+        hints = typing.get_type_hints(annotation)
+        return isinstance(value, Mapping) and all(n in hints and _fits(v, hints[n]) for n, v in value.items())
+    if annotation is float:
+        return type(value) in (int, float) and abs(value) < 1e300
+    kind = {types.NoneType: types.NoneType}.get(annotation, origin or annotation)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(each, members[0]) for each in value)
+    return type(value) is kind if isinstance(kind, type) else True
 
 
 def flat(*groups: Any, **options: Any) -> dict[str, Any]:

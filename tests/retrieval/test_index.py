@@ -1,12 +1,14 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from common import ConfigError, DataError
@@ -230,3 +232,25 @@ def test_stored_vectors_can_be_read_back(library: Corpus, dtype: StorageDtype, e
     vectors = _unit(12)
     stored = EmbeddingIndex(library, vectors, dtype=dtype)
     assert torch.allclose(stored.vectors([11, 0]), vectors[[11, 0]], atol=error)
+
+
+@pytest.mark.parametrize("stored", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "values", [{"dtype": "bfloat16"}, {"dtype": "evil"}, {"dtype": ["float32"]}, {"model": 5}], ids=str
+)
+def test_an_index_that_says_something_odd_is_refused(
+    tmp_path: Path, library: Corpus, stored: StorageDtype, values: dict[str, Any]
+) -> None:
+    EmbeddingIndex(library, torch.eye(len(library)), dtype=stored).save(tmp_path)
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(DataError, match="make (it|the index) again"):
+        EmbeddingIndex.load(tmp_path, library)
+
+
+def test_an_index_without_its_scales_is_refused(tmp_path: Path, library: Corpus) -> None:
+    EmbeddingIndex(library, torch.eye(len(library)), dtype="int8").save(tmp_path)
+    path = tmp_path / "embeddings.safetensors"
+    save_file({"embeddings": load_file(path)["embeddings"].clone()}, path)
+    with pytest.raises(DataError, match="scales of shape None"):
+        EmbeddingIndex.load(tmp_path, library)

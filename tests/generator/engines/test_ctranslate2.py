@@ -162,3 +162,13 @@ def test_what_cannot_be_converted_is_refused(tiny_t5, tiny_gpt2, tokenizer, tmp_
     with pytest.raises(ConfigError, match=r"eos_token_id is \[1, 5\]"):
         ours.propose(["p"], 1, Decoding(max_new_tokens=2))
     assert not list(Path(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '{"a": "b"}', "[" * 100_000], ids=["cut", "numbers", "object", "nested"]
+)
+def test_a_broken_vocabulary_is_named(tmp_path, tokenizer, content):
+    (tmp_path / "model.bin").touch()
+    (tmp_path / "shared_vocabulary.json").write_text(content)
+    with pytest.raises(DataError, match="shared_vocabulary.json: is broken"):
+        CTranslate2Engine.from_folder(tmp_path, tokenizer, 64)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 
-from common import ConfigError, check_positive
+from common import ConfigError, DataError, check_positive
 from generator.causal import CausalGenerator
 from generator.datamodule import GeneratorDataModule
 from generator.instruct_datamodule import InstructDataModule
 from generator.model import RetrievalAugmentedGenerator
+from generator.training.next_step_generator import CandidateOptions
 from retrieval.datamodule import RetrievalDataModule
 from retrieval.model import PremiseRetriever
-from retrieval.training.options import flat, flat_options, names_of, options_of, save_options
+from retrieval.training.options import check_types, flat, flat_options, names_of, options_of, save_options
 
 
 @dataclass(frozen=True)
@@ -116,3 +118,27 @@ def test_every_option_of_ours_is_described_once_and_has_a_type(kind: type) -> No
     for name, option in options_of(kind).items():
         assert option.annotation is not inspect.Parameter.empty, name
         assert f"\n    {name}: " in described, f"{name} is not described"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_beams", "4"), ("num_beams", True), ("num_beams", 4.0), ("num_beams", None), ("length_penalty", "x"),
+        ("length_penalty", float("inf")), ("length_penalty", float("nan")), ("template", ["ntp-st"]), ("sampling", 5),
+        ("sampling", {"temperature": "hot"}), ("sampling", {"x": 1}), ("lora", {"r": "8"}), ("optimizer", "adam"),
+    ],
+)  # fmt: skip
+def test_options_of_a_file_have_the_types_of_their_parameters(name: str, value: Any) -> None:
+    with pytest.raises(DataError, match=f"nextstep.json: option {name} is .*; it must be of type"):
+        check_types(CausalGenerator, {name: value}, "nextstep.json")
+
+
+def test_options_of_a_file_that_fit_are_taken() -> None:
+    good = {"num_beams": 4, "length_penalty": 0, "template": None, "sampling": {"temperature": 1, "seed": 3}}
+    check_types(CausalGenerator, good | {"lora": {"r": 8, "target_modules": ["q"]}, "of_a_newer_version": []}, "x")
+    check_types(CandidateOptions, {"num_beams": 4, "sampling": None}, "x")
+    with pytest.raises(DataError, match="num_beams"):
+        check_types(CandidateOptions, {"num_beams": "4"}, "x")
+    for penalty in (1e30, float("nan")):
+        with pytest.raises(ConfigError, match="it must be from -100 to 100"):
+            CandidateOptions(length_penalty=penalty)
