@@ -16,6 +16,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,7 @@ def writing_folder(path: str | Path, what: str = "", advice: str = _ADVICE) -> I
     with write_errors(what, advice, target):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise NotEmptyError(f"{what} exists and is not empty; give a new folder, or remove it")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with own_part(target, Path.mkdir) as part:
+        with own_part(target, partial(Path.mkdir, parents=True)) as part:
             mode = part.stat().st_mode
             yield part
             for inner in part.rglob("*"):
@@ -125,8 +125,8 @@ def own_part(target: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     as the file system has locks.
 
     Args:
-        target: what it is for; its folder is there
-        make: makes an empty file or folder
+        target: what it is for
+        make: makes an empty file or folder, whose own folder may be missing if it makes that too
     """
     for abandoned in target.parent.glob(f"{glob.escape(target.name)}.????????.part"):
         with suppress(BlockingIOError):
