@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, TextIO
 
-from common import Candidate, Context, DataError, check_positive
+from common import Context, DataError, check_positive
 from generator.interface.tactic_generator import TacticGenerator
 from generator.load import Dtype, load_generator
+from generator.training.texts import candidate_row
 from retrieval.contexts import theorem_pos as position_of
+from retrieval.training import remarks
 from retrieval.training.commands import parse_arguments, run
-from retrieval.training.shown import shown
 
 
 def suggest(
@@ -168,13 +169,8 @@ def _text(record: Mapping[str, Any], field: str) -> str:
 
 
 def _as_text(answered: Mapping[str, Any]) -> str:
-    rows = [(row["tactic"], row["log_prob"]) for row in answered["candidates"]]
-    return "\n".join(map(_row, rows)) or "no suggestions"
-
-
-def _row(candidate: Candidate) -> str:
-    tactic, log_prob = candidate
-    return f"{log_prob:8.2f}  " + shown(tactic).replace("\n", "\n" + " " * 10)
+    rows = [candidate_row(row["tactic"], row["log_prob"]) for row in answered["candidates"]]
+    return "\n".join(rows) or "no suggestions"
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -189,6 +185,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def cli() -> None:
     """Run the command."""
+    remarks.prepare()
     run(main)
 
 

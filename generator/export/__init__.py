@@ -16,6 +16,7 @@ from generator.engines.ctranslate2 import COMPUTE_TYPES, import_ctranslate2
 from generator.export.folders import INPUTS, Dtype, write_ctranslate2, write_hugging_face
 from generator.export.source import Source, load_source
 from generator.model_card import model_card
+from retrieval.training import remarks
 from retrieval.training.commands import parse_arguments, run
 from retrieval.training.files import writing_folder
 
@@ -108,4 +109,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def cli() -> None:
     """Run the command."""
+    remarks.prepare()
     run(main)

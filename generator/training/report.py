@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import pytorch_lightning as pl
 
 from generator.training.next_step_generator import NextStepGenerator
+from generator.training.texts import candidate_row
 from retrieval.training.run_folder import run_folder
 from retrieval.training.run_summary import best_checkpoint, evaluation_metrics, last_checkpoint, why_not_validated
 from retrieval.training.shown import shown
@@ -52,4 +54,4 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
             print("  no suggestions")
         for tactic, log_prob in candidates:
             mark = "  <- the proof's" if tactic == example["tactic"] else ""
-            print(f"  {log_prob:8.2f}  {shown(tactic)}{mark}")
+            print(textwrap.indent(candidate_row(tactic, log_prob), "  ") + mark)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from common import Candidate, remove_marks
 from retrieval.training.markdown import as_code, inline_code
+from retrieval.training.shown import shown
 
 
 def example_card(state: str, tactic: str, candidates: Sequence[Candidate] | None = None) -> str:
@@ -33,3 +34,13 @@ def beam_table(candidates: Sequence[Candidate], tactic: str) -> str:
     if not found:
         rows.append(f"| ✗ | not found | {inline_code(right)} |")
     return "\n".join(rows)
+
+
+def candidate_row(tactic: str, log_prob: float) -> str:
+    r"""Return a candidate as terminals show it, the lines of a tactic below each other.
+
+    >>> print("|" + candidate_row("calc a = b := h\n  _ = c := g", -0.5))
+    |   -0.50  calc a = b := h
+                _ = c := g
+    """
+    return f"{log_prob:8.2f}  " + shown(tactic).replace("\n", "\n" + " " * 10)
