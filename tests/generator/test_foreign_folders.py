@@ -64,6 +64,8 @@ CASES = {
     ),
     "a text for a number": (change("config.json", vocab_size="many"), "vocab_size"),
     "a list for a number": (change("config.json", vocab_size=[1]), "vocab_size"),
+    "no layers": (change("config.json", num_layers=0, n_layer=0), "must be a whole number from 1 to 1000"),
+    "layers without end": (change("config.json", num_layers=2**31, n_layer=2**31), "a whole number from 1 to 1000"),
     "no JSON": (write("config.json", b"{"), "config"),
     "a list": (write("config.json", b"[]"), ""),
     "not UTF-8": (write("config.json", b'{"model_type": "\xe9"}'), ""),
@@ -85,7 +87,14 @@ def test_a_broken_folder_is_told_in_a_line_by_all_that_load_it(broken, reason, f
 
 @pytest.mark.parametrize(
     "values",
-    [{"eos_token_id": "x"}, {"eos_token_id": [1, None]}, {"num_beams": "x"}, {"pad_token_id": {}}, []],
+    [
+        {"eos_token_id": "x"},
+        {"eos_token_id": [1, None]},
+        {"num_beams": "x"},
+        {"pad_token_id": {}},
+        {"decoder_start_token_id": [1]},
+        [],
+    ],
     ids=str,
 )
 def test_odd_settings_of_generation_are_told(values, family, tmp_path):
