@@ -91,7 +91,9 @@ def num_positions(model_name: str | Path) -> int | None:
 
 
 def _check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
-    """Raise ConfigError if the tokenizer gives ids that the model has no embedding for."""
+    """Raise ConfigError if the tokenizer gives ids that the model has no embedding for, or none at all."""
+    if not tokenizer("p : Prop", add_special_tokens=False)["input_ids"]:
+        raise ConfigError("the tokenizer reads nothing of a text; its vocabulary is missing, so copy the folder again")
     embedding: Any = model.get_input_embeddings()
     size, num_ids = int(embedding.weight.shape[0]), num_token_ids(tokenizer)
     if num_ids > size:

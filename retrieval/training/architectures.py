@@ -84,12 +84,15 @@ def hub_errors(
 
 
 def check_sizes(config: Any) -> None:
-    """Raise ValueError for a configuration without layers or positions, or with more layers than are ever built."""
+    """Raise ValueError for a model without layers or positions, with layers without end, or with odd dropout."""
     most = {"num_hidden_layers": _MAX_LAYERS, "num_decoder_layers": _MAX_LAYERS, "max_position_embeddings": 2**31}
     for name, limit in most.items():
         value = getattr(config, name, None)
         if value is not None and not (type(value) is int and 0 < value <= limit):
             raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 to {limit}.")
+    for name, value in vars(config).items():
+        if "drop" in name and isinstance(value, float) and not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value!r}; it must be a probability from 0 to 1.")
 
 
 def reason_of(error: BaseException) -> str:
