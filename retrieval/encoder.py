@@ -27,6 +27,7 @@ from common import Premise, fit_state, format_state, read_architecture
 from retrieval.training.architectures import (
     ARCHITECTURE_KEYS,
     architecture_errors,
+    check_sizes,
     fuse_activations,
     hub_errors,
     spread_position_biases,
@@ -62,6 +63,7 @@ def _prepared(model: Any) -> PreTrainedModel:
 
 def _from_pretrained(name: str) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    check_sizes(config)
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         model: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(
             name, config=config, dtype=torch.float32, trust_remote_code=False

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common import ConfigError, read_architecture
 from generator.architectures.traits import check_special_tokens, num_token_ids, positions_of, token_ids
-from retrieval.training.architectures import architecture_errors, hub_errors
+from retrieval.training.architectures import architecture_errors, check_sizes, hub_errors
 
 _OWN_KEYS = ("tokenizer", "untied")
 _SPECIAL = ("pad_token_id", "eos_token_id", "bos_token_id")
@@ -44,7 +44,10 @@ def build_causal(
             model = _from_architecture(architecture, tokenizer)
     else:
         with hub_errors(model_name, "decoder-only model", example=_EXAMPLE):
-            model = AutoModelForCausalLM.from_pretrained(str(model_name), dtype=dtype, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(str(model_name), trust_remote_code=False)
+            check_sizes(config.get_text_config(decoder=True))
+            options: Any = {"config": config, "dtype": dtype}
+            model = AutoModelForCausalLM.from_pretrained(str(model_name), **options, trust_remote_code=False)
             check_special_tokens(model)
     _check_vocabulary(model, tokenizer)
     _end_with(model, tokenizer.eos_token_id)
@@ -71,7 +74,9 @@ def _from_architecture(architecture: dict[str, Any], tokenizer: Any) -> PreTrain
             raise ConfigError(
                 f"an architecture of {model_type} has no {unknown[0]!r}; it takes {', '.join(sorted(known))}"
             )
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=torch.float32)
+    config = AutoConfig.for_model(**values)
+    check_sizes(config.get_text_config(decoder=True))
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model
 
 
@@ -86,7 +91,9 @@ def num_positions(model_name: str | Path) -> int | None:
 
 
 def _check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
-    """Raise ConfigError if the tokenizer gives ids that the model has no embedding for."""
+    """Raise ConfigError if the tokenizer gives ids that the model has no embedding for, or none at all."""
+    if not tokenizer("p : Prop", add_special_tokens=False)["input_ids"]:
+        raise ConfigError("the tokenizer reads nothing of a text; its vocabulary is missing, so copy the folder again")
     embedding: Any = model.get_input_embeddings()
     size, num_ids = int(embedding.weight.shape[0]), num_token_ids(tokenizer)
     if num_ids > size:

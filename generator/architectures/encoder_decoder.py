@@ -14,6 +14,7 @@ from common import read_architecture
 from generator.architectures.traits import check_special_tokens
 from retrieval.training.architectures import (
     architecture_errors,
+    check_sizes,
     fuse_activations,
     hub_errors,
     spread_position_biases,
@@ -40,8 +41,11 @@ def build_seq2seq(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel
         with architecture_errors():
             return fuse_activations(_from_architecture(architecture))
     with hub_errors(model_name, "encoder-decoder model"):
+        config = AutoConfig.from_pretrained(str(model_name), trust_remote_code=False)
+        check_sizes(config)
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
             str(model_name),
+            config=config,
             dtype=torch.float32,  # weights in bf16 would not move under a small learning rate
             trust_remote_code=False,
         )
@@ -59,6 +63,7 @@ def _from_architecture(architecture: dict[str, Any]) -> PreTrainedModel:
     values = {k: v for k, v in architecture.items() if k not in _OWN_KEYS}
     if "transformers_version" in values:  # a whole configuration, written by describe
         config: PreTrainedConfig = AutoConfig.for_model(**values)
+        check_sizes(config)
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
     else:
         model = T5(t5_config(values))

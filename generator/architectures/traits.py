@@ -108,9 +108,13 @@ def token_ids(model: Any, name: str) -> list[int]:
 
 
 def check_special_tokens(model: Any) -> None:
-    """Raise DataError if the settings of a loaded model give a special token a number that is none."""
-    for name in ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"):
-        token_ids(model, name)
+    """Raise ValueError if the settings of a loaded model give a special token a number that is none."""
+    for source in (model.config, getattr(model, "generation_config", None)):
+        for name in ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"):
+            value = getattr(source, name, None)
+            ids = value if name == "eos_token_id" and isinstance(value, list | tuple) else [value]
+            if not all(token is None or type(token) is int for token in ids) or (None in ids and len(ids) > 1):
+                raise ValueError(f"{name} is {str(value)[:60]}; it must be the number of a token.")
 
 
 def num_token_ids(tokenizer: Any) -> int:

@@ -33,6 +33,7 @@ BYT5: dict[str, Any] = {
     "num_decoder_layers": 2,
     "dropout_rate": 0.1,
 }
+_MAX_LAYERS = 1000
 ARCHITECTURE_KEYS = ("tokenizer",)
 _SIZES = ("d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers", "vocab_size")
 
@@ -60,7 +61,7 @@ def hub_errors(
     """
     try:
         yield
-    except (NextstepError, torch.OutOfMemoryError):
+    except (NextstepError, torch.OutOfMemoryError, NameError, AssertionError):  # not to be explained by the files
         raise
     except Exception as error:
         where = f"{option} {str(model_name)!r} cannot be loaded: "
@@ -80,6 +81,18 @@ def hub_errors(
             f"{where}{reason} Give a hub id such as {example}, a folder of save_pretrained, or an architecture to "
             "train from scratch"
         ) from error
+
+
+def check_sizes(config: Any) -> None:
+    """Raise ValueError for a model without layers or positions, with layers without end, or with odd dropout."""
+    most = {"num_hidden_layers": _MAX_LAYERS, "num_decoder_layers": _MAX_LAYERS, "max_position_embeddings": 2**31}
+    for name, limit in most.items():
+        value = getattr(config, name, None)
+        if value is not None and not (type(value) is int and 0 < value <= limit):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 to {limit}.")
+    for name, value in vars(config).items():
+        if "drop" in name and isinstance(value, float) and not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value!r}; it must be a probability from 0 to 1.")
 
 
 def reason_of(error: BaseException) -> str:
@@ -110,7 +123,7 @@ def architecture_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (NextstepError, torch.OutOfMemoryError):
+    except (NextstepError, torch.OutOfMemoryError, NameError, AssertionError):  # not to be explained by the files
         raise
     except Exception as error:
         raise ConfigError(
@@ -134,7 +147,9 @@ def t5_config(values: Mapping[str, Any]) -> T5Config:
     for key in _SIZES:
         if values.get(key) is not None and not (isinstance(values[key], int) and values[key] > 0):
             raise ConfigError(f"model_name: {key} is {values[key]!r}; it must be a whole number above 0")
-    return T5Config(**{**BYT5, **values})
+    config = T5Config(**{**BYT5, **values})
+    check_sizes(config)
+    return config
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from generator import load_generator
 from generator.export import export
 from retrieval.model import PremiseRetriever
 from tests.fakes import save_pretrained
+from tests.generator.families import DECODER_ONLY
 
 
 class Call:
@@ -64,6 +65,9 @@ CASES = {
     ),
     "a text for a number": (change("config.json", vocab_size="many"), "vocab_size"),
     "a list for a number": (change("config.json", vocab_size=[1]), "vocab_size"),
+    "no layers": (change("config.json", num_layers=0, n_layer=0), "must be a whole number from 1 to 1000"),
+    "layers without end": (change("config.json", num_layers=2**31, n_layer=2**31), "a whole number from 1 to 1000"),
+    "no dropout": (change("config.json", dropout_rate=float("nan"), attn_pdrop=float("nan")), "drop.* is nan"),
     "no JSON": (write("config.json", b"{"), "config"),
     "a list": (write("config.json", b"[]"), ""),
     "not UTF-8": (write("config.json", b'{"model_type": "\xe9"}'), ""),
@@ -85,7 +89,14 @@ def test_a_broken_folder_is_told_in_a_line_by_all_that_load_it(broken, reason, f
 
 @pytest.mark.parametrize(
     "values",
-    [{"eos_token_id": "x"}, {"eos_token_id": [1, None]}, {"num_beams": "x"}, {"pad_token_id": {}}, []],
+    [
+        {"eos_token_id": "x"},
+        {"eos_token_id": [1, None]},
+        {"num_beams": "x"},
+        {"pad_token_id": {}},
+        {"decoder_start_token_id": [1]},
+        [],
+    ],
     ids=str,
 )
 def test_odd_settings_of_generation_are_told(values, family, tmp_path):
@@ -107,3 +118,10 @@ def test_sound_weights_of_torch_are_still_read(family, tmp_path):
     loaded = load_generator(folder, **options)
     for name, weight in model.generator.state_dict().items():
         torch.testing.assert_close(loaded.generator.state_dict()[name], weight)
+
+
+def test_a_tokenizer_that_reads_nothing_is_told(tmp_path):
+    folder = save_pretrained(DECODER_ONLY.build(), tmp_path / "model")
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(NextstepError, match="the tokenizer|no tokenizer"):
+        load_generator(folder, template=None)
