@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
 
 from common import DataError
-from retrieval.training.files import writing_file
+from retrieval.training.files import remove_abandoned, writing_file
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
@@ -33,21 +32,15 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         if storage_options is not None or not _is_local_file_protocol(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path, file = Path(path), None
+        path, advice = Path(path), "free some room; the one before it was kept"
         try:
-            with writing_file(path, f"checkpoint {path}", "free some room; the one before it was kept") as part:
-                file = part.open("wb")  # open, and so locked, until it has its name: see `remove_leftovers`
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with writing_file(path, f"checkpoint {path}", advice) as part, part.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
         except RuntimeError as error:  # torch's own, for a write that failed
             reason = str(error).strip().splitlines()[0]
             raise DataError(f"cannot write checkpoint {path}: {reason}; the one before it was kept") from error
-        finally:
-            if file is not None:
-                with suppress(OSError):
-                    file.close()
         with suppress(OSError):
             _sync_folder(path.parent)
 
@@ -62,8 +55,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left of checkpoints they were writing; what a living one is writing is locked."""
-    for part in folder.glob("*.ckpt.*.part"):
-        with suppress(OSError), part.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            part.unlink()
+    """Remove what killed runs left of checkpoints that they were writing."""
+    remove_abandoned(folder.glob("*.ckpt.????????.part"))

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -128,11 +128,7 @@ def own_part(target: Path, make: Callable[[Path], object]) -> Iterator[Path]:
         target: what it is for
         make: makes an empty file or folder, whose own folder may be missing if it makes that too
     """
-    for abandoned in target.parent.glob(f"{glob.escape(target.name)}.????????.part"):
-        with suppress(BlockingIOError):
-            if (lock := _lock(abandoned)) is not None:
-                _remove(abandoned)
-                os.close(lock)
+    remove_abandoned(target.parent.glob(f"{glob.escape(target.name)}.????????.part"))
     while True:
         part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
         make(part)
@@ -148,6 +144,15 @@ def own_part(target: Path, make: Callable[[Path], object]) -> Iterator[Path]:
         _remove(part)
         if lock is not None:
             os.close(lock)
+
+
+def remove_abandoned(parts: Iterable[Path]) -> None:
+    """Remove those files and folders that no process is writing any more: none holds a lock on them."""
+    for part in parts:
+        with suppress(BlockingIOError):
+            if (lock := _lock(part)) is not None:
+                _remove(part)
+                os.close(lock)
 
 
 @contextmanager
