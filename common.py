@@ -9,6 +9,7 @@ Shape legend: B batch, L padded length.
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import warnings
@@ -28,6 +29,7 @@ MARK_START = "<a>"
 MARK_END = "</a>"
 NO_GOALS = "no goals"
 IGNORE_INDEX = -100  # what torch's cross entropy leaves out
+MAX_LENGTH = 2**20  # tokens that a limit on texts may allow; position biases and caches are made for all of them
 
 _T = TypeVar("_T")
 
@@ -47,11 +49,12 @@ class ConfigError(NextstepError, ValueError):
     """An option has a value that cannot be used."""
 
 
-def check_positive(**options: float | None) -> None:
-    """Raise ConfigError for the first option that is zero or negative; None means not set."""
+def check_positive(at_most: float = math.inf, **options: float | None) -> None:
+    """Raise ConfigError for the first option that is zero, negative or above a limit; None means not set."""
     for name, value in options.items():
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name} is {value}; it must be greater than 0")
+        if value is not None and not 0 < value <= at_most:
+            limit = "" if at_most == math.inf else f" and at most {at_most:,}"
+            raise ConfigError(f"{name} is {value}; it must be greater than 0{limit}")
 
 
 def check_probability(**options: float) -> None:

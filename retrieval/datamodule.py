@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from common import ConfigError, DataError, check_choice, check_positive
+from common import MAX_LENGTH, ConfigError, DataError, check_choice, check_positive
 from retrieval.corpus import Corpus, positive_premises
 from retrieval.dataset import Negatives, RetrievalBatch, RetrievalDataset, RetrievalExample
 from retrieval.encoder import premise_text
@@ -60,7 +60,7 @@ class RetrievalDataModule(SplitDataModule):
             ConfigError: if an option has a value that cannot be used
         """
         super().__init__(model_name, **shared)
-        check_positive(max_seq_len=max_seq_len)
+        check_positive(MAX_LENGTH, max_seq_len=max_seq_len)
         if not predict_splits:
             raise ConfigError(f"predict_splits is empty; name some of {', '.join(SPLITS)}")
         for split in predict_splits:

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from common import ConfigError, Context, DataError, FilePath, Premise, check_positive, load_tokenizer
+from common import MAX_LENGTH, ConfigError, Context, DataError, FilePath, Premise, check_positive, load_tokenizer
 from retrieval.contexts import contexts_of, place_of
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import EmbeddingIndex, embed
@@ -62,7 +62,8 @@ class PremiseSearch(Restorable):
             index_batch_size: premises of full length that are embedded at a time for the index
         """
         super().__init__()
-        check_positive(max_seq_len=max_seq_len, chunk_size=chunk_size, index_batch_size=index_batch_size)
+        check_positive(MAX_LENGTH, max_seq_len=max_seq_len)
+        check_positive(chunk_size=chunk_size, index_batch_size=index_batch_size)
         self.max_seq_len, self.chunk_size, self.index_batch_size = max_seq_len, chunk_size, index_batch_size
         self.model_name = model_name
         self.name = "" if isinstance(model_name, Mapping) else str(model_name)

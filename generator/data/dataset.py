@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from common import (
     IGNORE_INDEX,
+    MAX_LENGTH,
     ByteTokenizer,
     ConfigError,
     check_positive,
@@ -49,7 +50,7 @@ class InputLimits:
     max_oup_seq_len: int = 512
 
     def __post_init__(self) -> None:
-        check_positive(max_inp_seq_len=self.max_inp_seq_len, max_oup_seq_len=self.max_oup_seq_len)
+        check_positive(MAX_LENGTH, max_inp_seq_len=self.max_inp_seq_len, max_oup_seq_len=self.max_oup_seq_len)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,7 +130,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
                 is given, or the tokenizer cannot write more than half of the texts
             DataError: if the file is broken, or a step has no predictions
         """
-        check_positive(max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len)
+        check_positive(MAX_LENGTH, max_inp_seq_len=max_inp_seq_len, max_oup_seq_len=max_oup_seq_len)
         check_probability(p_drop=p_drop)
         if (corpus is None) != (predictions is None):
             raise ConfigError("retrieved premises need both a corpus and predictions; give both or neither")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common import ConfigError, check_positive, check_probability, drop_premises
+from common import MAX_LENGTH, ConfigError, check_positive, check_probability, drop_premises
 from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.data.instruct_batch import InstructBatch, InstructExample, collate_rows
 from generator.data.prompted_steps import Background, PromptedStep, PromptedSteps
@@ -52,7 +52,7 @@ class PromptFormat:
     max_completion_len: int = 256
 
     def __post_init__(self) -> None:
-        check_positive(max_seq_len=self.max_seq_len, max_completion_len=self.max_completion_len)
+        check_positive(MAX_LENGTH, max_seq_len=self.max_seq_len, max_completion_len=self.max_completion_len)
         if self.max_completion_len >= self.max_seq_len:
             raise ConfigError(
                 f"max_completion_len is {self.max_completion_len}, which leaves no room for a prompt in max_seq_len "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common import ConfigError, check_positive
+from common import MAX_LENGTH, ConfigError, check_positive
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Decoding:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_positive(max_new_tokens=self.max_new_tokens, num_beams=self.num_beams)
+        check_positive(MAX_LENGTH, max_new_tokens=self.max_new_tokens)
+        check_positive(num_beams=self.num_beams)
         check_strings(stop=self.stop)
 
     def rows_for(self, num_candidates: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from common import Candidate, check_positive
+from common import MAX_LENGTH, Candidate, check_positive
 from generator.data.completion_encoding import PromptEncoder
 from generator.decoding.grouping import similar_lengths
 from generator.decoding.settings import Decoding
@@ -70,7 +70,7 @@ class TokenEngine(Engine):
     samples_alone: ClassVar[bool] = True
 
     def __init__(self, tokenizer: Any, max_inp_seq_len: int, is_decoder_only: bool = False) -> None:
-        check_positive(max_inp_seq_len=max_inp_seq_len)
+        check_positive(MAX_LENGTH, max_inp_seq_len=max_inp_seq_len)
         self.tokenizer, self.max_inp_seq_len, self.is_decoder_only = tokenizer, max_inp_seq_len, is_decoder_only
 
     def propose(self, inputs: Sequence[str], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from common import Candidate, ConfigError, check_positive
+from common import MAX_LENGTH, Candidate, ConfigError, check_positive
 from generator.architectures.adapters import merged_copy
 from generator.decoding.settings import Decoding, Sampling
 from generator.decoding.stopping import StopStrings
@@ -44,7 +44,7 @@ class VLLMEngine(Engine):
             ConfigError: if vllm is not installed, or the model is no decoder-only model
         """
         import_vllm()
-        check_positive(max_inp_seq_len=max_inp_seq_len)
+        check_positive(MAX_LENGTH, max_inp_seq_len=max_inp_seq_len)
         config = getattr(model, "config", None)
         if getattr(config, "is_encoder_decoder", False):
             raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -70,8 +69,8 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Any], path: str | P
 def _load(path: Path, kind: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # broken files end in any
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise DataError(f"checkpoint {path}: cannot be read as {kind} ({reason})") from error
 
 
@@ -116,8 +115,8 @@ def _check_shard(path: Path) -> None:
     """Raise DataError if reading a file would call anything but what DeepSpeed writes into its checkpoints."""
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # broken files end in any
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise DataError(f"checkpoint {path}: cannot be read as one of DeepSpeed ({reason})") from error
     if foreign := sorted(set(named) - _DEEPSPEED_CLASSES):
         raise DataError(
@@ -249,6 +248,9 @@ class Restorable(pl.LightningModule):
         for name, where in {"hyper_parameters": checkpoint, "architecture": saved, "options": saved}.items():
             if name not in where:
                 raise DataError(f"checkpoint {path}: has no {name}, without which no model can be made of it")
+        for kept in (checkpoint["hyper_parameters"], saved["options"]):
+            if isinstance(kept, Mapping):
+                check_types(cls, {name: kept[name] for name in kept if name != "model_name"}, f"checkpoint {path}")
         try:
             options = {**checkpoint["hyper_parameters"], **saved["options"], **overrides}
             model = cls(**{**options, "model_name": saved["architecture"]})

@@ -58,7 +58,6 @@ class Kind:
         broken: pattern of the files that are broken
         read: reads them
         share: of all mutations
-        known: what still fails, and why
     """
 
     name: str
@@ -66,7 +65,6 @@ class Kind:
     broken: str
     read: Callable[[Path, random.Random], Counts]
     share: float = 1.0
-    known: str = ""
 
 
 def copied(*names: str) -> Callable[[Path], object]:
@@ -287,13 +285,10 @@ def read_states(folder: Path, rng: random.Random) -> Counts:
     return lines_of(path) if path.is_file() else 0, len(printed.getvalue().splitlines())
 
 
-_VALUES = "values of wrong types in a checkpoint"
-_CONVERSION = "metadata that instruct_convert passes on unread"
-
 KINDS = [
-    Kind("train.json", copied("eight"), "train.json", read_leandojo, known=_CONVERSION),
+    Kind("train.json", copied("eight"), "train.json", read_leandojo),
     Kind("corpus.jsonl", copied("library"), "corpus.jsonl", read_corpus),
-    Kind("instruct JSONL", make_instruct, "train.jsonl", read_instruct, known=_CONVERSION),
+    Kind("instruct JSONL", make_instruct, "train.jsonl", read_instruct),
     Kind("first-stage JSONL", make_first_stage, "train.jsonl", read_instruct),
     Kind("candidates", copied("candidates"), "rank0.json*", read_candidates),
     Kind("retrieved premises", make_retrieved, "*-of-*", read_retrieved),
@@ -305,10 +300,9 @@ KINDS = [
         copied("encoder_decoder/last.ckpt"),
         "last.ckpt",
         read_generator,
-        known=_VALUES,
     ),
-    Kind("checkpoint, decoder-only", copied("decoder_only/last.ckpt"), "last.ckpt", read_generator, known=_VALUES),
-    Kind("checkpoint, retriever", copied("retriever/last.ckpt"), "last.ckpt", read_retriever, known=_VALUES),
+    Kind("checkpoint, decoder-only", copied("decoder_only/last.ckpt"), "last.ckpt", read_generator),
+    Kind("checkpoint, retriever", copied("retriever/last.ckpt"), "last.ckpt", read_retriever),
     Kind("folder, encoder-decoder", make_plain("exported_encoder_decoder"), "*.[js]*", read_generator),
     Kind("folder, decoder-only", make_plain("exported_decoder_only", "causal"), "*.[js]*", read_generator),
     Kind("folder, retriever", make_plain("exported_encoder_decoder"), "*.[js]*", read_retriever),
