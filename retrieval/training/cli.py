@@ -35,6 +35,8 @@ from retrieval.training.monitoring import (
 )
 from retrieval.training.optimizers import Optimization, with_schedule
 from retrieval.training.parser import Parser
+from retrieval.training.progress import TimeLeft
+from retrieval.training.threads import ThreadAdvice
 
 _CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning finds these by itself
 
@@ -160,6 +162,8 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         TQDMProgressBar(refresh_rate=10),
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(),
+        TimeLeft(),
+        ThreadAdvice(),
         GradientNorm(),
         RunSummary(),
         *callbacks,
