@@ -36,3 +36,11 @@ def test_its_data_is_not_taken_for_the_quickstarts() -> None:
     assert words[words.index("--data.num_theorems") + 1] != str(data["num_theorems"])
     data_path = Path(words[words.index("--data.data_path") + 1])
     assert data_path.name == "random" and data_path.parent != Path(data["data_path"]).parent
+
+
+def test_the_share_of_the_optimizer_is_judged_on_the_data_of_the_run() -> None:
+    found = re.search(r"step_parts\.py (.*)", SCRIPT)
+    assert found
+    words, made = shlex.split(found[1]), re.search(r"--data\.data_path (\S+?)'", SCRIPT)
+    assert made and words[words.index("--data_path") + 1] == made[1]
+    assert 0.3 < float(words[words.index("--max-share") + 1]) < 0.35

@@ -35,10 +35,12 @@ from retrieval.training.markdown import as_code
 from retrieval.training.monitoring import GradientNorm, ModelSize, ThroughputMonitor, log_text
 from retrieval.training.optimizers import Optimization, with_schedule
 from retrieval.training.parser import Parser
+from retrieval.training.progress import TimeLeft
 from retrieval.training.remarks import prepare
 from retrieval.training.resume import ResumePoint
 from retrieval.training.run_folder import new_run_folder, run_folder, write_config
 from retrieval.training.run_summary import RunSummary
+from retrieval.training.threads import ThreadAdvice
 
 
 class SaveConfig(SaveConfigCallback):
@@ -206,6 +208,8 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(),
         DataWait(),
+        TimeLeft(),
+        ThreadAdvice(),
         GradientNorm(),
         Divergence(),
         ResumePoint(),

@@ -22,6 +22,7 @@ OptimizerName = Literal["adamw", "muon"]
 
 _MOMENTUM = 0.95
 _NUM_ITERATIONS = 5  # of Newton and Schulz
+_WIDE = 2  # times as wide as high is a matrix whose iterations are cheaper by its gram matrix
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # their polynomial: steepest at 0, as Jordan et al. chose it
 
 
@@ -106,11 +107,30 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     """
     found = matrices.to(rough_dtype(matrices.device))
     found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    if found.dtype == torch.float32 and found.shape[-1] >= _WIDE * found.shape[-2]:
+        return _orthogonalized_by_grams(found)
     for _ in range(_NUM_ITERATIONS):
         gram = found @ found.mT
         update = torch.baddbmm(gram, gram, gram, beta=_QUINTIC[1], alpha=_QUINTIC[2])
         found = torch.baddbmm(found, update, found, beta=_QUINTIC[0])
     return found
+
+
+def _orthogonalized_by_grams(matrices: Tensor) -> Tensor:
+    """The same for wide matrices of norm 1: every iterate is a polynomial of the first gram matrix times the matrix.
+
+    So the iterations need the small squares alone; in bfloat16 their errors would add up. With AVX2 15 matrices of
+    128 x 384 take 28 ms instead of 42 (one thread).
+    """
+    gram = matrices @ matrices.mT
+    product: Tensor | None = None
+    for _ in range(_NUM_ITERATIONS):
+        factor = torch.baddbmm(gram, gram, gram, beta=_QUINTIC[1], alpha=_QUINTIC[2])
+        factor.diagonal(dim1=-2, dim2=-1).add_(_QUINTIC[0])
+        product = factor if product is None else factor @ product
+        gram = factor @ gram @ factor
+    assert product is not None
+    return product @ matrices
 
 
 def _fusible(parameters: Sequence[Tensor]) -> bool:

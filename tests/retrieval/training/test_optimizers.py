@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from common import ConfigError
 from generator.architectures.encoder_decoder import build_seq2seq
+from retrieval.training import optimizers
 from retrieval.training.optimizers import (
     MuonAdamW,
     Optimization,
@@ -82,6 +83,16 @@ def test_orthogonalized_matrices_keep_their_singular_vectors() -> None:
     diagonal = torch.diagonal(stretched, dim1=-2, dim2=-1)
     assert diagonal.min() > 0.6 and diagonal.max() < 1.3 and (values.max() / values.min()) > 3
     assert (stretched - torch.diag_embed(diagonal)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 1.0], ids=["low_rank", "nearly_low_rank", "full_rank"])
+def test_wide_matrices_have_the_same_step_by_their_gram_matrices(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "rough_dtype", lambda device: torch.float32)
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 16, 2) @ torch.randn(3, 2, 48) + noise * torch.randn(3, 16, 48)
+    found = orthogonalized(matrices)
+    monkeypatch.setattr(optimizers, "_WIDE", 1000)
+    torch.testing.assert_close(found, orthogonalized(matrices), rtol=0, atol=1e-4)
 
 
 def test_a_saved_state_goes_on_as_if_nothing_had_happened() -> None:
