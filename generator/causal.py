@@ -33,7 +33,7 @@ from generator.training.next_step_generator import NextStepGenerator
 from generator.training.packed_attention import check_packing, packed_masks
 from generator.training.token_loss import mean_loss
 from retrieval.contexts import place_of
-from retrieval.training.checkpoints import absolute, read_checkpoint, read_settings
+from retrieval.training.checkpoints import absolute, check_class, read_checkpoint, read_settings
 from retrieval.training.optimizers import Optimization
 from retrieval.training.options import flat_options, names_of
 
@@ -122,9 +122,10 @@ class CausalGenerator(NextStepGenerator):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another class or other adapters; say if it was trained with another template."""
-        super().on_load_checkpoint(checkpoint)
+        check_class(checkpoint, type(self), "the checkpoint", self.checkpoint_key)
         kept = checkpoint["generator"]["options"]
-        check_adapters(kept.get("lora"), self.lora)
+        check_adapters(kept.get("lora"), self.lora)  # before all weights of the other kind are listed as missing
+        super().on_load_checkpoint(checkpoint)
         _compare_templates(kept.get("template"), self.template)
 
     @classmethod

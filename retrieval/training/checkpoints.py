@@ -254,7 +254,9 @@ class Restorable(pl.LightningModule):
         try:
             options = {**checkpoint["hyper_parameters"], **saved["options"], **overrides}
             model = cls(**{**options, "model_name": saved["architecture"]})
-        except (NextstepError, OSError, ImportError):
+        except (NextstepError, OSError, ImportError) as error:
+            if str(error).startswith("model_name"):  # the architecture, which is the checkpoint's
+                raise unusable(path, error) from error
             raise
         except Exception as error:  # transformers raises all kinds for an architecture that is none
             if overrides and isinstance(error, TypeError):  # perhaps for what the caller gave

@@ -14,6 +14,7 @@ MODULE = SimpleNamespace(decoding={"num_beams": 2}, predict_step=lambda batch, b
 
 def trainer(folder, rank=0, num_ranks=1):
     return SimpleNamespace(
+        loggers=[],
         log_dir=str(folder),
         default_root_dir=str(folder),
         global_rank=rank,

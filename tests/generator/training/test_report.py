@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from generator.training.next_step_generator import NextStepGenerator
 from generator.training.report import report_fit
+from retrieval.training.run_summary import RunSummary
 from tests.fakes import EIGHT, quiet_trainer, write_splits
 from tests.generator.families import Family
 
@@ -44,9 +45,9 @@ def test_a_run_without_validation_or_checkpoint_says_so(
     family: Family, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, module = family.build(num_beams=2), family.data(write_splits(tmp_path / "data"))
-    trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0, callbacks=[RunSummary()])
     trainer.fit(model, module)
     report_fit(trainer, model, module)
     printed = capsys.readouterr().out
-    assert "the run ended before the first one; lower trainer.val_check_interval" in printed
-    assert "checkpoint:" not in printed and "suggests" not in printed
+    assert "validation: none: trainer.limit_val_batches is 0" in printed
+    assert "checkpoint: none was kept" in printed and "suggests" not in printed
