@@ -147,7 +147,9 @@ class TimeLeft(pl.Callback):
         if num_batches:
             self._validation_batch_s = (self._since - self._validating_since) / num_batches
         if was_guessed and not trainer.sanity_checking and self._has_spoken:
-            self._say(trainer, plan_of(trainer, is_validated=True))
+            plan = plan_of(trainer, is_validated=True)
+            if plan.num_left:
+                self._say(trainer, plan)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -203,7 +205,12 @@ class TimeLeft(pl.Callback):
                 f"{num} validation{'s' * (num > 1)} of {_words(self._validation_s(trainer, plan))}{each}{guess}"
             )
         may_end = any(isinstance(callback, EarlyStopping | Timer) for callback in _callbacks(trainer))
-        rank_zero_info(f"time left: about {_words(left_s)}{' at most' * may_end} ({'; '.join(parts)})")
+        text = f"time left: about {_words(left_s)}{' at most' * may_end} ({'; '.join(parts)})"
+        bar = trainer.progress_bar_callback
+        if bar is not None and getattr(bar, "is_enabled", False):
+            bar.print(text)  # on a line of its own, and the bar goes on below
+        else:
+            rank_zero_info(text)
 
 
 def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:

@@ -4,7 +4,7 @@ What is timed: the model (loss and gradients), the optimizer, and beam search on
 are compared within one run, so other work on the machine changes little. What is to be: a step is the model's work, so
 `--max-share` (a third, in .ci/run) ends with status 1 where the optimizer takes more of it.
 
-The wall time of `make fit` on an idle machine is about what the last line says, on `--threads` threads. How a processor
+The last column is what the steps and validations of `make fit` add up to, without making its data. How a processor
 without AVX-512 and bfloat16 does, an Intel one can tell:
 
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 python tests/benchmarks/step_parts.py
@@ -85,7 +85,7 @@ def time_steps(model: Any, data: Any, num_steps: int) -> dict[str, list[float]]:
 
 
 def time_validation(model: Any, data: Any, num_batches: int) -> list[float]:
-    """Seconds of each batch: its loss, and a beam search as long as an untrained model's, which is the longest."""
+    """Seconds of each batch: its loss, and the beam search."""
     model.eval()
     batches = itertools.islice(data.val_dataloader(), num_batches)
     return [machine.seconds(lambda batch=batch: validate(model, batch)) for batch in batches]

@@ -90,6 +90,13 @@ def test_it_is_said_within_the_first_minute_and_when_validation_is_known(
     ]
 
 
+def test_a_bar_and_the_line_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, max_epochs=1, enable_progress_bar=True)
+    printed = capsys.readouterr().out.replace("\r", "\n").splitlines()
+    assert "time left: about 44 s (40 of 60 batches; 1 s a batch; 1 validation of 4 s, a guess)" in printed
+    assert sum("time left" in line for line in printed) == 1, "when nothing is left nothing is said"
+
+
 def test_what_stands_beside_the_bar_falls_to_nothing_and_holds_validations(tmp_path: Path) -> None:
     shown = dict(fit(tmp_path, max_epochs=2).min_left)
     assert shown[59] * 60 == pytest.approx(120 - 50 + 2 * 4), "validation is a guess: as training on its examples"
