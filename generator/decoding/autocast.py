@@ -24,8 +24,8 @@ def weights_cast(model: Any) -> Iterator[None]:
     built tiny): its own rules go on to hold for what is not cast here (embeddings, norms and the softmax stay in
     float32, as there), and a tied head is cast apart from the embedding. A weight that two layers share is cast once.
     The copies, half as large as float32 weights, live as long as the block and cannot grow old: making them reads the
-    weights once, as a step does. 12 steps of a Llama of 12 layers, 576 wide, take 1.5 s instead of 2.7 (float32: 2.1; one
-    thread of a Xeon with AMX). Without autocast nothing happens.
+    weights once, as a step does. 12 steps of a Llama of 12 layers, 576 wide, take 1.5 s instead of 2.7 (float32: 2.1;
+    one thread of a Xeon with AMX). Without autocast nothing happens.
     """
     dtype = autocast_dtype(model.device)
     if dtype is None:

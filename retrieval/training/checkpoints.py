@@ -250,6 +250,11 @@ class Restorable(pl.LightningModule):
                 raise DataError(f"checkpoint {path}: has no {name}, without which no model can be made of it")
         for kept in (checkpoint["hyper_parameters"], saved["options"]):
             if isinstance(kept, Mapping):
+                if unknown := [name for name in kept if name not in options_of(cls)]:
+                    raise DataError(
+                        f"checkpoint {path}: says {unknown[0]}, which is no option of {cls.__name__}; it was changed, "
+                        "or written by another version"
+                    )
                 check_types(cls, {name: kept[name] for name in kept if name != "model_name"}, f"checkpoint {path}")
         try:
             options = {**checkpoint["hyper_parameters"], **saved["options"], **overrides}
