@@ -1,4 +1,4 @@
-# make fit   train the quickstart model (five to eight minutes on two CPU cores) and show what it suggests;
+# make fit   train the quickstart model (five to nine minutes on two CPU cores) and show what it suggests;
 #            ARGS='--model.lr 1e-3 ...' changes options
 # make test  run the tests, on all cores there are          make lint  ruff, mypy, and which module may import which
 PYTHON ?= python3
