@@ -1,6 +1,7 @@
 """What holds for all tests: no network but this machine's own, one thread; and fixtures of several modules."""
 
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -59,6 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # tiny models: two would wait for each other
+
+
+@pytest.fixture(autouse=True)
+def _loggers_speak() -> None:
+    """Libraries that set logging up when they are imported silence all loggers that are there."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture
