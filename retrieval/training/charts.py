@@ -75,21 +75,23 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """How things are distributed over groups.
+class _Titled:
+    """What every chart says of itself.
 
     Attributes:
         title: what is shown
         what: things are counted, in the plural
-        xlabel: what the groups are
-        labels: of the groups
-        counts: things in each group
+        xlabel: what the horizontal axis is
     """
 
     title: str
     what: str
     xlabel: str
-    labels: tuple[str, ...]
+
+
+class _Counted:
+    """A chart that counts things, in parts."""
+
     counts: tuple[int, ...]
 
     @property
@@ -99,41 +101,40 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class GroupedShares:
+class Histogram(_Titled, _Counted):
+    """How things are distributed over groups.
+
+    Attributes:
+        labels: of the groups
+        counts: things in each group
+    """
+
+    labels: tuple[str, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupedShares(_Titled, _Counted):
     """Shares in each group of things, of several kinds.
 
     Attributes:
-        title: what is shown
-        what: things are counted, in the plural
-        xlabel: what the groups are
         ylabel: what the shares are
         labels: of the groups
         counts: things in each group
         shares: for each kind by its name, one for each group
     """
 
-    title: str
-    what: str
-    xlabel: str
     ylabel: str
     labels: tuple[str, ...]
     counts: tuple[int, ...]
     shares: dict[str, tuple[Share, ...]]
 
-    @property
-    def num(self) -> int:
-        """Things counted."""
-        return sum(self.counts)
-
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(_Titled, _Counted):
     """A score of each thing against how often things with that score are right; empty bins are left out.
 
     Attributes:
-        title: what is shown
-        what: things are counted, in the plural
-        xlabel: what the score is
         ylabel: what the shares are
         limits: the least and the greatest score
         edges: where the bins begin and end, in pairs
@@ -143,9 +144,6 @@ class Calibration:
         is_probability: whether the score should equal the share
     """
 
-    title: str
-    what: str
-    xlabel: str
     ylabel: str
     limits: tuple[float, float]
     edges: tuple[tuple[float, float], ...]
@@ -153,11 +151,6 @@ class Calibration:
     shares: tuple[Share, ...]
     counts: tuple[int, ...]
     is_probability: bool
-
-    @property
-    def num(self) -> int:
-        """Things counted."""
-        return sum(self.counts)
 
     @property
     def error(self) -> float:
@@ -170,22 +163,16 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(_Titled):
     """One number against another, on a logarithmic axis.
 
     Attributes:
-        title: what is shown
-        what: things are counted, in the plural
-        xlabel: of the logarithmic axis
         ylabel: what the shares are
         x: rising
         y: shares, from 0 to 1
         num: things counted
     """
 
-    title: str
-    what: str
-    xlabel: str
     ylabel: str
     x: tuple[float, ...]
     y: tuple[float, ...]
