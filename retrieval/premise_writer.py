@@ -14,7 +14,7 @@ from retrieval.datamodule import RetrievalBatch
 from retrieval.leandojo.provenance import provenances_of
 from retrieval.predictions.files import RetrievalContext
 from retrieval.predictions.reader_writer import PredictionWriter
-from retrieval.training.monitoring import run_folder
+from retrieval.training.run_folder import run_folder
 
 
 class PremiseWriter(BasePredictionWriter):

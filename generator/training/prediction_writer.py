@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from common import DataError
 from retrieval.training.checkpoints import Restorable
 from retrieval.training.files import write_json
-from retrieval.training.monitoring import run_folder
+from retrieval.training.run_folder import run_folder
 
 FORMAT_VERSION = 1
 

@@ -14,7 +14,7 @@ from common import ConfigError
 from retrieval.training.charts import Chart
 from retrieval.training.drawing import check_drawing, draw, to_png
 from retrieval.training.files import writing_file
-from retrieval.training.monitoring import run_folder
+from retrieval.training.run_folder import run_folder
 from retrieval.training.tensorboard import layout_of
 
 FIGURES = "figures"  # the folder of PNG files in a run folder

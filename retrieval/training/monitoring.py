@@ -22,7 +22,6 @@ from retrieval.training.flops import (
     trained_tokens,
     training_flops,
 )
-from retrieval.training.run_folder import run_folder as run_folder  # where others look for it
 from retrieval.training.shown import shown
 
 
