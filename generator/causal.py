@@ -19,7 +19,6 @@ from common import IGNORE_INDEX, ConfigError, Context, DataError
 from generator.architectures.adapters import Lora, adapter_weights, add_lora, check_adapters, check_base, plain
 from generator.architectures.decoder_only import build_causal, num_positions
 from generator.architectures.encoder_decoder import describe
-from generator.architectures.halves import Halves
 from generator.architectures.traits import positions_of
 from generator.data.completion_encoding import CompletionEncoder
 from generator.data.instruct_batch import InstructBatch, PackedBatch
@@ -29,8 +28,15 @@ from generator.instruct_datamodule import InstructDataModule
 from generator.prompts.fields import PromptFields, PromptTooLongError
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptTemplate, get_template
+from generator.training.flat_batches import flat_instructions
 from generator.training.next_step_generator import NextStepGenerator
-from generator.training.packed_attention import check_packing, packed_masks
+from generator.training.packed_attention import (
+    check_packing,
+    packed_blocks,
+    packed_masks,
+    reason_against_blocks,
+    take_block_masks,
+)
 from generator.training.token_loss import mean_loss
 from retrieval.contexts import place_of
 from retrieval.training.checkpoints import absolute, check_class, read_checkpoint, read_settings
@@ -87,7 +93,6 @@ class CausalGenerator(NextStepGenerator):
             network = add_lora(network, self.lora)
             self.strict_loading = False  # a checkpoint holds the adapters alone
         self.take_network(network, self._max_prompt_len)
-        self._halves = Halves(self.generator, compiles=self._compiles)
 
     def _take_template(self, name: str | None) -> None:
         """Use a template, which must have places for what prompts are to tell."""
@@ -204,15 +209,37 @@ class CausalGenerator(NextStepGenerator):
         logits = self.network(**inputs, logits_to_keep=columns, use_cache=False).logits[is_read[:, columns]]
         return mean_loss(lambda some: some, logits, targets, self._halves.num_classes)
 
-    def loss_of(self, batch: InstructBatch) -> tuple[Tensor, int]:
+    def reason_against_flex(self, network: Any) -> str | None:
+        return reason_against_blocks(network)
+
+    def laid_out(self, batch: InstructBatch) -> dict[str, Any]:
+        if not self.uses_flex:
+            return {**batch, "num_targets": int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())}
+        take_block_masks()
+        return flat_instructions(batch, self._encoder.pad_id)
+
+    def _loss_of_row(self, batch: Mapping[str, Any]) -> Tensor:
+        """The mean cross entropy of a batch of `flat_instructions`."""
+        masks = packed_blocks(self.generator, batch["segment_ids"])
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": masks, "position_ids": batch["position_ids"]}
+        places, targets, num_classes = batch["trained_at"], batch["targets"], self._halves.num_classes
+        states = self._halves.read(**inputs)
+        if states is not None:
+            return mean_loss(self._halves.logits, states[0].index_select(0, places), targets, num_classes)
+        logits = self.network(**inputs, logits_to_keep=places, use_cache=False).logits[0]
+        return mean_loss(lambda some: some, logits, targets, num_classes)
+
+    def loss_of(self, batch: Any) -> tuple[Tensor, int]:
+        if "trained_at" in batch:
+            return self._loss_of_row(batch), batch["num_targets"]
         labels, packed = batch["labels"], {}
         mask: Tensor | dict[str, Tensor] = batch["attention_mask"]
         if "segment_ids" in batch:
             rows = cast(PackedBatch, batch)
             mask = packed_masks(self.generator, rows["segment_ids"])
             packed = {"position_ids": rows["position_ids"]}
-        num_tokens = int((labels[:, 1:] != IGNORE_INDEX).sum())
-        return self(batch["input_ids"], mask, labels, **packed), num_tokens
+        loss = self(batch["input_ids"], mask, labels, **packed)
+        return loss, batch["num_targets"] if "num_targets" in batch else int((labels[:, 1:] != IGNORE_INDEX).sum())
 
     # ------------------------------------------------------------------------------------ inference
 

@@ -5,20 +5,22 @@ Shape legend: B states, S source length, T target length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from common import IGNORE_INDEX, Context, format_augmented_state
 from generator.architectures.encoder_decoder import build_seq2seq, describe
-from generator.architectures.halves import Halves
 from generator.data.dataset import GeneratorBatch, InputLimits
 from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
+from generator.training.flat_batches import flat_steps
 from generator.training.metrics import TopkAccuracy
 from generator.training.next_step_generator import NextStepGenerator
 from generator.training.token_loss import is_one_chunk, mean_loss
+from retrieval.training.block_attention import block_mask
 from retrieval.training.options import flat, flat_options
+from retrieval.training.t5_attention import has_t5_attention, take_block_masks
 
 __all__ = ["AsyncTacticGenerator", "RetrievalAugmentedGenerator", "TacticGenerator", "TopkAccuracy"]
 
@@ -44,7 +46,6 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         super().__init__(model_name, **shared)
         self.limits = limits
         self.take_network(build_seq2seq(model_name), limits.max_inp_seq_len)
-        self._halves = Halves(self.generator, compiles=self._compiles)
 
     def architecture(self) -> dict[str, Any]:
         """See `Restorable`."""
@@ -68,7 +69,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         """
         inputs = {"input_ids": state_ids, "attention_mask": state_mask}
         num_classes = self._halves.num_classes
-        if not self._is_sharded and not is_one_chunk(tactic_ids.numel(), num_classes):
+        if not self._is_sharded and not is_one_chunk(tactic_ids.numel(), num_classes, tactic_ids.device):
             given = self.generator.prepare_decoder_input_ids_from_labels(labels=tactic_ids)
             states, is_target = self._halves.read(**inputs, decoder_input_ids=given), tactic_ids != IGNORE_INDEX
             if states is not None:
@@ -76,10 +77,36 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         loss: Tensor = self.network(**inputs, labels=tactic_ids, use_cache=False).loss
         return loss
 
-    def loss_of(self, batch: GeneratorBatch) -> tuple[Tensor, int]:
+    def reason_against_flex(self, network: Any) -> str | None:
+        return None if has_t5_attention(network) else f"{type(network).__name__} has other attention than T5's"
+
+    def laid_out(self, batch: GeneratorBatch) -> dict[str, Any]:
+        if not self.uses_flex:
+            return {**batch, "num_targets": int(batch["tactic_mask"].sum())}
+        take_block_masks(self.generator)
+        return flat_steps(batch, self.generator.prepare_decoder_input_ids_from_labels(labels=batch["tactic_ids"]))
+
+    def loss_of(self, batch: Any) -> tuple[Tensor, int]:
         """The loss, and the number of target tokens it is a mean of."""
+        if "state_segments" in batch:
+            return self._loss_of_rows(batch), batch["num_targets"]
         loss = self(batch["state_ids"], batch["state_mask"], batch["tactic_ids"])
-        return loss, int(batch["tactic_mask"].sum())
+        return loss, batch["num_targets"] if "num_targets" in batch else int(batch["tactic_mask"].sum())
+
+    def _loss_of_rows(self, batch: Mapping[str, Any]) -> Tensor:
+        """The mean cross entropy of a batch of `flat_steps`."""
+        source, target = batch["state_segments"], batch["tactic_segments"]
+        states = self._halves.read(
+            encoder_outputs=self._halves.encode(
+                input_ids=batch["state_ids"], attention_mask=block_mask(source, source)
+            ),
+            attention_mask=block_mask(target, source),
+            decoder_input_ids=batch["given_ids"],
+            decoder_attention_mask=block_mask(target, target, causal=True),
+        )
+        assert states is not None, "T5 calls its decoder once"
+        targets = batch["targets"]
+        return mean_loss(self._halves.logits, states[0, : len(targets)], targets, self._halves.num_classes)
 
     # ------------------------------------------------------------------------------------ inference
 

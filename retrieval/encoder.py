@@ -33,6 +33,8 @@ from retrieval.training.architectures import (
     spread_position_biases,
     t5_config,
 )
+from retrieval.training.block_attention import block_mask
+from retrieval.training.flat_rows import FlatRow
 
 
 def build_encoder(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel:
@@ -135,9 +137,33 @@ def encode_in_chunks(encoder: nn.Module, ids: Tensor, mask: Tensor, chunk_size: 
     """
     lengths = mask.sum(dim=1)
     order = lengths.argsort(descending=True, stable=True)
+    widths = lengths[order[::chunk_size]].tolist()  # a GPU is waited for once
     rows = []
-    for chunk in order.split(chunk_size):
-        width = int(lengths[chunk[0]])
+    for chunk, width in zip(order.split(chunk_size), widths, strict=True):
         part = ids[chunk, :width], mask[chunk, :width]
         rows.append(checkpoint(encode_tokens, encoder, *part, use_reentrant=False))
     return torch.cat(rows)[order.argsort()]
+
+
+def encode_row(encoder: Any, ids: Tensor, segments: Tensor, num_texts: int) -> Tensor:
+    """Return the unit vectors of texts that stand behind one another, float32 (B, D); see `FlatRow`.
+
+    Args:
+        encoder: whose attention takes masks of blocks
+        ids: int64 (1, N)
+        segments: the text of each token, 1 to B, 0 on padding, (1, N)
+        num_texts: B
+    """
+    hidden = encoder(input_ids=ids, attention_mask=block_mask(segments, segments)).last_hidden_state[0].float()
+    sums = hidden.new_zeros(num_texts + 1, hidden.shape[1]).index_add(0, segments[0], hidden)[1:]
+    return normalize(sums, dim=1)  # the mean has the same direction
+
+
+def encode_rows(encoder: Any, rows: Sequence[FlatRow]) -> Tensor:
+    """Return what `encode_row` does for several rows; if they are several, activations of one are in memory at a time.
+
+    Source: gradient caching, see `encode_in_chunks`.
+    """
+    if len(rows) == 1 or not torch.is_grad_enabled():
+        return torch.cat([encode_row(encoder, *row) for row in rows])
+    return torch.cat([checkpoint(encode_row, encoder, *row, use_reentrant=False) for row in rows])

@@ -18,6 +18,7 @@ from retrieval.metrics import RetrievalMetrics
 from retrieval.premise_search import PremiseSearch
 from retrieval.reports import PremiseOutcomes, log_curve, log_projector, log_retrieved, premise_charts
 from retrieval.training.charts import Chart
+from retrieval.training.flat_rows import flat_rows, pinned
 from retrieval.training.optimizers import Optimization, configure
 from retrieval.training.options import flat, flat_options, save_options
 
@@ -60,7 +61,8 @@ class PremiseRetriever(PremiseSearch):
         check_choice("loss", loss, get_args(Loss))
         super().__init__(model_name, **shared)
         # how many are retrieved is no hyper-parameter: evaluation may choose otherwise than training did
-        save_options(self, flat(optimization, model_name=model_name, loss=loss, temperature=temperature))
+        options = flat(optimization, self.acceleration, model_name=model_name, loss=loss, temperature=temperature)
+        save_options(self, options)
         self.optimization, self.num_retrieved = optimization, num_retrieved
         self.loss, self.temperature = loss, temperature
         self.log_projector = log_projector
@@ -73,8 +75,7 @@ class PremiseRetriever(PremiseSearch):
 
     def training_step(self, batch: RetrievalTrainingBatch, batch_idx: int) -> Tensor:
         """One step: one pass of the encoder over all contexts, and one over all premises."""
-        contexts = self(batch["state_ids"], batch["state_mask"])  # (B, D)
-        premises = self(batch["premise_ids"], batch["premise_mask"])  # (P, D)
+        contexts, premises = self._encoded(batch)
         if self.loss == "mse":
             loss = similarity_mse(contexts, premises, batch["labels"])
         else:
@@ -84,6 +85,28 @@ class PremiseRetriever(PremiseSearch):
             "loss_train", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_contexts
         )
         return loss
+
+    def _encoded(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The unit vectors of contexts (B, D) and premises (P, D)."""
+        if "rows" not in batch:
+            return self(batch["state_ids"], batch["state_mask"]), self(batch["premise_ids"], batch["premise_mask"])
+        vectors, num_contexts = self.encode_rows(batch["rows"]), len(batch["state"])
+        return vectors[:num_contexts], vectors[num_contexts:]
+
+    def prepare_batch(self, batch: Any) -> Any:
+        """Put the contexts and premises of a training batch behind one another, where flex is used; on the CPU."""
+        if "premise_ids" not in batch or not self.uses_flex:
+            return batch
+        pairs = [(batch[f"{name}_ids"], batch[f"{name}_mask"]) for name in ("state", "premise")]
+        left_out = {f"{name}_{what}" for name in ("state", "premise") for what in ("ids", "mask")}
+        kept = {name: value for name, value in batch.items() if name not in left_out}
+        # which tokens are of which text, over all rows; for what counts them
+        numbers = flat_rows(pairs)[0].segments
+        return pinned({**kept, "rows": self.rows_of(pairs), "text_segments": numbers}, self.device)
+
+    def on_train_start(self) -> None:
+        """Compile the encoder, where that is asked for or wins time."""
+        self._compile()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Remember that the index no longer belongs to the weights."""

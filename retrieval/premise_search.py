@@ -18,9 +18,21 @@ from common import MAX_LENGTH, ConfigError, Context, DataError, FilePath, Premis
 from retrieval.contexts import contexts_of, place_of
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import EmbeddingIndex, embed
-from retrieval.encoder import build_encoder, context_text, encode_in_chunks, encode_tokens, premise_text, tokenize
+from retrieval.encoder import (
+    build_encoder,
+    context_text,
+    encode_in_chunks,
+    encode_rows,
+    encode_tokens,
+    premise_text,
+    tokenize,
+)
+from retrieval.training.acceleration import Acceleration
 from retrieval.training.architectures import checkpoint_activations, describe
 from retrieval.training.checkpoints import Restorable
+from retrieval.training.flat_rows import FlatRow, flat_rows
+from retrieval.training.options import flat_options
+from retrieval.training.t5_attention import has_t5_attention, take_block_masks
 
 _SAME = 0.99  # cosine of a premise with itself in an index, under any storage and precision; other weights give less
 
@@ -40,10 +52,12 @@ class PremiseSearch(Restorable):
     index: EmbeddingIndex | None = None
     _is_stale = False  # whether the weights have changed since the index was made
 
+    @flat_options
     def __init__(
         self,
         model_name: str | dict[str, Any],
         *,
+        acceleration: Acceleration = Acceleration(),
         max_seq_len: int = 1024,
         gradient_checkpointing: bool = False,
         chunk_size: int | None = None,
@@ -55,6 +69,7 @@ class PremiseSearch(Restorable):
             model_name: hub id or Hugging Face folder to fine-tune (of an encoder-decoder, the encoder is
                 taken); or, to train from scratch, an architecture: a mapping or YAML file with T5Config's keys
                 (ByT5's shape by default)
+            acceleration: how training uses a GPU
             max_seq_len: tokens of a context or a premise, EOS included
             gradient_checkpointing: recompute activations layer by layer; less memory, a third slower
             chunk_size: texts whose activations are in memory at a time in training (gradient caching), for
@@ -70,8 +85,14 @@ class PremiseSearch(Restorable):
         self.tokenizer = load_tokenizer(model_name)
         # transformers loads in evaluation mode, and Lightning trains in what it finds
         self.encoder: Any = build_encoder(model_name).train()
+        self._checkpoints_activations = gradient_checkpointing
         if gradient_checkpointing:
             checkpoint_activations(self.encoder)
+        self.acceleration = acceleration
+        name = type(self.encoder).__name__
+        self._against_flex = None if has_t5_attention(self.encoder) else f"{name} has other attention than T5's"
+        acceleration.check(self._against_flex)
+        self._compiled: list[Any] = []  # the compiled encoder; in a list, as its weights count once
 
     def architecture(self) -> dict[str, Any]:
         """See `Restorable`."""
@@ -91,9 +112,37 @@ class PremiseSearch(Restorable):
         Returns:
             float32 (B, D)
         """
+        if self.uses_flex:
+            return self.encode_rows(self.rows_of([(input_ids, attention_mask)]))
         if self.chunk_size and torch.is_grad_enabled():
-            return encode_in_chunks(self.encoder, input_ids, attention_mask, self.chunk_size)
-        return encode_tokens(self.encoder, input_ids, attention_mask)
+            return encode_in_chunks(self._running, input_ids, attention_mask, self.chunk_size)
+        return encode_tokens(self._running, input_ids, attention_mask)
+
+    @property
+    def uses_flex(self) -> bool:
+        """Whether texts are encoded behind one another in a row now, see `Acceleration`."""
+        return self.acceleration.uses_flex(self, self._against_flex, self.max_seq_len)
+
+    def rows_of(self, texts: Sequence[tuple[Tensor, Tensor]]) -> list[FlatRow]:
+        """Return texts in one row, in training in rows of chunk_size; see `flat_rows`."""
+        return flat_rows(texts, self.chunk_size if self.training else None)
+
+    def encode_rows(self, rows: Sequence[FlatRow]) -> Tensor:
+        """Return the unit vectors of the texts of rows, float32 (B, D)."""
+        take_block_masks(self.encoder)
+        return encode_rows(self._running, rows)
+
+    @property
+    def _running(self) -> Any:
+        """The encoder; in training the compiled one, if there is one."""
+        return self._compiled[0] if self._compiled and self.training else self.encoder
+
+    def _compile(self) -> None:
+        """Compile the encoder, where the run that begins asks for it or wins by it."""
+        uses_flex = self.uses_flex
+        if self.acceleration.compiles(self.trainer, uses_flex and not self._checkpoints_activations):
+            # numbers of blocks are constants until they change
+            self._compiled = [torch.compile(self.encoder, dynamic=None if uses_flex else True)]
 
     # ---------------------------------------------------------------------------------------- index
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
+from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
@@ -20,12 +20,14 @@ from common import Candidate, ConfigError, Context, Premise, check_positive, for
 from generator.decoding.settings import Sampling as Sampling  # an option of every model
 from generator.engines import Decoding, Engine, make_engine
 from generator.interface.tactic_generator import TacticGenerator, merge_candidates
+from generator.training.accelerated import Accelerated
 from generator.training.metrics import TopkAccuracy
 from generator.training.outcomes import TacticOutcomes, tactic_charts
 from generator.training.premise_source import RetrieverOptions
 from generator.training.texts import example_card
 from retrieval.leandojo.provenance import provenances_of
 from retrieval.model import PremiseRetriever
+from retrieval.training.acceleration import Acceleration, is_sharded
 from retrieval.training.architectures import checkpoint_activations
 from retrieval.training.batches import target_tokens_per_batch
 from retrieval.training.charts import Chart
@@ -63,7 +65,7 @@ class CandidateOptions:
             object.__setattr__(self, "sampling", Sampling(**sampling))
 
 
-class NextStepGenerator(TacticGenerator, Restorable):
+class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
     """A model that writes tactics, as a Lightning module.
 
     A subclass builds its network and hands it to `take_network`, and gives the loss of a batch (`loss_of`) and the
@@ -73,13 +75,11 @@ class NextStepGenerator(TacticGenerator, Restorable):
     Attributes:
         optimization: how it is trained
         candidates: which candidates evaluation finds
-        generator: the network, of transformers
         premise_source: where `generate` gets premises from, if it does; data brings its own
         num_shortened: states over the limit that `generate` has met; waiting goals or oldest hypotheses were left out
     """
 
     checkpoint_key: ClassVar[str] = "generator"
-    generator: Any
     engine: Engine
 
     @flat_options
@@ -88,12 +88,12 @@ class NextStepGenerator(TacticGenerator, Restorable):
         model_name: str | dict[str, Any],
         *,
         optimization: Optimization = Optimization(),
+        acceleration: Acceleration = Acceleration(),
         candidates: CandidateOptions = CandidateOptions(),
         retriever: RetrieverOptions = RetrieverOptions(),
         engine: str = "native",
         engine_options: dict[str, Any] | None = None,
         gradient_checkpointing: bool = False,
-        compile: bool = False,
         log_text_every_n_steps: int = 500,
     ) -> None:
         """Keep the options and load the tokenizer.
@@ -101,6 +101,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
         Args:
             model_name: see the subclass
             optimization: how it is trained
+            acceleration: how training uses a GPU
             candidates: which candidates evaluation finds
             retriever: which premises `generate` retrieves
             engine: what decodes: "native", "transformers", for encoder-decoders "ctranslate2", for decoder-only models
@@ -108,17 +109,16 @@ class NextStepGenerator(TacticGenerator, Restorable):
             engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2", or
                 gpu_memory_utilization of "vllm"
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
-            compile: compile the training step with torch.compile
             log_text_every_n_steps: how often an input and its target are logged as text in training
         """
         super().__init__()
         check_positive(log_text_every_n_steps=log_text_every_n_steps)
         # what evaluation may choose otherwise than training did is no hyper-parameter
-        training = {"gradient_checkpointing": gradient_checkpointing, "compile": compile}
-        save_options(self, flat(optimization, model_name=model_name, **training))
+        training = {"gradient_checkpointing": gradient_checkpointing}
+        save_options(self, flat(optimization, acceleration, model_name=model_name, **training))
         self.model_name = model_name
         self.name = model_name if isinstance(model_name, str) else ""
-        self.optimization, self.candidates = optimization, candidates
+        self.optimization, self.acceleration, self.candidates = optimization, acceleration, candidates
         self.premise_source = retriever.source()
         self.reads_theorem = self.premise_source is not None
         self.log_text_every_n_steps = log_text_every_n_steps
@@ -129,9 +129,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.outcomes_val = TacticOutcomes(candidates.num_beams)
         self.outcomes_test = TacticOutcomes(candidates.num_beams)
         self._engine = engine, engine_options or {}
-        self._compiles, self._checkpoints_activations = compile, gradient_checkpointing
+        self._checkpoints_activations = gradient_checkpointing
         self._tokens_per_batch: float | None = None  # target tokens, over an epoch
-        self._compiled: list[Any] = []  # the compiled network, if there is one; in a list, as its weights count once
 
     def take_network(self, network: Any, max_inp_seq_len: int) -> None:
         """Train and decode with a network of transformers.
@@ -143,19 +142,17 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.generator = network.train()  # transformers loads in evaluation mode, and Lightning trains in what it finds
         if self._checkpoints_activations:
             checkpoint_activations(network)
-        if self._compiles:
-            self._compiled = [torch.compile(network, dynamic=True)]
+        self._accelerate(network, max_inp_seq_len, self._checkpoints_activations)
         name, options = self._engine
         self.engine = make_engine(name, network, self.tokenizer, max_inp_seq_len=max_inp_seq_len, **options)
 
-    @property
-    def network(self) -> Any:
-        """What computes a loss: the compiled network in training, if there is one."""
-        return self._compiled[0] if self._compiled and self.training else self.generator
-
     @abstractmethod
     def loss_of(self, batch: Any) -> tuple[Tensor, int]:
-        """Return the mean cross entropy of a batch's target tokens, and how many they are."""
+        """Return the mean cross entropy of a batch's target tokens, and how many they are.
+
+        Args:
+            batch: as the data gives it, or as `prepare_batch` lays it out
+        """
 
     @abstractmethod
     def write_inputs(self, contexts: Sequence[Context]) -> Sequence[str | None]:
@@ -203,7 +200,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
             datamodule.compare_targets(checkpoint.get(datamodule.CHECKPOINT_HYPER_PARAMS_KEY, {}))
 
     def on_train_start(self) -> None:
-        """Ask how many target tokens a batch has on average."""
+        """Ask how many target tokens a batch has on average; compile the layers."""
+        self._compile()
         self._tokens_per_batch = target_tokens_per_batch(self.trainer.train_dataloader, self.trainer.world_size)
 
     def on_fit_start(self) -> None:
@@ -264,11 +262,7 @@ class NextStepGenerator(TacticGenerator, Restorable):
     @property
     def _is_sharded(self) -> bool:
         """Whether no rank has whole weights to decode with, and ranks would have to take equally many steps."""
-        if self._trainer is None:
-            return False
-        strategy = self.trainer.strategy
-        stage_3 = isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3
-        return isinstance(strategy, FSDPStrategy) or stage_3
+        return is_sharded(self)
 
     def on_validation_start(self) -> None:
         """Say what is missing where weights are sharded."""

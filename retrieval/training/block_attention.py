@@ -77,7 +77,7 @@ def _bounds(texts: Tensor, outside: int) -> tuple[Tensor, Tensor]:
 
 
 def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks of keys are chosen for each block of queries, (B, 1, Q), and which, first of all, (B, 1, Q, K)."""
+    """How many blocks of keys are chosen for each block of queries, (B, 1, Q); and all, chosen ones first."""
     numbers = chosen.int().argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32)[:, None], numbers.int()[:, None]
 

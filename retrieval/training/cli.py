@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
+from pytorch_lightning.accelerators import CUDAAccelerator
 from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
@@ -22,10 +23,12 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
 from common import ConfigError, NextstepError
+from retrieval.training.acceleration import use_tensor_cores
 from retrieval.training.best_checkpoint import BestCheckpoint, TimedCheckpoint
 from retrieval.training.board import Board
 from retrieval.training.checkpoint_files import WholeFileCheckpointIO
 from retrieval.training.checkpoints import Restorable, check_class, class_path, read_checkpoint, unusable
+from retrieval.training.compile_time import CompileTime
 from retrieval.training.data_wait import DataWait
 from retrieval.training.divergence import Divergence
 from retrieval.training.find_checkpoint import WORDS, find_checkpoint, is_queued_again
@@ -114,6 +117,8 @@ class BaseCLI(LightningCLI):
         if self.subcommand and (trainer.get("logger") is False or trainer.get("fast_dev_run")):
             trainer["default_root_dir"] = new_run_folder(Path(trainer.get("default_root_dir") or "runs"), self.run_name)
         made = self._instantiate_trainer(trainer, [c for c in extra if not isinstance(c, refused)])
+        if isinstance(made.accelerator, CUDAAccelerator):
+            use_tensor_cores()  # before Lightning, which else says that it could be done
         if type(made.strategy.checkpoint_io) is TorchCheckpointIO:
             made.strategy.checkpoint_io = WholeFileCheckpointIO()
         return made
@@ -208,6 +213,7 @@ def start(cli: type[_CLI], callbacks: Sequence[Callback], args: ArgsType, run: b
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(),
         DataWait(),
+        CompileTime(),
         TimeLeft(),
         ThreadAdvice(),
         GradientNorm(),

@@ -168,6 +168,11 @@ class SplitDataModule(pl.LightningDataModule):
         """The tokenizer of model_name, loaded when first used."""
         return load_tokenizer(self.model_name)
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Let the model lay a batch out as its device wants it, while it is on the CPU."""
+        prepare = getattr(getattr(self.trainer, "lightning_module", None), "prepare_batch", None)
+        return batch if prepare is None else prepare(batch)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in a new order each epoch."""
         return self.loader("train")

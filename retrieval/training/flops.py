@@ -25,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from common import IGNORE_INDEX
 
+_SEGMENTS = "_segments"
 _PER_CHANNEL = 12  # products of queries with keys and of weights with values, forward and backward
 _CROSS_ATTENTION = re.compile(r"(EncDecAttention|encoder_attn|cross_?attention)\.(k|v|k_proj|v_proj|key|value)$")
 
@@ -143,22 +144,27 @@ def token_masks(batch: Any) -> dict[str, Tensor]:
     """Return the masks (rows, tokens), 0 on padding alone, that cover each token of a batch once; {} if it has none.
 
     segment_ids, which number the examples of packed rows from 1, or else attention_mask cover a whole batch; without
-    either every entry whose name ends with `_mask` counts.
+    either every entry counts whose name ends with `_mask`, or with `_segments`: of a row that holds the texts of a
+    batch behind one another, numbered from 1.
     """
     if not isinstance(batch, Mapping):
         return {}
     for name in ("segment_ids", "attention_mask"):
         if name in batch:
             return {name: batch[name]}
-    return {name: mask for name, mask in batch.items() if name.endswith("_mask")}
+    return {name: mask for name, mask in batch.items() if name.endswith(("_mask", _SEGMENTS))}
 
 
 def trained_tokens(batch: Any) -> Tensor | None:
-    """Return how many tokens of a batch are trained, int64 (), where it has `labels`, -100 on the others; else None.
+    """Return how many tokens of a batch are trained, int64 (), where it has `trained_at`, or `labels`; else None.
 
     Each is predicted by the token before it.
     """
-    if not isinstance(batch, Mapping) or "labels" not in batch:
+    if not isinstance(batch, Mapping):
+        return None
+    if "trained_at" in batch:  # a tensor of their places, whose length is known without waiting for the device
+        return torch.full((), len(batch["trained_at"]), device=batch["trained_at"].device)
+    if "labels" not in batch:
         return None
     return cast(Tensor, (batch["labels"][:, 1:] != IGNORE_INDEX).sum())
 
@@ -174,16 +180,20 @@ def count_tokens(masks: Mapping[str, Tensor], target_mask: str | None = None, tr
     Returns:
         the sums over rows of S, S^2, T, T^2 and S T, and the trained tokens, int64 (6,)
     """
-    if "segment_ids" in masks:
-        source = _segment_lengths(masks["segment_ids"])
-    else:
-        source = torch.cat([mask.sum(dim=1) for name, mask in masks.items() if name != target_mask])
-    targets = masks.get(target_mask or "")
-    target = torch.zeros_like(source) if targets is None else targets.sum(dim=1)
+    lengths = {name.replace(_SEGMENTS, "_mask"): _lengths(name, mask) for name, mask in masks.items()}
+    targets = lengths.pop(target_mask or "", None)
+    source = torch.cat(list(lengths.values()))
+    target = torch.zeros_like(source) if targets is None else targets
+    num_texts = min(len(source), len(target))  # behind these, segments have zeros alone: a text has a token at least
+    source, target = source[:num_texts], target[:num_texts]
     sums = torch.stack([source, source**2, target, target**2, source * target]).sum(dim=1)
     if trained is None:
         trained = sums[0] if targets is None else sums[2]
     return torch.cat([sums, trained[None]])
+
+
+def _lengths(name: str, mask: Tensor) -> Tensor:
+    return _segment_lengths(mask) if name == "segment_ids" or name.endswith(_SEGMENTS) else mask.sum(dim=1)
 
 
 def _segment_lengths(segment_ids: Tensor) -> Tensor:

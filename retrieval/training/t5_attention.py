@@ -73,11 +73,11 @@ class _ByDistance:
         return layer.o(attended.transpose(1, 2).flatten(2)), table, None
 
 
-class _T5(_ByDistance, T5Attention):  # type: ignore[misc]
+class _T5(_ByDistance, T5Attention):
     pass
 
 
-class _MT5(_ByDistance, MT5Attention):  # type: ignore[misc]
+class _MT5(_ByDistance, MT5Attention):
     pass
 
 

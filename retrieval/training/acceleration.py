@@ -1,0 +1,124 @@
+"""How training uses a GPU: which attention, whether layers are compiled, in which precision float32 is multiplied."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
+from pytorch_lightning.utilities import rank_zero_info
+from torch import nn
+
+from common import ConfigError, check_choice
+
+AttentionName = Literal["auto", "flex", "sdpa"]
+
+_MIN_LENGTH = 512  # tokens of the longest input; below, the kernels take longer to compile than they save
+# Compiling byt5-small takes 79 s and saves 67 ms of a step of 8 x 2,300 bytes (H100): 1,200 steps win it back. Smaller
+# batches save less of a step, so that there have to be more of them.
+_MIN_STEPS = 4000
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """How training uses a GPU.
+
+    Attributes:
+        attention: "flex" puts the texts of a batch behind one another, so that nothing is computed for padding, and
+            computes attention within each text alone, in T5 without a bias for each pair of tokens; dropout of
+            attention weights is left out (that of activations is not). "sdpa" is that of transformers. "auto" is
+            flex when training on CUDA, for models that can (T5, ByT5, mT5, most decoder-only models; weights not
+            sharded) and inputs of 512 tokens and more, else sdpa
+        compile: compile the layers with torch.compile; null does so with attention flex on CUDA where steps are many
+            enough (4,000) to win back the minute or two that it takes
+    """
+
+    attention: AttentionName = "auto"
+    compile: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("attention", self.attention, get_args(AttentionName))
+
+    def check(self, reason: str | None) -> None:
+        """Raise ConfigError if flex is asked for, and a model cannot.
+
+        Args:
+            reason: why not, such as "it is of type bart"; None if it can
+        """
+        if self.attention == "flex" and reason is not None:
+            raise ConfigError(
+                f"attention is flex, but {reason}; flex is for T5, ByT5, mT5 and decoder-only models whose attention "
+                "takes masks. Set attention to auto or sdpa"
+            )
+
+    def uses_flex(self, module: pl.LightningModule, reason: str | None, max_length: int) -> bool:
+        """Whether a module attends with flex now.
+
+        Args:
+            module: under a trainer or not
+            reason: see `check`
+            max_length: tokens of its longest input
+        """
+        if self.attention == "sdpa" or reason is not None or is_sharded(module):
+            return False
+        if self.attention == "flex":
+            return True
+        is_training = module._trainer is not None
+        return is_training and module.device.type == "cuda" and max_length >= _MIN_LENGTH and can_compile()
+
+    def compiles(self, trainer: pl.Trainer, uses_flex: bool) -> bool:
+        """Whether a run that begins compiles its layers."""
+        if self.compile is not None:
+            return self.compile
+        return uses_flex and trainer.strategy.root_device.type == "cuda" and num_batches_left(trainer) >= _MIN_STEPS
+
+
+def is_sharded(module: pl.LightningModule) -> bool:
+    """Whether no rank has whole weights: they are there only while the whole model is called."""
+    if module._trainer is None:
+        return False
+    strategy = module.trainer.strategy
+    stage_3 = isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3
+    return isinstance(strategy, FSDPStrategy) or stage_3
+
+
+def num_batches_left(trainer: pl.Trainer) -> float:
+    """Return how many batches a run will still train on, at most; infinity if nothing ends it but time.
+
+    Unlike `trainer.estimated_stepping_batches` it does not set up the data, after which Lightning would not resume.
+    """
+    by_epochs = by_steps = math.inf
+    if trainer.max_epochs is not None and trainer.max_epochs != -1:
+        by_epochs = trainer.num_training_batches * (trainer.max_epochs - trainer.current_epoch)
+    if trainer.max_steps != -1:
+        by_steps = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+    return max(0.0, min(by_epochs, by_steps))
+
+
+@functools.cache
+def can_compile() -> bool:
+    """Whether kernels can be compiled here: with triton, which needs a C compiler. Says once if they cannot."""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    missing = "triton" if importlib.util.find_spec("triton") is None else None if compiler else "a C compiler"
+    if missing:
+        rank_zero_info(f"attention sdpa, which is several times slower than flex: flex needs {missing}, not found here")
+    return missing is None
+
+
+def use_tensor_cores() -> None:
+    """Multiply float32 in TF32 on CUDA, for what is not in bfloat16 already, unless precision was chosen before."""
+    chosen = getattr(torch.backends.cuda.matmul, "fp32_precision", "none")
+    if torch.get_float32_matmul_precision() == "highest" and chosen == "none":
+        torch.set_float32_matmul_precision("high")
+
+
+def compiled(layers: nn.Module) -> Any:
+    """Return a module that compiles itself when first called; from the second length on, lengths are symbols."""
+    return torch.compile(layers)
