@@ -54,13 +54,8 @@ def _sdpa_or_blocks(
     """See transformers' sdpa_attention_forward; dropout of weights is left out with blocks."""
     if not isinstance(attention_mask, BlockMask):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    limit = float(options.get("softcap") or 0.0)
-
-    def capped(score: Tensor, *place: Tensor) -> Tensor:
-        return limit * torch.tanh(score / limit)
-
-    scale = options.get("scaling") or query.shape[-1] ** -0.5
-    found = attend(query, key, value, attention_mask, capped if limit else None, scale)
+    scale = query.shape[-1] ** -0.5 if options.get("scaling") is None else options["scaling"]
+    found = attend(query, key, value, attention_mask, scale=scale)
     return found.transpose(1, 2).contiguous(), None
 
 
