@@ -97,7 +97,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         """The mean cross entropy of a batch of `flat_steps`."""
         source, target = batch["state_segments"], batch["tactic_segments"]
         states = self._halves.read(
-            encoder_outputs=self._halves.encode(
+            encoder_outputs=self.generator.get_encoder()(
                 input_ids=batch["state_ids"], attention_mask=block_mask(source, source)
             ),
             attention_mask=block_mask(target, source),

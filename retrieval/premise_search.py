@@ -27,7 +27,7 @@ from retrieval.encoder import (
     premise_text,
     tokenize,
 )
-from retrieval.training.acceleration import Acceleration
+from retrieval.training.acceleration import Acceleration, compile_layers
 from retrieval.training.architectures import checkpoint_activations, describe
 from retrieval.training.checkpoints import Restorable
 from retrieval.training.flat_rows import FlatRow, flat_rows
@@ -140,9 +140,12 @@ class PremiseSearch(Restorable):
     def _compile(self) -> None:
         """Compile the encoder, where the run that begins asks for it or wins by it."""
         uses_flex = self.uses_flex
-        if self.acceleration.compiles(self.trainer, uses_flex and not self._checkpoints_activations):
-            # numbers of blocks are constants until they change
-            self._compiled = [torch.compile(self.encoder, dynamic=None if uses_flex else True)]
+        if not self.acceleration.compiles(self.trainer, uses_flex and not self._checkpoints_activations):
+            return
+        if uses_flex:
+            compile_layers(self.encoder)
+        else:
+            self._compiled = [torch.compile(self.encoder, dynamic=True)]
 
     # ---------------------------------------------------------------------------------------- index
 

@@ -39,7 +39,7 @@ class Halves:
         # in T5 encoder and decoder stand side by side, and the head reads the decoder
         self.body = self.model.get_decoder() if body is self.model else body
         self._name = next((name for name, part in self.model.named_children() if part is self.body), None)
-        self._compiled: dict[Any, Any] = {}  # parts that are compiled in training; not modules of anything
+        self._compiled: Any = None
         self._output_class: Any = None
 
     @property
@@ -47,21 +47,9 @@ class Halves:
         """V."""
         return int(self.model.config.get_text_config(decoder=True).vocab_size)
 
-    def compile(self, dynamic: bool | None) -> None:
-        """Compile the body, and an encoder beside it, from now on and in training.
-
-        Args:
-            dynamic: see torch.compile
-        """
-        parts = [self.body, self.model.get_encoder()] if self.model.config.is_encoder_decoder else [self.body]
-        self._compiled = {part: torch.compile(part, dynamic=dynamic) for part in parts}
-
-    def _running(self, part: Any) -> Any:
-        return self._compiled.get(part, part) if self.model.training else part
-
-    def encode(self, **inputs: Any) -> Any:
-        """Call the encoder of an encoder-decoder by itself; what it returns is the `encoder_outputs` of `read`."""
-        return self._running(self.model.get_encoder())(**inputs)
+    def compile(self) -> None:
+        """Compile the body where it is read in training."""
+        self._compiled = torch.compile(self.body, dynamic=True)
 
     def read(self, **inputs: Any) -> Tensor | None:
         """Call the model up to its head.
@@ -74,7 +62,7 @@ class Halves:
         """
         if self._name is None:
             return None
-        run = self._running(self.body)
+        run = self._compiled if self._compiled is not None and self.model.training else self.body
         outputs: list[Any] = []
 
         def noted(*args: Any, **options: Any) -> Any:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from generator.architectures.halves import Halves
-from retrieval.training.acceleration import Acceleration
+from retrieval.training.acceleration import Acceleration, compile_layers
 from retrieval.training.flat_rows import pinned
 
 
@@ -56,10 +56,13 @@ class Accelerated(pl.LightningModule):
     def _compile(self) -> None:
         """Compile the layers, where the run that begins asks for it or wins by it."""
         uses_flex = self.uses_flex
-        if self.acceleration.compiles(self.trainer, uses_flex and not self._checkpoints_activations):
-            dynamic = None if uses_flex else True  # numbers of blocks are constants until they change
-            self._compiled = [torch.compile(self.generator, dynamic=dynamic)]
-            self._halves.compile(dynamic)
+        if not self.acceleration.compiles(self.trainer, uses_flex and not self._checkpoints_activations):
+            return
+        if uses_flex:
+            compile_layers(self.generator)
+        else:
+            self._compiled = [torch.compile(self.generator, dynamic=True)]
+            self._halves.compile()
 
     def prepare_batch(self, batch: Any) -> Any:
         """Lay a batch of training or validation out for the device, on the CPU, and count its target tokens."""

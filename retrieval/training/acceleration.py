@@ -1,4 +1,4 @@
-"""How training uses a GPU: which attention, whether layers are compiled, in which precision float32 is multiplied."""
+"""How training uses a GPU: which attention, and whether layers are compiled."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ import torch
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from common import ConfigError, check_choice
+from retrieval.training.block_attention import allow_forms
 
 AttentionName = Literal["auto", "flex", "sdpa"]
 
 _MIN_LENGTH = 512  # tokens of the longest input; below, the kernels take longer to compile than they save
-# Compiling byt5-small takes 79 s and saves 67 ms of a step of 8 x 2,300 bytes (H100): 1,200 steps win it back. Smaller
-# batches save less of a step, so that there have to be more of them.
-_MIN_STEPS = 4000
+# Compiling byt5-small as a whole takes 79 s and saves 67 ms of a step of 8 x 2,300 bytes (H100): 1,200 steps win it
+# back. Layer by layer it takes less, as equal ones are compiled once; smaller batches save less.
+_MIN_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Acceleration:
             flex when training on CUDA, for models that can (T5, ByT5, mT5, most decoder-only models; weights not
             sharded) and inputs of 512 tokens and more, else sdpa
         compile: compile the layers with torch.compile; null does so with attention flex on CUDA where steps are many
-            enough (4,000) to win back the minute or two that it takes
+            enough (2,000) to win back the minute that it takes
     """
 
     attention: AttentionName = "auto"
@@ -112,13 +114,23 @@ def can_compile() -> bool:
     return missing is None
 
 
-def use_tensor_cores() -> None:
-    """Multiply float32 in TF32 on CUDA, for what is not in bfloat16 already, unless precision was chosen before."""
-    chosen = getattr(torch.backends.cuda.matmul, "fp32_precision", "none")
-    if torch.get_float32_matmul_precision() == "highest" and chosen == "none":
-        torch.set_float32_matmul_precision("high")
+def compile_layers(network: nn.Module) -> None:
+    """Compile each layer of a network of transformers where it trains; in evaluation layers stay as they are.
+
+    Layers of one kind share what is compiled: 16 layers of byt5-small are four graphs, 30 of a Llama one, and each is
+    compiled once more when a second length comes, from which on lengths are symbols.
+    """
+    allow_forms()
+    for layer in network.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            _compile_in_training(layer)
 
 
-def compiled(layers: nn.Module) -> Any:
-    """Return a module that compiles itself when first called; from the second length on, lengths are symbols."""
-    return torch.compile(layers)
+def _compile_in_training(layer: Any) -> None:
+    plain = layer._call_impl
+    fast = torch.compile(plain)
+
+    def call(*args: Any, **options: Any) -> Any:
+        return fast(*args, **options) if layer.training else plain(*args, **options)
+
+    layer._compiled_call_impl = call  # what nn.Module.compile sets, and copies leave behind

@@ -71,6 +71,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         num_replicas: int = 1,
         rank: int = 0,
         rows: int = 0,
+        padded: bool = True,
     ) -> None:
         """Fix the number of batches.
 
@@ -78,7 +79,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             source_lengths: tokens of each input, EOS included
             target_lengths: tokens of each target; None where there is none
             batch_size: examples a batch may hold
-            max_tokens: padded source and target tokens that a batch may hold; both limits may be given
+            max_tokens: source and target tokens that a batch may hold, padded; both limits may be given
             shuffle: draw batches anew each epoch; otherwise they stay the same, in one mixed order, so
                 that the first ones are a fair sample of all
             batches_per_pool: how many batches are sorted together; fewer mix lengths more and pad more, and
@@ -87,6 +88,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             num_replicas: ranks that share the work
             rank: this one
             rows: tells data of equal size apart whose examples are put together from others, such as packed rows
+            padded: whether a batch is padded. If not, max_tokens counts what its examples hold, and a batch takes them
+                as they come, of any length
 
         Raises:
             ConfigError: if a limit is not positive, an example alone exceeds max_tokens, or there are fewer
@@ -109,7 +112,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             raise ConfigError(f"{len(self.sources)} examples cannot be shared by {num_replicas} ranks")
         self.batch_size, self.max_tokens, self.batches_per_pool = batch_size, max_tokens, batches_per_pool
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
-        self.num_replicas, self.rank, self.rows = num_replicas, rank, rows
+        self.num_replicas, self.rank, self.rows, self.padded = num_replicas, rank, rows, padded
         self._taken: npt.NDArray[np.bool_] | None = None  # of a resumed epoch, what other batches held; (N,)
         self._first_batch = 0  # where the next iteration starts
         self._num_batches = self._count_batches()
@@ -129,6 +132,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         if not self.shuffle:
             return np.lexsort((self.targets, self.sources))
         rng = np.random.default_rng([self.seed, epoch, attempt])
+        if not self.padded:
+            return rng.permutation(len(self.sources))
         mean_cost = float((self.sources + self.targets).mean()) if len(self.sources) else 1.0
         rows = min(self.batch_size or np.inf, (self.max_tokens or np.inf) / mean_cost)
         rows = max(1, int(rows))
@@ -146,6 +151,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
     def _cut(self, order: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
         """Cut an order into batches that keep the limits, as ranges of positions."""
         max_rows, max_tokens = self.batch_size or len(order), self.max_tokens or np.iinfo(np.int64).max
+        if not self.padded:
+            return _cut_at(max_tokens, max_rows, (self.sources + self.targets)[order].tolist())
         bounds, start, source, target = [], 0, 0, 0
         lengths = zip(self.sources[order].tolist(), self.targets[order].tolist(), strict=True)
         for i, (new_source, new_target) in enumerate(lengths):
@@ -217,6 +224,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             "batches_per_pool": self.batches_per_pool,
             "seed": self.seed,
             "num_ranks": self.num_replicas,
+            "padded": self.padded,
         }
 
     def with_settings(self, settings: Mapping[str, Any]) -> LengthGroupedBatchSampler:
@@ -229,17 +237,31 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             batches_per_pool=settings["batches_per_pool"],
             seed=settings["seed"],
             num_replicas=settings["num_ranks"],
+            padded=settings["padded"],
         )
 
     @cached_property
     def padding_share(self) -> float:
         """Share of padding in all source and target tokens of the first epoch, over all ranks."""
+        if not self.padded:
+            return 0.0
         rows = self.batches(0)
         padded = sum(len(r) * int(self.sources[r].max() + self.targets[r].max()) for r in rows)
         return 1 - float(self.sources.sum() + self.targets.sum()) / padded if padded else 0.0
 
 
 _LONG_TARGETS = (0.7, 0.9, 0.98)  # quantiles of target length at which a pool is parted
+
+
+def _cut_at(max_tokens: int, max_rows: int, lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut examples into batches of at most so many tokens and examples, as ranges of positions."""
+    bounds, start, total = [], 0, 0
+    for i, length in enumerate(lengths):
+        if i - start >= max_rows or total + length > max_tokens:
+            bounds.append((start, i))
+            start, total = i, 0
+        total += length
+    return [*bounds, (start, len(lengths))] if len(lengths) else []
 
 
 def _with_count(bounds: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:

@@ -123,9 +123,14 @@ def _kernel_options(dtype: torch.dtype) -> dict[str, Any]:
 @functools.cache
 def _compiled() -> Any:
     """flex_attention as a kernel: as it is, it would write all scores out. Lengths become symbols at the second one."""
+    allow_forms()
+    return torch.compile(flex_attention)
+
+
+def allow_forms() -> None:
+    """Let torch.compile keep as many forms of one function as there are of attention; it would fall back after 8."""
     config: Any = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, _NUM_FORMS)
-    return torch.compile(flex_attention)
 
 
 def _written_out(

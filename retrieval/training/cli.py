@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytorch_lightning as pl
-from pytorch_lightning.accelerators import CUDAAccelerator
 from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
@@ -23,7 +22,6 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
 from common import ConfigError, NextstepError
-from retrieval.training.acceleration import use_tensor_cores
 from retrieval.training.best_checkpoint import BestCheckpoint, TimedCheckpoint
 from retrieval.training.board import Board
 from retrieval.training.checkpoint_files import WholeFileCheckpointIO
@@ -117,8 +115,6 @@ class BaseCLI(LightningCLI):
         if self.subcommand and (trainer.get("logger") is False or trainer.get("fast_dev_run")):
             trainer["default_root_dir"] = new_run_folder(Path(trainer.get("default_root_dir") or "runs"), self.run_name)
         made = self._instantiate_trainer(trainer, [c for c in extra if not isinstance(c, refused)])
-        if isinstance(made.accelerator, CUDAAccelerator):
-            use_tensor_cores()  # before Lightning, which else says that it could be done
         if type(made.strategy.checkpoint_io) is TorchCheckpointIO:
             made.strategy.checkpoint_io = WholeFileCheckpointIO()
         return made

@@ -62,7 +62,8 @@ class Batching:
     Attributes:
         batch_size: examples or packed rows in a training batch, at most; 8 if max_tokens_per_batch is not given either
         eval_batch_size: examples in a batch of validation, test and prediction, at most
-        max_tokens_per_batch: padded source and target tokens (bytes for ByT5) in a training batch, at most
+        max_tokens_per_batch: source and target tokens (bytes for ByT5) in a training batch, at most; with padding,
+            unless attention flex needs none
         batches_per_pool: how many training batches are sorted by length together: fewer mix lengths more, so that small
             batches teach more, and pad more
         num_workers: processes that prepare batches of each split; 0 prepares them in this one
@@ -117,8 +118,14 @@ def make_loader(dataset: Any, trainer: pl.Trainer | None, batching: Batching, *,
         num_replicas=1 if trainer is None else trainer.world_size,
         rank=rank_of(trainer),
         rows=getattr(dataset, "rows_id", 0),
+        padded=not (is_train and batching.max_tokens_per_batch and _needs_no_padding(trainer)),
     )
     return ResumableDataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=dataset.collate, **options)
+
+
+def _needs_no_padding(trainer: pl.Trainer | None) -> bool:
+    """Whether the model that is trained puts the texts of a batch behind one another."""
+    return bool(trainer is not None and getattr(trainer.lightning_module, "uses_flex", False))
 
 
 def _worker_options(num_workers: int, trainer: pl.Trainer | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _NAMES = {
     "batches_per_pool": "data.batches_per_pool",
     "seed": "data.seed",
     "num_ranks": "the number of ranks",
+    "padded": "padding of batches (model.attention)",
 }
 
 
@@ -112,7 +113,7 @@ class ResumableDataLoader(DataLoader[Any]):
             return _Place(epoch)
         sampler = self.batch_sampler_of_epochs
         now = sampler.settings
-        before = {**now, **state.get("settings", {})}  # older checkpoints say less
+        before = {**now, "padded": True, **state.get("settings", {})}  # older checkpoints say less
         if before == now:
             if state["num_batches"] >= len(sampler):
                 return _Place(epoch)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from common import ConfigError
-from generator.training import next_step_generator
+from retrieval.training import acceleration
 from tests.fakes import EIGHT, quiet_trainer, save_pretrained, write_splits
 from tests.generator.families import DECODER_ONLY, ENCODER_DECODER, FAMILIES, training_batches
 
@@ -128,7 +128,7 @@ def test_fsdp_clips_by_the_norm_over_all_shards(family, monkeypatch):
 def test_sharded_weights_are_validated_by_their_loss_and_never_decoded(family, eight_path, tmp_path, monkeypatch):
     model = family.build()
     # training on one device counts as sharded here, as FSDP needs several
-    monkeypatch.setattr(next_step_generator, "FSDPStrategy", pl.strategies.SingleDeviceStrategy)
+    monkeypatch.setattr(acceleration, "FSDPStrategy", pl.strategies.SingleDeviceStrategy)
     model.engine.propose = None
     metrics = quiet_trainer(tmp_path).validate(model, family.data(eight_path), verbose=False)[0]
     assert set(metrics) == {"loss_val"}

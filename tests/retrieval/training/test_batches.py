@@ -120,3 +120,48 @@ def test_a_loader_goes_on_behind_what_was_handed_out(num_workers):
     second.sampler.set_epoch(4)
     second.load_state_dict(state)
     assert len(list(second)) == len(whole), "a place in one epoch is none in another"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 300), st.sampled_from([{}, {"batch_size": 6}]), st.integers(1, 3), st.integers(0, 3))
+def test_without_padding_a_batch_holds_what_its_examples_do(n, limits, num_replicas, epoch):
+    n = 0 if n < num_replicas else n
+    sources, targets = lengths(n)
+    options = {"max_tokens": 5000, "padded": False, "seed": 5, "num_replicas": num_replicas, **limits}
+    batches = LengthGroupedBatchSampler(sources, targets, **options).batches(epoch)
+    assert sorted(index for rows in batches for index in rows) == list(range(n))
+    assert all((sources + targets)[rows].sum() <= 5000 and len(rows) <= limits.get("batch_size", n) for rows in batches)
+
+
+def test_without_padding_batches_are_full_and_mix_all_lengths():
+    sources, targets = lengths(4000)
+    sampler = LengthGroupedBatchSampler(sources, targets, max_tokens=20_000, padded=False)
+    batches = sampler.batches(0)
+    assert np.mean([(sources + targets)[rows].sum() for rows in batches]) > 0.9 * 20_000
+    assert np.mean([sources[rows].max() for rows in batches]) > 1500  # each has a long one
+    assert sampler.padding_share == 0
+    assert sampler.with_settings(sampler.settings).batches(1)[3].tolist() == sampler.batches(1)[3].tolist()
+
+
+def test_an_epoch_that_was_begun_with_padding_goes_on_without():
+    dataset = [(i,) for i in range(200)]
+    sources, targets = lengths(200)
+
+    def loader(padded):
+        sampler = LengthGroupedBatchSampler(sources, targets, max_tokens=5000, padded=padded)
+        return ResumableDataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=lambda rows: rows)
+
+    class Keyed(list):
+        def __getitem__(self, keys):
+            return [index for _, index in keys]
+
+    dataset = Keyed(dataset)
+    for state_has_settings in (True, False):
+        old = loader(True)
+        seen = [index for batch, _ in zip(iter(old), range(4), strict=False) for index in batch]
+        state = old.state_at(4)
+        if not state_has_settings:  # of a version that knew no other batches
+            del state["settings"]["padded"]
+        new = loader(False)
+        new.load_state_dict(state)
+        assert sorted(seen + [index for batch in new for index in batch]) == list(range(200))
