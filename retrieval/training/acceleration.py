@@ -127,8 +127,8 @@ def compile_layers(network: nn.Module) -> None:
 
 
 def _compile_in_training(layer: Any) -> None:
-    plain = layer._call_impl
-    fast = torch.compile(plain)
+    plain: Any = layer._call_impl
+    fast: Any = torch.compile(plain)
 
     def call(*args: Any, **options: Any) -> Any:
         return fast(*args, **options) if layer.training else plain(*args, **options)

@@ -98,6 +98,8 @@ def attend(
     Returns:
         (B, H, Q, D)
     """
+    # under autocast, turned queries and keys are float32, as the rotation is
+    query, key = query.to(value.dtype), key.to(value.dtype)
     if query.device.type != "cuda":
         return _written_out(query, key, value, mask, score_mod, scale)
     flex: Any = flex_attention if torch.compiler.is_compiling() else _compiled()

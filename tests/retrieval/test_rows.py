@@ -75,7 +75,7 @@ def test_texts_are_embedded_as_before() -> None:
 def test_a_run_trains_and_retrieves(folder: Path, tmp_path: Path) -> None:
     found = []
     for attention in ("sdpa", "flex"):
-        trainer = quiet_trainer(tmp_path / attention, max_steps=2, max_epochs=1)
+        trainer = quiet_trainer(tmp_path / attention, max_epochs=1)
         trainer.fit(build(attention=attention, lr=1e-3, warmup_steps=0), data(folder))
         found.append({name: float(value) for name, value in trainer.callback_metrics.items()})
     assert found[1]["loss_train"] == pytest.approx(found[0]["loss_train"], rel=1e-3)

@@ -115,6 +115,15 @@ def test_padding_reads_nothing_and_has_a_gradient() -> None:
     assert query.grad is not None and query.grad.isfinite().all() and not query.grad[:, :, 20:].any()
 
 
+def test_rotated_queries_in_float32_meet_values_of_autocast() -> None:
+    tokens = texts(row(30, 10))
+    query, key, value = (torch.randn(1, 2, 40, 16) for _ in range(3))
+    mask = block_mask(tokens, tokens, causal=True)
+    found = attend(query, key, value.bfloat16(), mask)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), attend(query, key, value, mask), rtol=0.1, atol=0.1)
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 def test_flex_attention_finds_the_same_and_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its form for CPUs, which torch lets nobody train with; on CUDA tests/gpu compares the kernel."""
