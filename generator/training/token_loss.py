@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 MAX_LOGITS = 2**25  # of one chunk: 128 MB in float32, of which the loss and its gradient hold about four
 # Fewer, larger kernels: 65,536 tokens of 49,152 classes come in 24 chunks of 2.1 GB (16 B a logit). Counted by hand for
 # a Llama of 135 M, 30 layers, bf16-mixed, the rest of such a step is 2.2 GB of weights, gradients and moments, and what
-# layers keep: compiled 20 kB a token and layer (float32 residuals 4.6, q, k, v 3.5, what is read of them 1.2, norms 2.3,
-# gate, up and their product 9.2), 39 GB; as they are about 45 kB, 88 GB, as norms and rotations keep their steps too.
+# layers keep: compiled 20 kB a token and layer (float32 residuals 4.6, q, k, v 3.5, what is read of them 1.2, norms
+# 2.3, gate, up and their product 9.2), 39 GB; as they are about 45 kB, 88 GB, as norms and rotations keep their steps.
 MAX_LOGITS_CUDA = 2**27
 
 

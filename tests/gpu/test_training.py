@@ -13,7 +13,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.model import RetrievalAugmentedGenerator
@@ -90,7 +89,7 @@ def graded(model: Any, batch: Any, dtype: torch.dtype | None = None) -> tuple[fl
     with torch.autocast("cuda", dtype, enabled=dtype is not None):
         loss, _ = model.loss_of(on_device(model.prepare_batch(batch)))
     loss.backward()
-    return float(loss), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return float(loss.detach()), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def pair(kind: type[Any], architecture: Any, **options: Any) -> tuple[Any, Any]:
@@ -102,21 +101,20 @@ def pair(kind: type[Any], architecture: Any, **options: Any) -> tuple[Any, Any]:
     return models[0], models[1]
 
 
-def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], least: float) -> None:
-    """Each gradient points where the other does, and is as long."""
+def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], most: float) -> None:
+    """Each gradient differs from the other by at most a share of its length."""
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        one, other = found[name].float().flatten(), gradient.float().flatten()
-        assert float(cosine_similarity(one, other, dim=0)) > least, name
-        assert float(one.norm()) == pytest.approx(float(other.norm()), rel=3 * (1 - least) ** 0.5), name
+        difference = float((found[name].float() - gradient.float()).norm())
+        assert difference <= most * float(gradient.float().norm()) + 1e-6, name
 
 
 def test_in_float32_t5_finds_the_same_loss_and_gradients_with_flex() -> None:
     plain, flex = pair(RetrievalAugmentedGenerator, SMALL)
-    for batch in (steps([600, 37, 300], [20, 70, 3]), steps([1100, 900], [130, 9]), steps([128], [1])):
+    for batch in (steps([600, 37, 300], [20, 70, 3]), steps([1100, 900], [130, 9]), steps([128], [5])):
         expected, found = graded(plain, batch), graded(flex, batch)
         assert found[0] == pytest.approx(expected[0], rel=1e-4)
-        assert_alike(found[1], expected[1], 0.9999)
+        assert_alike(found[1], expected[1], 2e-3)
 
 
 def test_in_float32_decoder_only_models_find_the_same_with_flex() -> None:
@@ -124,7 +122,7 @@ def test_in_float32_decoder_only_models_find_the_same_with_flex() -> None:
     for lengths in ([600, 37, 300], [1100, 900]):
         expected, found = graded(plain, instructions(lengths)), graded(flex, instructions(lengths))
         assert found[0] == pytest.approx(expected[0], rel=1e-4)
-        assert_alike(found[1], expected[1], 0.9999)
+        assert_alike(found[1], expected[1], 2e-3)
 
 
 def test_windows_and_packed_rows_find_the_same_with_flex() -> None:
@@ -136,7 +134,7 @@ def test_windows_and_packed_rows_find_the_same_with_flex() -> None:
     batch = {**rows, "segment_ids": texts, "position_ids": positions}
     expected, found = graded(plain, batch), graded(flex, batch)
     assert found[0] == pytest.approx(expected[0], rel=1e-4)
-    assert_alike(found[1], expected[1], 0.9999)
+    assert_alike(found[1], expected[1], 2e-3)
 
 
 def test_in_bfloat16_a_byt5_small_finds_the_same_within_its_precision() -> None:
@@ -144,7 +142,7 @@ def test_in_bfloat16_a_byt5_small_finds_the_same_within_its_precision() -> None:
     batch = steps([2300, 1500], [60, 90])
     expected, found = graded(plain, batch, torch.bfloat16), graded(flex, batch, torch.bfloat16)
     assert found[0] == pytest.approx(expected[0], rel=5e-3)
-    assert_alike(found[1], expected[1], 0.98)
+    assert_alike(found[1], expected[1], 0.3)
 
 
 def test_compiled_layers_find_the_same() -> None:
@@ -154,7 +152,7 @@ def test_compiled_layers_find_the_same() -> None:
     for batch in (steps([600, 37, 300], [20, 70, 3]), steps([1100, 900], [130, 9])):
         expected, found = graded(flex, batch), graded(compiled, batch)
         assert found[0] == pytest.approx(expected[0], rel=1e-4)
-        assert_alike(found[1], expected[1], 0.9999)
+        assert_alike(found[1], expected[1], 2e-3)
 
 
 def test_a_step_of_byt5_small_on_eight_full_inputs_takes_under_18_gb() -> None:
@@ -184,7 +182,7 @@ def test_a_retriever_finds_the_same_vectors_and_gradients_with_flex() -> None:
         ((contexts @ premises.T) ** 2).sum().backward()
         found.append((contexts.detach(), {name: p.grad for name, p in model.encoder.named_parameters()}))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-3, atol=1e-4)
-    assert_alike(found[1][1], found[0][1], 0.999)
+    assert_alike(found[1][1], found[0][1], 1e-2)
 
 
 def fit(family: Family, folder: Path, callbacks: list[Any] | None = None, **options: Any) -> dict[str, float]:
