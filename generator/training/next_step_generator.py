@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from generator.training.texts import example_card
 from retrieval.leandojo.provenance import provenances_of
 from retrieval.model import PremiseRetriever
 from retrieval.training.architectures import checkpoint_activations
+from retrieval.training.attention_kernels import varying_shapes
 from retrieval.training.batches import target_tokens_per_batch
 from retrieval.training.charts import Chart
 from retrieval.training.checkpoints import Restorable
@@ -105,8 +107,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
             retriever: which premises `generate` retrieves
             engine: what decodes: "native", "transformers", for encoder-decoders "ctranslate2", for decoder-only models
                 "vllm"; see generator.engines
-            engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2", or
-                gpu_memory_utilization of "vllm"
+            engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2",
+                cuda_graphs: false of "native", or gpu_memory_utilization of "vllm"
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
             compile: compile the training step with torch.compile
             log_text_every_n_steps: how often an input and its target are logged as text in training
@@ -289,7 +291,8 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self._evaluate("test", self.topk_test, self.outcomes_test, batch, batch_idx)
 
     def _evaluate(self, split: str, topk: TopkAccuracy, outcomes: TacticOutcomes, batch: Any, batch_idx: int) -> None:
-        loss, num_tokens = self.loss_of(batch)
+        with varying_shapes():
+            loss, num_tokens = self.loss_of(batch)
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         if self._is_sharded:
             return
@@ -303,6 +306,11 @@ class NextStepGenerator(TacticGenerator, Restorable):
         """Log top-k accuracy for every k."""
         self._log_topk("val", self.topk_val)
         self.outcomes_val.reset()
+
+    def on_validation_end(self) -> None:
+        """Leave the memory of decoding to training."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.engine.release()
 
     def on_test_epoch_end(self) -> None:
         """Log top-k accuracy for every k."""
