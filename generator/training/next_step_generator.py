@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
-from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
@@ -308,9 +307,10 @@ class NextStepGenerator(TacticGenerator, Restorable):
         self.outcomes_val.reset()
 
     def on_validation_end(self) -> None:
-        """Leave the memory of decoding to training."""
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            self.engine.release()
+        """Leave the memory that decoding keeps to training; behind other evaluations the model leaves the device."""
+        self.engine.release()
+
+    on_test_end = on_predict_end = on_validation_end
 
     def on_test_epoch_end(self) -> None:
         """Log top-k accuracy for every k."""

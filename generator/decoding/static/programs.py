@@ -6,8 +6,9 @@ because whether all states are done is looked at every few steps only.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -98,20 +99,50 @@ def _all(halves: list[Callable[[], None]]) -> None:
 
 
 def captured(parts: list[Callable[[], None]], pool: Any) -> list[Callable[[], None]]:
-    """Captures functions as CUDA graphs, behind one warm-up of all; returns what replays them."""
+    """Captures functions as CUDA graphs, behind a warm-up of all; returns what replays them.
+
+    Raises:
+        RuntimeError: where a function waits for the device, which no graph can.
+    """
     torch.clear_autocast_cache()  # what is kept there must not come from a graph, nor a graph read it
     stream: Any = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for part in parts:
             part()
+        with _without_waiting():  # found out here, nothing is left in the middle of a capture
+            for part in parts:
+                part()
     torch.cuda.current_stream().wait_stream(stream)
     graphs = []
-    for part in parts:
-        graph = torch.cuda.CUDAGraph()
-        # other threads pin memory for the loader meanwhile, which a global mode forbids
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            part()
-        graphs.append(graph)
-    torch.clear_autocast_cache()
+    try:
+        for part in parts:
+            graph = torch.cuda.CUDAGraph()
+            # other threads pin memory for the loader meanwhile, which a global mode forbids
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                part()
+            graphs.append(graph)
+    except Exception:
+        _reset_generator()
+        raise
+    finally:
+        torch.clear_autocast_cache()
     return [graph.replay for graph in graphs]
+
+
+@contextlib.contextmanager
+def _without_waiting() -> Iterator[None]:
+    """What waits for the device is an error."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def _reset_generator() -> None:
+    """A capture that was broken off leaves the generator of random numbers in it, and no dropout could be drawn."""
+    with contextlib.suppress(Exception):
+        generator: Any = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())

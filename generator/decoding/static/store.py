@@ -42,6 +42,7 @@ class Store:
         self.failed: str | None = None
         self.print: Hashable = None
         self._pool: Any = None
+        self._anchor: Any = None  # a graph of next to nothing: a pool whose last graph goes cannot be used again
 
     # it belongs to one model on one device: copies of the model, and what is written of it, begin anew
     def __deepcopy__(self, memo: Any) -> Store:
@@ -54,7 +55,10 @@ class Store:
     def pool(self) -> Any:
         """Memory that the graphs share, as one runs at a time."""
         if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+            pool, anchor = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+            with torch.cuda.graph(anchor, pool=pool, capture_error_mode="thread_local"):
+                torch.zeros(1, device="cuda")
+            self._pool, self._anchor = pool, anchor
         return self._pool
 
     def check(self, model: Any) -> None:
@@ -84,7 +88,7 @@ class Store:
         """Gives all memory back."""
         self.searches.clear()
         self.shared.clear()
-        self._pool = None
+        self._pool = self._anchor = None
 
     def release(self) -> None:
         """Gives all memory back, copies of weights too."""

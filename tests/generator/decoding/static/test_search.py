@@ -208,7 +208,7 @@ def gpu(monkeypatch):
 
     monkeypatch.setattr(static, "pays", lambda model, decoding: store_of(model).failed is None)
     monkeypatch.setattr(programs, "captured", captured)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(Store, "pool", "pool")
     return counts
 
 
