@@ -50,8 +50,19 @@ def test_parts_fail_by_themselves_and_keep_within_eight_minutes(gpu_page: Any, t
     assert failing.status == 1 and "it broke" in gpu_page.describe(failing)
     slow = gpu_page.run(gpu_page.Part("two", ("-c", "import time; time.sleep(60)"), 1), tmp_path)
     assert slow.status is None
-    args = gpu_page.parse_arguments([])
-    assert sum(part.limit_s for part in gpu_page.parts(tmp_path, args)) <= 480
+    assert gpu_page.TOTAL_S < 480
+
+
+def test_what_training_measured_by_side_is_in_the_table(gpu_page: Any) -> None:
+    now = {"ms": 91.2, "tokens_per_s": 201_000.0, "mfu": 0.41, "peak_gb": 16.2}
+    rows = {
+        "byt5-small": {"now": now, "plain": {"error": "out of memory"}},
+        "scratch": {"before": {**now, "mfu": None}},
+    }
+    outcome = gpu_page.Outcome(0, 100.0, json.dumps({"processor": "NVIDIA H100", "rows": rows}), "")
+    text = gpu_page.page({"training": outcome}, [])
+    assert "| 91.2 ms, 201,000 tokens/s, 41.0% MFU, 16.2 GB | plain recipe: out of memory |" in text
+    assert "| not measured | before, in this run: 91.2 ms, 201,000 tokens/s, 16.2 GB |" in text
 
 
 def test_without_a_gpu_the_python_is_named(gpu_page: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

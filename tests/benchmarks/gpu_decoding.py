@@ -30,6 +30,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from generator.decoding import Decoding, decode
+from generator.engines import make_engine
 
 SHORT = 8  # steps of a short search
 CAUSAL = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
@@ -176,7 +177,8 @@ def random_t5(sizes: dict[str, int], device: str) -> Any:
         tie_word_embeddings=False,
         decoder_start_token_id=0,
     )
-    model = T5ForConditionalGeneration(config).eval()
+    with torch.device(device):
+        model = T5ForConditionalGeneration(config).eval()
     with torch.no_grad():
         model.lm_head.weight.normal_(std=0.05)
         model.shared.weight.mul_(0.05)
@@ -189,7 +191,8 @@ def random_llama(sizes: dict[str, int], device: str) -> Any:
     """A decoder-only model without EOS, whose hypotheses differ clearly."""
     torch.manual_seed(0)
     config = LlamaConfig(**sizes, max_position_embeddings=4096, bos_token_id=None, eos_token_id=None, pad_token_id=0)
-    model = LlamaForCausalLM(config).eval()
+    with torch.device(device):
+        model = LlamaForCausalLM(config).eval()
     with torch.no_grad():
         model.lm_head.weight.normal_(std=0.15)
         for layer in model.model.layers:
@@ -241,12 +244,14 @@ def validated(folder: str, precision: Any, args: argparse.Namespace, **engine_op
 
     options = {"max_inp_seq_len": 2300, "max_oup_seq_len": 16 if args.tiny else 48}
     sizes = dict(TINY_T5 if args.tiny else BYT5_SMALL)
-    key = (precision, str(engine_options))
-    if key not in _models:
+    if not _models:
         torch.manual_seed(0)
-        made = RetrievalAugmentedGenerator(sizes, num_beams=4, engine_options=engine_options, **options)
+        with torch.device(args.device):
+            made = RetrievalAugmentedGenerator(sizes, num_beams=4, **options)
         made.generator.config.eos_token_id = None  # all sides take the same steps
-        _models[key] = made
+        _models.append(made)
+    model = _models[0]
+    model.engine = make_engine("native", model.generator, model.tokenizer, max_inp_seq_len=2300, **engine_options)
     data = GeneratorDataModule(folder, sizes, eval_batch_size=16, **options)
     trainer = pl.Trainer(
         accelerator="gpu" if args.device == "cuda" else "cpu",
@@ -261,12 +266,12 @@ def validated(folder: str, precision: Any, args: argparse.Namespace, **engine_op
         warnings.simplefilter("ignore")
         found: list[Any] = []
         seconds = machine.seconds(
-            lambda: found.extend(trainer.validate(_models[key], data, verbose=False)), device=args.device
+            lambda: found.extend(trainer.validate(model, data, verbose=False)), device=args.device
         )
     return {"seconds": seconds, "loss_val": float(found[0]["loss_val"])}
 
 
-_models: dict[tuple[str, str], Any] = {}
+_models: list[Any] = []  # the one of all validations, which takes long to build
 
 
 def validated_as_before(folder: str, args: argparse.Namespace) -> dict[str, float]:

@@ -4,7 +4,8 @@
     python tests/benchmarks/gpu_page.py --without-running    # the page with nothing but what was known before
 
 Each part is a process of its own with a limit on its time; one that fails is named on the page, and the rest goes on.
-The last line of a benchmark is JSON, whose `table` holds the cells of the page's table.
+The last line of a benchmark is JSON: its `table` holds the cells of the page's table, or its `rows`, by name and side,
+what was measured of a training step.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "tests/benchmarks/results/gpu.md"
 PACKAGES = ("torch", "transformers", "pytorch-lightning")
 NOT_MEASURED = "not measured"
+TOTAL_S = 470  # of all parts
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,15 @@ TABLE = (
         "40% MFU, under 18 GB",
     ),
     Row(
-        "scratch-43m",
+        "scratch",
         "generator of 43 M from scratch, 65,536 tokens a batch of up to 1,024 bytes",
         "1.6 steps/s, 59 GB",
         "",
         "5x, a third of the memory",
     ),
-    Row("retriever-15m", "retriever of 15 M, batches of 128 contexts", "2.7 steps/s", "", "5x"),
+    Row("retriever", "retriever of 15 M, batches of 128 contexts", "2.7 steps/s", "", "5x"),
     Row(
-        "causal-135m",
+        "decoder-only",
         "decoder-only, 135 M, 49,152 tokens, packed at 2,048",
         "33,000 tokens/s, 2.6% MFU, out of memory at 24,576 tokens a batch",
         "",
@@ -109,7 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"make gpu: torch of {sys.executable} finds no CUDA device; name a python that has one: PYTHON=...")
             return 2
         with tempfile.TemporaryDirectory() as folder:
+            begun = time.monotonic()
             for part in parts(Path(folder), args):
+                part = replace(part, limit_s=max(1, min(part.limit_s, TOTAL_S - int(time.monotonic() - begun))))
                 print(f"{part.name}: {' '.join(part.command)}", flush=True)
                 outcomes[part.name] = run(part, Path(folder))
                 print(f"{part.name}: {describe(outcomes[part.name])}", flush=True)
@@ -136,12 +140,12 @@ def has_gpu() -> bool:
 
 
 def parts(folder: Path, args: argparse.Namespace) -> list[Part]:
-    """What is run, together within eight minutes."""
+    """What is run, in this order; later ones have the time that is left."""
     options = ("--device", "cpu", "--tiny") if args.device == "cpu" else ("--tiny",) if args.tiny else ()
     return [
         Part("tests", ("-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "no:cacheprovider"), 180),
-        Part("decoding", ("tests/benchmarks/gpu_decoding.py", "--output", f"{folder}/decoding.md", *options), 150),
-        Part("training", ("tests/benchmarks/gpu_training.py", "--output", f"{folder}/training.md", *options), 150),
+        Part("decoding", ("tests/benchmarks/gpu_decoding.py", "--output", f"{folder}/decoding.md", *options), 130),
+        Part("training", ("tests/benchmarks/gpu_training.py", "--output", f"{folder}/training.md", *options), 240),
     ]
 
 
@@ -192,14 +196,45 @@ def facts(outcomes: dict[str, Outcome]) -> dict[str, Any]:
     return found
 
 
+def training_cells(rows: Any) -> dict[str, dict[str, str]]:
+    """The cells of training steps, from what `gpu_training.py` says of each side."""
+    cells: dict[str, dict[str, str]] = {}
+    for key, sides in rows.items() if isinstance(rows, dict) else ():
+        cells[key] = {"new": step_cell(sides.get("now"))}
+        others = [f"{name}: {step_cell(sides[side])}" for side, name in _OTHERS.items() if side in sides]
+        cells[key]["peer"] = "; ".join(others)
+    return cells
+
+
+_OTHERS = {"plain": "plain recipe", "before": "before, in this run"}
+
+
+def step_cell(value: Any) -> str:
+    """What was measured of a training step, in a few words."""
+    if not value:
+        return NOT_MEASURED
+    if "error" in value:
+        return str(value["error"])
+    found = [f"{value['ms']:.1f} ms", f"{value['tokens_per_s']:,.0f} tokens/s"]
+    if value.get("mfu") is not None:
+        found.append(f"{value['mfu']:.1%} MFU")
+    if value.get("peak_gb") is not None:
+        found.append(f"{value['peak_gb']:.1f} GB")
+    return ", ".join(found)
+
+
 def page(outcomes: dict[str, Outcome], run_parts: list[Part]) -> str:
     """The page as Markdown."""
     said = facts(outcomes)
-    cells = {key: cell for one in said.values() for key, cell in (one.get("table") or {}).items()}
+    cells: dict[str, dict[str, str]] = {}
+    for one in said.values():
+        cells |= one["table"] if "table" in one else training_cells(one.get("rows", {}))
     lines = ["# Training and decoding on a GPU", "", "    make gpu PYTHON=python3", ""]
-    if outcomes:
+    if said:
         processor = next((one["processor"] for one in said.values() if "processor" in one), "an unknown device")
         lines.append(f"{processor}; {versions()}; {time.strftime('%Y-%m-%d')}. Sides take turns in one run.")
+    elif outcomes:
+        lines.append(f"{versions()}; {time.strftime('%Y-%m-%d')}. No benchmark ran to its end.")
     else:
         lines.append("No GPU was at hand when this page was written: the command fills its cells in.")
     lines += [

@@ -67,7 +67,7 @@ def search(
         NaNLogitsError: when the logits of a state are NaN.
     """
     device = states[0].device
-    with normal_tensors(device):
+    with store.lock, normal_tensors(device):
         store.check(model)
         num_states, longest = bucket(len(states), 1), bucket(max(map(len, states)), MIN_INPUT, INPUT_PARTS)
         shape = Shape(num_states, longest, num_candidates, decoding, stop is not None, captures)

@@ -6,6 +6,7 @@ else changes (other weights, adapters, hooks) is found out by `fingerprint`, and
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ class Store:
         casts: copies of weights in another type, by the id of the weight; see `weights_cast`
         shared: what all searches of a model read, such as products of several layers; gone with them
         failed: why graphs are not captured here any more; None while they are
+        lock: of whoever searches, as buffers serve one at a time
     """
 
     def __init__(self, max_kept: int = MAX_KEPT) -> None:
@@ -41,6 +43,7 @@ class Store:
         self.shared: dict[str, Any] = {}
         self.failed: str | None = None
         self.print: Hashable = None
+        self.lock = threading.RLock()
         self._pool: Any = None
         self._anchor: Any = None  # a graph of next to nothing: a pool whose last graph goes cannot be used again
 

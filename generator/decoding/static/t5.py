@@ -68,7 +68,8 @@ class StaticT5(Buffers):
         self.position = torch.zeros(1, dtype=torch.long, device=device)
         self.places = torch.arange(capacity, device=device)
         self.first_rows = torch.arange(self.num_states, device=device).unsqueeze(1) * num_rows
-        self.tables = [table.clone() for table in stack.biases(capacity)]  # (H, T) a layer, ending with distance 0
+        # (H, T) a layer, ending with distance 0
+        self.tables = [table.to(dtype, copy=True) for table in stack.biases(capacity)]
 
     def refresh(self) -> None:
         """Reads the table of distances anew."""

@@ -2,12 +2,14 @@
 
 import copy
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 
 from generator.decoding import Decoding, Sampling, beam_search, decode, memory
+from generator.decoding.autocast import weights_cast
 from generator.decoding.grouping import longest_first
 from generator.decoding.protocol import NaNLogitsError
 from generator.decoding.sampling import draw_noise
@@ -16,6 +18,7 @@ from generator.decoding.static import search as static
 from generator.decoding.static.buffers import bucket
 from generator.decoding.static.store import Store, store_of
 from generator.decoding.stopping import StopStrings
+from tests.generator.decoding.test_autocast import Casts
 from tests.generator.decoding_fakes import (
     BEAMS,
     MODELS,
@@ -256,6 +259,27 @@ def test_casts_are_made_once_for_all_steps_and_kept_for_the_next_call(model, sta
         id(copied) for _, copied in store_of(model).casts.values()
     }
     assert gpu == [1], "graphs find the copies where they were"
+
+
+def test_casts_do_not_grow_with_the_steps(model, states):
+    """Nor with the searches: copies are kept, and written anew where they are."""
+    counts = []
+    for decoding in (Decoding(8), Decoding(24)):
+        end_with(model, None)
+        with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False), torch.no_grad(), Casts(model) as casts:
+            with weights_cast(model, store_of(model).casts):
+                searched(model, states[:1], 2, decoding)
+        counts.append(casts.count)
+    assert counts[0] > 0 and counts[1] == 0
+
+
+def test_threads_search_one_after_another(model, states):
+    """Buffers serve one search at a time."""
+    decoding = Decoding(10, num_beams=3)
+    expected = searched(model, states, 3, decoding)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: searched(model, states, 3, decoding), range(8)))
+    assert all(torch.equal(one[0], expected[0]) for one in found)
 
 
 def test_the_searches_used_longest_ago_go():
