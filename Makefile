@@ -1,14 +1,23 @@
 # make fit   train the quickstart model (five to nine minutes on two CPU cores) and show what it suggests;
 #            ARGS='--model.lr 1e-3 ...' changes options
+# make gpu   the tests and benchmarks that need a GPU, in under eight minutes, and their page
+#            tests/benchmarks/results/gpu.md; PYTHON=... is used as it is if its torch finds one
 # make test  run the tests, on all cores there are          make lint  ruff, mypy, and which module may import which
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: fit test lint format clean
+.PHONY: fit gpu test lint format clean
 
 fit: $(VENV)/.installed
 	$(BIN)/python -m generator.main fit --config configs/quickstart.yaml $(ARGS)
+
+gpu:
+	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+		PYTHONPATH=. $(PYTHON) tests/benchmarks/gpu_page.py $(ARGS); \
+	else \
+		$(MAKE) --no-print-directory $(VENV)/.installed && PYTHONPATH=. $(BIN)/python tests/benchmarks/gpu_page.py $(ARGS); \
+	fi
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto

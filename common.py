@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
-from jsonargparse import get_loader
 from transformers import AutoTokenizer, BatchEncoding, ByT5Tokenizer
 
 MARK_START = "<a>"
@@ -510,4 +509,6 @@ def load_yaml(text: str) -> Any:
             num_nodes += 1
         if len(opened) > 50 or num_nodes > 100_000:
             raise yaml.YAMLError("it is nested over 50 deep, or has over 100,000 entries with what its aliases repeat")
+    from jsonargparse import get_loader  # here, as decoding and training need no parser of options
+
     return get_loader("yaml")(text)

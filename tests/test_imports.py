@@ -75,6 +75,22 @@ print("imported")
     assert done.stdout.strip() == "imported", done.stderr[-2000:]
 
 
+def test_models_and_data_import_without_a_parser_of_options():
+    """A GPU machine may have torch, Lightning and transformers alone; `make gpu` runs there."""
+    script = """
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("jsonargparse", "docstring_parser"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Without())
+import generator.load, generator.model, generator.causal, generator.datamodule, retrieval.model, retrieval.datamodule
+print("imported")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "imported", done.stderr[-2000:]
+
+
 SOURCES = [ROOT / "common.py", *(path for name in ("generator", "retrieval") for path in (ROOT / name).rglob("*.py"))]
 
 

@@ -53,6 +53,22 @@ class TreeCache(Cache):
         self.reading, self.num_new = None, num_new
         self.num_nodes += num_new
 
+    def store(self, held: Sequence[Tensor], new: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Puts what a layer computed, keys and values, to what it holds.
+
+        Returns:
+            What its queries may attend to.
+        """
+        if self.reading is not None:
+            for one, states in zip(held, new, strict=True):
+                one[self.reading.to(one.device), :, : states.shape[2]] = states
+            keys, values = new
+            return keys, values
+        for one, states in zip(held, new, strict=True):
+            one[:, :, self.length - self.num_new : self.length] = states
+        keys, values = (one[:, :, : self.length] for one in held)
+        return keys, values
+
     def keep(self, states: Tensor) -> None:
         """Forgets every state but these."""
         for tree in self.trees:  # layer by layer, so that little exists twice
@@ -96,14 +112,7 @@ class _TreeLayer(DynamicLayer):
             size = cache.prompt_length + cache.capacity
             # zeros, because a weight of 0 does not silence a NaN on a masked position
             self.held = [new.new_zeros((cache.num_states, new.shape[1], size, new.shape[-1])) for new in both]
-        if cache.reading is not None:
-            for held, new in zip(self.held, both, strict=True):
-                held[cache.reading.to(held.device), :, : new.shape[2]] = new
-            return both
-        for held, new in zip(self.held, both, strict=True):
-            held[:, :, cache.length - cache.num_new : cache.length] = new
-        keys, values = (held[:, :, : cache.length] for held in self.held)
-        return keys, values
+        return cache.store(self.held, both)
 
     def get_seq_length(self) -> int:
         """Positions before those of this forward pass."""

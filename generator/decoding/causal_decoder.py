@@ -11,7 +11,7 @@ Tree attention as in SpecInfer (arXiv:2305.09781, section 4), here with the beam
 Shapes: B states, R rows a state, S tokens of the longest prompt, N nodes so far, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ class CausalDecoder:
         self.num_steps = 0
         capacity = min(STEPS_PER_GROWTH * num_rows, self.max_nodes)
         self.cache = TreeCache(num_layers(model.config), self.num_states, max(lengths), capacity)
-        self.first_logits: Tensor | None = self._read(prompts)
+        self.first_logits: Tensor | None = read_prompts(model, self.cache, prompts)
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `Decoder.step`; the first call returns what the prompts predict, and its tokens are not used."""
@@ -70,7 +70,7 @@ class CausalDecoder:
         self.places = torch.cat([self.places, places], 1)
         self.num_steps += 1
         self.cache.write(num_rows)
-        return self._call(tokens, places, attention_mask=self._masks()).float()
+        return called(self.model, self.cache, tokens, places, attention_mask=self._masks()).float()
 
     def select(self, rows: Tensor, states: Sequence[int] | None = None) -> None:
         """See `Decoder.select`."""
@@ -81,29 +81,6 @@ class CausalDecoder:
             self.cache.keep(kept)
         self.visible = take_rows(self.visible, rows)
 
-    def _read(self, prompts: Sequence[Tensor]) -> Tensor:
-        """Encodes the prompts; returns the logits behind the last token of each, (B, 1, V) float32."""
-        device = self.embedding.device
-        limits, lengths = limits_of(device), [len(prompt) for prompt in prompts]
-        logits: list[Tensor] = [self.lengths] * len(prompts)
-        for group in similar_lengths(lengths, max_tokens=limits.max_read_tokens, min_share=limits.min_length_share):
-            input_ids = padded([prompts[state] for state in group])
-            states = torch.tensor(group, device=device)
-            ends, which = torch.unique(self.lengths[states] - 1, return_inverse=True)
-            self.cache.read(states)
-            # causal attention never reaches the padding behind a prompt, so no mask is needed
-            found = self._call(input_ids, self.places[states, : input_ids.shape[1]], logits_to_keep=ends)
-            for number, state in enumerate(group):
-                logits[state] = found[number, which[number] : which[number] + 1].float()
-        return torch.stack(logits)
-
-    def _call(self, input_ids: Tensor, places: Tensor, **options: Any) -> Tensor:
-        output = self.model(
-            input_ids=input_ids, position_ids=places, past_key_values=self.cache, use_cache=True, **options
-        )
-        logits: Tensor = output.logits.to(input_ids.device)
-        return logits
-
     def _masks(self) -> Tensor | dict[str, Tensor]:
         """What to add to the attention scores of the newest nodes, (B, 1, R, S + N): 0 or -inf.
 
@@ -112,13 +89,7 @@ class CausalDecoder:
         num_rows = self.visible.shape[1]
         visible = torch.cat([self.is_prompt.unsqueeze(1).expand(-1, num_rows, -1), self.visible], -1)
         distance = self.places[:, -1:, None] - self.places.unsqueeze(1)  # all rows stand at the same place
-        dtype = self.cache.trees[0].held[0].dtype
-        masks = {}
-        for kind, window in self.windows.items():
-            seen = visible if window is None else visible & (distance < window)
-            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
-            masks[kind] = mask.unsqueeze(1)
-        return masks if len(masks) > 1 else next(iter(masks.values()))
+        return additive_masks(visible, distance, self.windows, self.cache.trees[0].held[0].dtype)
 
     def _make_room(self, num_rows: int) -> None:
         """Drops the nodes that no row descends from, and grows where more than half stay."""
@@ -133,6 +104,53 @@ class CausalDecoder:
         self.places = torch.cat([prompt_places, node_places.gather(1, nodes)], 1)
         self.visible = self.visible.gather(2, nodes.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
         self.cache.compact(nodes, capacity)
+
+
+def read_prompts(model: Any, cache: TreeCache, prompts: Sequence[Tensor]) -> Tensor:
+    """Encodes prompts (S,) into a cache; returns the logits behind the last token of each, (B, 1, V) float32."""
+    device, lengths = prompts[0].device, [len(prompt) for prompt in prompts]
+    limits, last = limits_of(device), torch.tensor(lengths, device=device) - 1
+    logits: list[Tensor] = [last] * len(prompts)
+    for group in similar_lengths(lengths, max_tokens=limits.max_read_tokens, min_share=limits.min_length_share):
+        input_ids = padded([prompts[state] for state in group])
+        states = torch.tensor(group, device=device)
+        ends, which = torch.unique(last[states], return_inverse=True)
+        cache.read(states)
+        # causal attention never reaches the padding behind a prompt, so no mask is needed
+        places = torch.arange(input_ids.shape[1], device=device).expand(len(group), -1)
+        found = called(model, cache, input_ids, places, logits_to_keep=ends)
+        for number, state in enumerate(group):
+            logits[state] = found[number, which[number] : which[number] + 1].float()
+    return torch.stack(logits)
+
+
+def called(model: Any, cache: TreeCache, input_ids: Tensor, places: Tensor, **options: Any) -> Tensor:
+    """The logits of one forward pass, where the tokens are."""
+    output = model(input_ids=input_ids, position_ids=places, past_key_values=cache, use_cache=True, **options)
+    logits: Tensor = output.logits.to(input_ids.device)
+    return logits
+
+
+def additive_masks(
+    visible: Tensor, distance: Tensor, windows: Mapping[str, int | None], dtype: torch.dtype
+) -> Tensor | dict[str, Tensor]:
+    """What to add to attention scores: 0 or -inf, one mask, or one for each type of layer where some see a window only.
+
+    Args:
+        visible: which keys each row may see, bool (B, R, S + N).
+        distance: how far back they stand, broadcasting with it.
+        windows: of `attention_windows`.
+        dtype: of keys.
+
+    Returns:
+        (B, 1, R, S + N).
+    """
+    masks = {}
+    for kind, window in windows.items():
+        seen = visible if window is None else visible & (distance < window)
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+        masks[kind] = mask.unsqueeze(1)
+    return masks if len(masks) > 1 else next(iter(masks.values()))
 
 
 def check_model(model: Any) -> None:

@@ -11,20 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from common import DataError
 from generator.architectures.traits import is_encoder_decoder, positions_of, token_ids, unwrapped
 from generator.decoding import causal_decoder, t5_decoder
-from generator.decoding.autocast import weights_cast
+from generator.decoding.autocast import Casts, weights_cast
 from generator.decoding.beams import search
 from generator.decoding.causal_decoder import CausalDecoder
 from generator.decoding.grouping import longest_first
-from generator.decoding.protocol import Decoder, NaNLogitsError
+from generator.decoding.memory import SHARE, bytes_of_state, free_bytes, in_chunks, say_once
+from generator.decoding.protocol import Decoder, NaNLogitsError, SpecialTokens
 from generator.decoding.sampling import draw, draw_noise
 from generator.decoding.settings import Decoding
+from generator.decoding.static import search as static
+from generator.decoding.static.store import release, store_of
 from generator.decoding.stopping import StopStrings
 from generator.decoding.t5_decoder import T5Decoder
+from retrieval.training.attention_kernels import varying_shapes
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,14 @@ def decode(
     *,
     tokenizer: Any = None,
     generator: torch.Generator | None = None,
+    cuda_graphs: bool = True,
 ) -> Decoded:
     """Finds candidates for each state: the best ones, best first, or samples in the order drawn.
 
-    Dropout is off and nothing of the model is changed, whatever its mode; autocast is respected.
+    Dropout is off and nothing of the model is changed, whatever its mode; autocast is respected. On a GPU, states are
+    taken so many at a time as its memory holds. Log-softmax is in float32 whatever the type of the weights; log-
+    probabilities of a search in bfloat16 are 0.02 from float32's, one in twenty over 0.1 (tests/benchmarks/results/
+    half_precision.md), and are not computed again.
 
     Args:
         model: see `check_model`.
@@ -72,6 +81,8 @@ def decode(
         decoding: how to find them; its seed is left to `generator`.
         tokenizer: what decodes candidates; needed with `decoding.stop`.
         generator: CPU generator that seeds the samples; None uses torch's default one.
+        cuda_graphs: on a GPU, replay steps as CUDA graphs, which are kept on the model (`static.store.release` frees
+            them); where they cannot be captured, that is said once, and steps run one operation at a time.
 
     Returns:
         The candidates, in the order of the states; fewer than asked for exist where the vocabulary is small.
@@ -87,37 +98,95 @@ def decode(
     model = unwrapped(model)
     stop = StopStrings(decoding.stop, tokenizer) if decoding.stop else None
     num_rows, max_new_tokens = decoding.rows_for(num_candidates), decoding.max_new_tokens
-    states = _with_a_token(model, states)
+    device = model.get_input_embeddings().weight.device
+    states = [ids.to(device) for ids in _with_a_token(model, states)]
     lengths = [len(ids) for ids in states]
     _check_context(model, lengths, max_new_tokens)
     # T5's states share calls with their neighbours; those of a decoder-only model are grouped where they are read
     order = longest_first(lengths) if is_encoder_decoder(model) else list(range(len(lengths)))
-    with _reading(model, [states[state] for state in order], num_rows, max_new_tokens) as decoder:
+    noise: Tensor | None = None
+    if decoding.sampling is not None:
+        noise = draw_noise(len(states), num_candidates, max_new_tokens, generator)
+
+    def answer(places: list[int]) -> tuple[Tensor, Tensor]:
+        numbers = [order[place] for place in places]
+        asked = _Asked(num_candidates, decoding, stop, None if noise is None else noise[numbers])
         try:
-            if decoding.sampling is None:
-                sequences, log_probs = search(decoder, num_candidates, decoding, stop)
-            else:
-                noise = draw_noise(len(states), num_candidates, max_new_tokens, generator)
-                sequences, log_probs = draw(decoder, decoding.sampling, noise[order], stop)
+            return _find(model, [states[number] for number in numbers], asked, cuda_graphs)
         except NaNLogitsError as error:
-            raise NaNLogitsError(order[error.state], error.step) from None
+            raise NaNLogitsError(numbers[error.state], error.step) from None
+
+    sizes = [bytes_of_state(model, lengths[number], num_rows, max_new_tokens) for number in order]
+    with varying_shapes():
+        answers = in_chunks(sizes, SHARE * free_bytes(device), answer, lambda: release(model))
+    sequences, log_probs = _joined([found for _, found in answers], _pad_of(model))
     place = torch.tensor(order, device=log_probs.device).argsort()
     # indexing outside of inference mode gives ordinary tensors
     return Decoded(sequences[place], log_probs[place])
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be found of some states."""
+
+    num_candidates: int
+    decoding: Decoding
+    stop: StopStrings | None
+    noise: Tensor | None
+
+
+def _find(model: Any, states: Sequence[Tensor], asked: _Asked, cuda_graphs: bool) -> tuple[Tensor, Tensor]:
+    """Candidates of states that are decoded together, by graphs where they pay."""
+    decoding = asked.decoding
+    if cuda_graphs and static.pays(model, decoding):
+        store = store_of(model)
+        try:
+            with _evaluating(model, store.casts):
+                return static.search(
+                    model, states, asked.num_candidates, decoding, store, noise=asked.noise, stop=asked.stop
+                )
+        except static.CaptureError as error:
+            store.release()
+            store.failed = str(error)
+            say_once(f"{type(model).__name__} is decoded without CUDA graphs, which could not be captured: {error}")
+    with _reading(model, states, decoding.rows_for(asked.num_candidates), decoding.max_new_tokens) as decoder:
+        if decoding.sampling is None:
+            return search(decoder, asked.num_candidates, decoding, asked.stop)
+        assert asked.noise is not None
+        return draw(decoder, decoding.sampling, asked.noise, asked.stop)
+
+
+def _pad_of(model: Any) -> int:
+    special = SpecialTokens.of(model) if is_encoder_decoder(model) else causal_decoder.special_tokens(model)
+    return special.pad
+
+
+def _joined(found: Sequence[tuple[Tensor, Tensor]], pad: int) -> tuple[Tensor, Tensor]:
+    """Sequences and log-probabilities of several groups as of one."""
+    if len(found) == 1:
+        return found[0]
+    longest = max(sequences.shape[-1] for sequences, _ in found)
+    rows = [F.pad(sequences, (0, longest - sequences.shape[-1]), value=pad) for sequences, _ in found]
+    return torch.cat(rows), torch.cat([log_probs for _, log_probs in found])
+
+
 @contextlib.contextmanager
 def _reading(model: Any, states: Sequence[Tensor], num_rows: int, max_new_tokens: int) -> Iterator[Decoder]:
     """A decoder that has read the states, in the modes in which it may be used."""
-    device = model.get_input_embeddings().weight.device
-    states = [ids.to(device) for ids in states]
     if is_encoder_decoder(model):
         with torch.inference_mode():  # in any mode of the model: dropout is never applied
             yield T5Decoder(model, states, max_new_tokens)
         return
-    # no_grad and not inference_mode: a model may keep tensors of a call (rotary tables), which training then uses
-    with torch.no_grad(), evaluation_mode(model), weights_cast(model):
+    with _evaluating(model):
         yield CausalDecoder(model, states, num_rows, max_new_tokens)
+
+
+@contextlib.contextmanager
+def _evaluating(model: Any, casts: Casts | None = None) -> Iterator[None]:
+    """A model that may be called, with its weights cast."""
+    # no_grad and not inference_mode: a model may keep tensors of a call (rotary tables), which training then uses
+    with torch.no_grad(), evaluation_mode(model), weights_cast(model, casts):
+        yield
 
 
 @contextlib.contextmanager

@@ -43,6 +43,15 @@ class Projection:
             weight: Tensor = weights[0] if len(weights) == 1 else torch.cat(weights)
             self.weight = weight if dtype is None else weight.to(dtype)
 
+    def refresh(self) -> None:
+        """Copies the layers' weights again, where this has a copy of them, to the place where it stands."""
+        if self.weight is None or self.weight is self.layers[0].weight:
+            return
+        weights: list[Any] = [layer.weight for layer in self.layers]
+        with torch.no_grad():
+            for copied, weight in zip(self.weight.split([len(weight) for weight in weights]), weights, strict=True):
+                copied.copy_(weight)
+
     def __call__(self, hidden: Tensor) -> Tensor:
         """Maps (N, in) to (N, sum of the layers' outputs), in the type of the weights, of any strides."""
         if self.weight is not None:
@@ -89,6 +98,11 @@ class FeedForward:
         self.gate = Projection([dense.wi_1], dtype) if self.is_gated else None
         self.wo = Projection([dense.wo], dtype)
         self.activation = _activation(dense.act)
+
+    @property
+    def projections(self) -> list[Projection]:
+        """The products of the layer."""
+        return [self.wi, self.wo] if self.gate is None else [self.wi, self.gate, self.wo]
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Maps (N, D) to (N, D)."""

@@ -18,7 +18,8 @@ import torch
 from common import ByteTokenizer, Candidate, ConfigError, DataError, check_choice
 from generator.decoding.protocol import SpecialTokens
 from generator.decoding.settings import Decoding
-from generator.decoding.t5_decoder import check_model, output_scale
+from generator.decoding.t5_decoder import check_model
+from generator.decoding.t5_stack import output_scale
 from generator.engines.engine import Input, TokenEngine, best_first, input_seed, weights_version
 from retrieval.training.extras import import_extra
 

@@ -16,6 +16,7 @@ from common import MAX_LENGTH, Candidate, check_positive
 from generator.data.completion_encoding import PromptEncoder
 from generator.decoding.grouping import similar_lengths
 from generator.decoding.settings import Decoding
+from retrieval.training.attention_kernels import varying_shapes
 
 MAX_TOKENS_PER_CALL = 65_536  # padded input of one decoding call; more inputs are taken in turns
 MIN_LENGTH_SHARE = 0.7  # of its longest input's length that the shortest of a call has, for little padding
@@ -47,6 +48,10 @@ class Engine(ABC):
         Raises:
             ConfigError: if num_candidates is below 1, or the engine cannot decode so
         """
+
+    def release(self) -> None:
+        """Give back what is kept on the device between calls, if anything is; the next call makes it anew."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class TokenEngine(Engine):
             return []
         rows = encode(self.tokenizer, inputs, self.max_inp_seq_len, self.is_decoder_only)
         results: list[list[Candidate]] = [[] for _ in inputs]
-        with self._ready():
+        with self._ready(), varying_shapes():
             for group in self._groups([len(ids) for ids in rows], num_candidates, decoding):
                 answers = self._answer([Input(inputs[i], rows[i]) for i in group], num_candidates, decoding)
                 for i, answer in zip(group, answers, strict=True):

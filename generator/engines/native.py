@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import torch
 
 from common import Candidate, ConfigError
-from generator.architectures.traits import is_encoder_decoder
+from generator.architectures.traits import is_encoder_decoder, unwrapped
 from generator.decoding.autocast import weights_cast
 from generator.decoding.protocol import NaNLogitsError
 from generator.decoding.ragged import check_model, decode
 from generator.decoding.settings import Decoding
+from generator.decoding.static.store import release, store_of
 from generator.decoding.stopping import StopStrings
 from generator.engines.engine import Input, TokenEngine, best_first, input_seed
 
@@ -27,19 +28,22 @@ class NativeEngine(TokenEngine):
     is_live: ClassVar[bool] = True
     copies_inputs: ClassVar[bool] = False
 
-    def __init__(self, model: Any, tokenizer: Any, max_inp_seq_len: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, max_inp_seq_len: int, *, cuda_graphs: bool = True) -> None:
         """Keep the model; nothing of it is changed.
 
         Args:
             model: T5ForConditionalGeneration or a relative, or what AutoModelForCausalLM loads
             tokenizer: its tokenizer
             max_inp_seq_len: tokens of an input, EOS included; a longer one is cut
+            cuda_graphs: on a GPU, replay the steps of decoding as CUDA graphs, which keep buffers there between calls
 
         Raises:
-            ConfigError: for a model that it cannot decode
+            ConfigError: for a model that it cannot decode, or a setting that is none
         """
+        if not isinstance(cuda_graphs, bool):
+            raise ConfigError(f"cuda_graphs is {cuda_graphs!r}; it must be true or false")
         super().__init__(tokenizer, max_inp_seq_len, is_decoder_only=not is_encoder_decoder(model))
-        self.model = model
+        self.model, self.cuda_graphs = model, cuda_graphs
         try:
             check_model(model)
         except TypeError as error:
@@ -48,7 +52,12 @@ class NativeEngine(TokenEngine):
             ) from None
 
     def _ready(self) -> contextlib.AbstractContextManager[None]:
-        return weights_cast(self.model)
+        keeps = self.cuda_graphs and self.model.device.type == "cuda"
+        return weights_cast(self.model, store_of(unwrapped(self.model)).casts if keeps else None)
+
+    def release(self) -> None:
+        """See `Engine.release`."""
+        release(unwrapped(self.model))
 
     def _answer(self, inputs: list[Input], num_candidates: int, decoding: Decoding) -> list[list[Candidate]]:
         if decoding.stop and not self.is_decoder_only:
@@ -58,7 +67,15 @@ class NativeEngine(TokenEngine):
             generator = torch.Generator().manual_seed(input_seed(decoding.sampling.seed, inputs[0].text))
         states = [one.ids for one in inputs]
         try:
-            found = decode(self.model, states, num_candidates, decoding, tokenizer=self.tokenizer, generator=generator)
+            found = decode(
+                self.model,
+                states,
+                num_candidates,
+                decoding,
+                tokenizer=self.tokenizer,
+                generator=generator,
+                cuda_graphs=self.cuda_graphs,
+            )
         except NaNLogitsError as error:
             raise self._named(error, inputs, num_candidates, decoding) from None
         stop, candidates = StopStrings(decoding.stop, self.tokenizer), list[list[Candidate]]()

@@ -27,7 +27,6 @@ from generator.environments.propositional.lemma_use import LemmaIndex
 from generator.environments.propositional.random_theorems import Statement, StatementSampler
 from generator.environments.propositional.scripts import Step, replay, write_script
 from generator.environments.propositional.splits import split_by_novel_premises, split_randomly
-from retrieval.training.commands import parse_arguments, run
 from retrieval.training.files import writing_folder
 
 FORMAT_VERSION = 1
@@ -260,11 +259,15 @@ def _write_lines(path: Path, values: Sequence[object]) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; `args` replaces it in tests."""
+    from retrieval.training.commands import parse_arguments  # data modules import this file, and parse nothing
+
     build_propositional_benchmark(**parse_arguments(build_propositional_benchmark, args))
 
 
 def cli() -> None:
     """Run the command."""
+    from retrieval.training.commands import run
+
     run(main)
 
 

@@ -29,6 +29,7 @@ from retrieval.leandojo.provenance import provenances_of
 from retrieval.model import PremiseRetriever
 from retrieval.training.acceleration import Acceleration, is_sharded
 from retrieval.training.architectures import checkpoint_activations
+from retrieval.training.attention_kernels import varying_shapes
 from retrieval.training.batches import target_tokens_per_batch
 from retrieval.training.charts import Chart
 from retrieval.training.checkpoints import Restorable
@@ -106,8 +107,8 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
             retriever: which premises `generate` retrieves
             engine: what decodes: "native", "transformers", for encoder-decoders "ctranslate2", for decoder-only models
                 "vllm"; see generator.engines
-            engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2", or
-                gpu_memory_utilization of "vllm"
+            engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2",
+                cuda_graphs: false of "native", or gpu_memory_utilization of "vllm"
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
             log_text_every_n_steps: how often an input and its target are logged as text in training
         """
@@ -283,7 +284,8 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
         self._evaluate("test", self.topk_test, self.outcomes_test, batch, batch_idx)
 
     def _evaluate(self, split: str, topk: TopkAccuracy, outcomes: TacticOutcomes, batch: Any, batch_idx: int) -> None:
-        loss, num_tokens = self.loss_of(batch)
+        with varying_shapes():
+            loss, num_tokens = self.loss_of(batch)
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
         if self._is_sharded:
             return
@@ -297,6 +299,12 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
         """Log top-k accuracy for every k."""
         self._log_topk("val", self.topk_val)
         self.outcomes_val.reset()
+
+    def on_validation_end(self) -> None:
+        """Leave the memory that decoding keeps to training; behind other evaluations the model leaves the device."""
+        self.engine.release()
+
+    on_test_end = on_predict_end = on_validation_end
 
     def on_test_epoch_end(self) -> None:
         """Log top-k accuracy for every k."""

@@ -33,15 +33,18 @@ def prepare() -> None:
     """Leave out such remarks, and do what the one about GPUs asks for.
 
     That is to multiply float32 matrices on tensor cores, with the 10 bits of TF32 instead of 23, unless it was chosen
-    otherwise. To be called when a command starts.
+    otherwise. Attention's kernels of cuDNN, which are planned anew for each shape, are left out too. To be called when
+    a command starts.
     """
     warnings.filterwarnings("ignore", message=rf"(?s).*({'|'.join(_WARNINGS)}).*")
     for name, texts in _RECORDS.items():
         logger = logging.getLogger(name)
         if not any(isinstance(known, _Without) for known in logger.filters):
             logger.addFilter(_Without(texts))
-    if torch.cuda.is_available() and torch.get_float32_matmul_precision() == "highest":
-        torch.set_float32_matmul_precision("high")
+    if torch.cuda.is_available():
+        if torch.get_float32_matmul_precision() == "highest":
+            torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)  # see `attention_kernels`: batches are of all lengths
 
 
 class _Without(logging.Filter):

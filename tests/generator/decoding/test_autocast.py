@@ -61,8 +61,8 @@ def autocast_alone() -> Iterator[None]:
     """Decoding as it is without casts ahead."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (native, huggingface):
-            patch.setattr(module, "weights_cast", lambda model: contextlib.nullcontext())
-        patch.setattr("generator.decoding.ragged.weights_cast", lambda model: contextlib.nullcontext())
+            patch.setattr(module, "weights_cast", lambda model, kept=None: contextlib.nullcontext())
+        patch.setattr("generator.decoding.ragged.weights_cast", lambda model, kept=None: contextlib.nullcontext())
         yield
 
 

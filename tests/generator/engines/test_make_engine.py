@@ -28,7 +28,7 @@ def test_an_engine_that_is_not_installed_names_the_extra(name, tiny_t5, tokenize
 
 
 def test_an_unknown_option_is_refused(tiny_t5, tokenizer):
-    with pytest.raises(ConfigError, match="engine 'native' has no option 'compute_type'; it takes none"):
+    with pytest.raises(ConfigError, match="engine 'native' has no option 'compute_type'; it takes cuda_graphs"):
         make_engine("native", tiny_t5, tokenizer, max_inp_seq_len=64, compute_type="int8")
     with pytest.raises(ConfigError, match="no option 'dtype'; it takes compute_type, device"):
         make_engine("ctranslate2", tiny_t5, tokenizer, max_inp_seq_len=64, dtype="int8")

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.profilers import SimpleProfiler
 
 from retrieval.training import data_wait
-from retrieval.training.data_wait import DataWait
+from retrieval.training.data_wait import DataWait, DeviceClock
 from tests.fakes import quiet_trainer
 
 
@@ -84,3 +84,53 @@ def test_the_profiler_that_was_chosen_still_works(monkeypatch: pytest.MonkeyPatc
     assert fit(monkeypatch, tmp_path, 1.0, max_epochs=1, profiler=profiler) == pytest.approx([0.25] * 4)
     [fetches] = [times for name, times in profiler.recorded_durations.items() if name.endswith(data_wait._FETCH)]
     assert len(fetches) >= 4
+
+
+class Queue:
+    """A device that does what it is given one after another, on the clock of the host."""
+
+    def __init__(self) -> None:
+        self.now = self.busy_until = 0.0
+
+    def work(self, seconds: float) -> None:
+        self.busy_until = max(self.busy_until, self.now) + seconds
+
+    def event(self) -> Any:
+        passed_at = max(self.busy_until, self.now)
+        event = type("Event", (), {})()
+        event.at = passed_at
+        event.query = lambda: passed_at <= self.now
+        event.elapsed_time = lambda other: 1000 * (other.at - passed_at)
+        return event
+
+
+@pytest.mark.parametrize(("fetch", "waited"), [(1.0, 0.0), (5.0, 2.0)])
+def test_a_gpu_waits_only_once_it_has_done_its_work(
+    monkeypatch: pytest.MonkeyPatch, fetch: float, waited: float
+) -> None:
+    """Of a fetch of five seconds beside work of three, it has nothing to do for two; the host is never held up."""
+    queue, clock = Queue(), DeviceClock()
+    monkeypatch.setattr(data_wait, "_event", queue.event)
+    for _ in range(4):
+        queue.work(3.0)  # launched at once
+        clock.start()
+        queue.now += fetch
+        clock.stop()
+    taken = clock.take()
+    queue.now += 100.0
+    assert taken + clock.take() == pytest.approx(4 * waited)
+    assert clock.take() == 0.0
+
+
+def test_what_a_gpu_has_not_come_to_counts_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, clock = Queue(), DeviceClock()
+    monkeypatch.setattr(data_wait, "_event", queue.event)
+    clock.start()
+    queue.now += 2.0
+    clock.stop()
+    queue.work(9.0)
+    clock.start()
+    clock.stop()
+    assert clock.take() == 2.0
+    queue.now += 9.0
+    assert clock.take() == 0.0

@@ -48,9 +48,11 @@ def test_warnings_about_our_own_code_are_left_out_and_others_are_not() -> None:
 def test_a_gpu_multiplies_float32_on_tensor_cores(
     monkeypatch: pytest.MonkeyPatch, has_gpu: bool, before: str, after: str
 ) -> None:
-    chosen = [before]
+    chosen, chosen_kernels = [before], list[bool]()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: chosen[-1])
     monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", chosen_kernels.append)
     prepare()
     assert chosen[-1] == after
+    assert chosen_kernels == [False] * has_gpu

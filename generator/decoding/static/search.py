@@ -1,0 +1,96 @@
+"""From states to candidates over static buffers: what `beams.search` and `sampling.draw` do, in steps that can be
+captured as CUDA graphs. On a CPU the same steps run as they are, which is how tests hold them against the others.
+
+Shapes are few, so that graphs are: states, input tokens, and tokens written are rounded up to buckets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generator.architectures.traits import is_encoder_decoder
+from generator.decoding.autocast import autocast_dtype
+from generator.decoding.settings import Decoding
+from generator.decoding.static.buffers import bucket
+from generator.decoding.static.causal_search import CausalSearch
+from generator.decoding.static.shape import CaptureError as CaptureError
+from generator.decoding.static.shape import Search, Shape
+from generator.decoding.static.store import Store, max_bytes_of, store_of
+from generator.decoding.static.t5_search import T5Search
+from generator.decoding.stopping import StopStrings
+
+MIN_INPUT, INPUT_PARTS = 64, 4  # tokens of the smallest bucket of inputs, and how many there are up to twice as many
+MIN_NEW_TOKENS = 8  # capturing costs about as much as 8 steps without a graph
+
+
+def pays(model: Any, decoding: Decoding) -> bool:
+    """Whether to search here: on a GPU that holds the whole model, for more than a few tokens."""
+    device = model.get_input_embeddings().weight.device
+    if device.type != "cuda" or decoding.max_new_tokens < MIN_NEW_TOKENS or store_of(model).failed is not None:
+        return False
+    return all(parameter.device == device for parameter in model.parameters())
+
+
+def search(
+    model: Any,
+    states: Sequence[Tensor],
+    num_candidates: int,
+    decoding: Decoding,
+    store: Store,
+    *,
+    noise: Tensor | None = None,
+    stop: StopStrings | None = None,
+    captures: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Finds candidates as `generator.decoding.ragged.decode` does.
+
+    Args:
+        model: in evaluation mode, and with the casts of `weights_cast`.
+        states: token ids (S,) of each, where the model's embedding is; of a T5, longest first.
+        num_candidates: for each.
+        decoding: how to find them.
+        store: of the model.
+        noise: of `draw_noise`, where samples are drawn.
+        stop: what ends candidates beside EOS.
+        captures: whether to replay graphs; else the same steps run one operation at a time.
+
+    Returns:
+        Tokens and sums of log-probabilities, as in `generator.decoding.Decoded`.
+
+    Raises:
+        CaptureError: where a step cannot be captured; nothing was found then, and the other way is to be taken.
+        NaNLogitsError: when the logits of a state are NaN.
+    """
+    device = states[0].device
+    with store.lock, normal_tensors(device):
+        store.check(model)
+        num_states, longest = bucket(len(states), 1), bucket(max(map(len, states)), MIN_INPUT, INPUT_PARTS)
+        shape = Shape(num_states, longest, num_candidates, decoding, stop is not None, captures)
+        key: Hashable = (shape, autocast_dtype(device))
+        kind: type[Search] = T5Search if is_encoder_decoder(model) else CausalSearch
+        limit = max_bytes_of(device)
+        found: Search = store.get(key, lambda: kind(model, store, shape), limit)
+        try:
+            return found.run(states, noise, stop)
+        except BaseException:
+            store.searches.pop(key, None)  # whatever it holds now is not to be gone on from
+            raise
+        finally:
+            store.trim(limit)
+
+
+@contextlib.contextmanager
+def normal_tensors(device: torch.device) -> Iterator[None]:
+    """No gradients, and tensors that may be changed in any mode later; autocast keeps nothing between operations."""
+    kind, dtype = device.type, torch.get_autocast_dtype(device.type)
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(kind, dtype=dtype, enabled=torch.is_autocast_enabled(kind), cache_enabled=False),
+    ):
+        yield
