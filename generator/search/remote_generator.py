@@ -80,8 +80,8 @@ class GeneratorServer:
             return _packed({"candidates": candidates, "num_hits": num_hits})
         except Exception as error:
             kind = type(error).__name__
-            message = str(error) if isinstance(error, NextstepError) else f"{kind}: {error}"
-            return _packed({"error": message, "kind": kind})
+            said = str(error) if isinstance(error, NextstepError) else f"{kind}: {error}"
+            return _packed({"error": said, "kind": kind})
 
 
 class GeneratorClient(TacticGenerator):

@@ -16,7 +16,7 @@ from generator.interface.tactic_generator import TacticGenerator
 from generator.search.remote_generator import GeneratorFailedError
 from generator.search.shared_generator import SharedGenerator
 
-WAIT_S = 20.0
+WAIT_S = 30.0
 
 
 class Recording(TacticGenerator):
@@ -173,12 +173,12 @@ def _ask_for_ever(client, is_asking):
 
 
 def test_processes_share_it_and_one_that_is_killed_holds_up_nobody():
-    spawning = multiprocessing.get_context("spawn")
+    forking = multiprocessing.get_context("fork")  # a new interpreter would import torch for seconds
     recording = Recording()
     with SharedGenerator(recording) as shared:
-        is_asking, answers = spawning.Event(), spawning.Queue()
-        endless = spawning.Process(target=_ask_for_ever, args=(shared.client(), is_asking), daemon=True)
-        worker = spawning.Process(target=_search, args=(shared.client(), ["a", "b", "a"], answers), daemon=True)
+        is_asking, answers = forking.Event(), forking.Queue()
+        endless = forking.Process(target=_ask_for_ever, args=(shared.client(), is_asking), daemon=True)
+        worker = forking.Process(target=_search, args=(shared.client(), ["a", "b", "a"], answers), daemon=True)
         endless.start()
         worker.start()
         assert is_asking.wait(WAIT_S)
