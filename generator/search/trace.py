@@ -178,13 +178,13 @@ def _way(tree: Tree[ProofState], proof: Sequence[str] | None) -> Iterator[Edge[P
 
 def _chosen(tree: Tree[ProofState], proof: Sequence[Edge[ProofState]], max_states: int | None) -> set[Node[ProofState]]:
     """The states to draw, each with those by which it was found."""
-    on_proof = [edge.target for edge in proof if edge.target is not None]
-    chosen: dict[Node[ProofState], None] = {}
-    for node in [tree.root, *on_proof, *sorted(tree, key=lambda node: (not node.is_taken, -node.log_prob))]:
-        way = []
-        while node not in chosen and node not in way:
+    on_proof = {edge.target: None for edge in proof if edge.target is not None}
+    chosen: dict[Node[ProofState], None] = {tree.root: None}
+    for wanted in [*on_proof, *sorted(tree, key=lambda node: (not node.is_taken, -node.log_prob))]:
+        way, node = [], wanted
+        while node not in chosen:
             way.append(node)
-            node = node.parents[0].source if node is not tree.root else node
-        if max_states is None or len(chosen) + len(way) <= max_states or node in on_proof:
+            node = node.parents[0].source
+        if max_states is None or len(chosen) + len(way) <= max_states or wanted in on_proof:
             chosen |= dict.fromkeys(way)
     return set(chosen)

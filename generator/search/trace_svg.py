@@ -15,7 +15,7 @@ from retrieval.training.shown import shown
 
 _BOX, _GAP = (250, 44), (64, 10)  # pixels: of a state, and between states
 _MARGIN, _HEAD = 24, 72
-_CHARACTERS = 36  # of a monospaced line of 11 pixels in a box
+_CHARACTERS = 34  # of a monospaced line of 11 pixels in a box
 _COLOURS = {"proved": ("#e7f6ec", "#1f8f4d"), "failed": ("#f4f4f5", "#b4b4bb"), "open": ("#eef4fd", "#5b8fd6")}
 _NO_XML = re.compile("[\ufffe\uffff]")
 _STYLE = """
