@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
@@ -81,13 +81,13 @@ class CoqEnvironment:
         self,
         root: str | None = None,
         coqidetop: str | None = None,
-        coq_options: Sequence[str] = (),
+        coq_options: list[str] | None = None,
         timeout_s: float = 10.0,
         start_timeout_s: float = 300.0,
         memory_gb: float = 4.0,
         skip_proofs: bool = False,
         check_assumptions: bool = False,
-        allowed_axioms: Sequence[str] | None = None,
+        allowed_axioms: list[str] | None = None,
         max_nodes: int = 1000,
         max_processes: int = 1,
     ) -> None:
@@ -99,7 +99,7 @@ class CoqEnvironment:
             max_processes=max_processes,
         )
         self.programs = find_programs(coqidetop)
-        self.sources = SourceTree(root, self.programs.library, coq_options)
+        self.sources = SourceTree(root, self.programs.library, coq_options or ())
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._skip_proofs = skip_proofs

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common import ConfigError
 
-# Protocol 20220205 of Coq 8.16 up to 20240517 of Rocq 9: the same calls in the same form; only where a failure tells its
-# place differs. Before 8.16 `Add` took no offsets.
+# Protocol 20220205 of Coq 8.16 up to 20240517 of Rocq 9: the same calls in the same form; only how a failure tells its
+# place differs, which is not read. Before 8.16 `Add` took no offsets.
 _OLDEST, _BEYOND = (8, 16), (10, 0)
 _NAMES = ("coqidetop.opt", "rocqidetop.opt", "coqidetop", "rocqidetop")
 INSTALL = "install Coq 8.16 to Rocq 9, such as by `apt-get install coq libcoq-stdlib` or `opam install rocqide-server`"

@@ -184,9 +184,8 @@ class Session:
 
     def _sentences_up_to(self, offset: int) -> list[Sentence]:
         """Return the sentences to send until the proof of the statement at `offset` begins."""
-        for sentences in (
-            [self._source.skipped, self._source.sentences] if self._skip_proofs else [self._source.sentences]
-        ):
+        skipped = [self._source.skipped] if self._skip_proofs else []
+        for sentences in [*skipped, self._source.sentences]:  # a theorem within a skipped proof is in the second only
             number = next((number for number, each in enumerate(sentences) if each.start == offset), None)
             if number is not None:
                 behind = number + (2 if proof_options(sentences, number) else 1)

@@ -175,9 +175,7 @@ def _by_position(source: Source, theorem: Theorem) -> Sentence:
     sentence = next((each for each in source.sentences if each.start == offset), None)
     where = f"{theorem.file_path}:{line}:{column}"
     if sentence is None:
-        raise CannotStartError(
-            f"{where}: no sentence begins there; the file is not that of the data, or of its version"
-        )
+        raise CannotStartError(f"{where}: no sentence begins there; is the file of another version?")
     name = declared_name(sentence.text)
     if name is not None and name != theorem.full_name.rsplit(".", 1)[-1]:
         raise CannotStartError(f"{where}: {name} stands there, and not {theorem.full_name}")
