@@ -15,8 +15,8 @@ from generator.search.tree import Node, Status, Tree
 class Search(ABC):
     """The order of a search and its limits. It asks no model and runs no prover.
 
-    The loop asks for `next_goals` until there are none; for each it gets candidates, runs those that `select` leaves
-    while `may_run`, hands each result to `record`, and calls `close` after the last.
+    The loop asks for `next_goals` until there are none. For each it takes `candidates_of`, or asks the generator, runs
+    those that `select` leaves while `may_run`, hands each result to `record`, and calls `close` after the last.
 
     Attributes:
         tree: what was found so far
@@ -57,19 +57,22 @@ class Search(ABC):
         goals = self._choose(self._room())
         if not goals:
             self.reason = self._nothing_left()
-        self.num_expansions += len(goals)
         return goals
 
+    def candidates_of(self, node: Node[ProofState]) -> Sequence[Candidate] | None:
+        """Return a state's candidates if they were asked for before."""
+        return None
+
     def select(self, node: Node[ProofState], candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """Return the candidates to run, in their order."""
-        return candidates
+        """Return the candidates to run, in their order, each once."""
+        return list({candidate[0]: candidate for candidate in reversed(candidates)}.values())[::-1]
 
     def may_run(self) -> bool:
         """Whether the limits allow another tactic to be run, and the theorem is not proved yet."""
-        options = self.options
+        max_calls = self.options.max_calls
         return (
-            self.status != "proved"
-            and (options.max_calls is None or self.num_calls < options.max_calls)
+            not self.tree.num_finished
+            and (max_calls is None or self.num_calls < max_calls)
             and (self._deadline is None or self._clock() < self._deadline)
         )
 
@@ -96,6 +99,11 @@ class Search(ABC):
     def _found(self, node: Node[ProofState]) -> None:
         """Hear of a state that is new, or has a likelier way from the root."""
 
+    def _take(self, node: Node[ProofState]) -> None:
+        """Count a state whose candidates are asked for."""
+        node.is_taken = True
+        self.num_expansions += 1
+
     def _room(self) -> int:
         """States that may be asked about together now."""
         limit = self.options.max_expansions
@@ -113,4 +121,4 @@ class Search(ABC):
 
     def _nothing_left(self) -> str:
         """Why there are no further states."""
-        return "no tactic is left to try"
+        return "no tactic is left to try" if self.num_calls else "the generator proposes no tactic"

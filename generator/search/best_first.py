@@ -48,7 +48,7 @@ class BestFirstSearch(Search):
             if not self._is_within_limits(node):
                 self._num_left_out += 1
                 continue
-            node.is_taken = True
+            self._take(node)
             self._num_tried[node.depth] += 1
             goals.append(node)
         return goals

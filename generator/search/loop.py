@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from common import Candidate, DataError
+from common import Candidate, ConfigError, DataError
 from generator.environments.base import (
     BrokenEnvironmentError,
     CannotStartError,
@@ -25,10 +25,13 @@ from generator.interface.tactic_generator import TacticGenerator
 from generator.search.base import Search
 from generator.search.best_first import BestFirstSearch
 from generator.search.options import SearchOptions
+from generator.search.rollouts import Rollouts
 from generator.search.tree import Node
+from retrieval.training.shown import shown
 
 Outcome: TypeAlias = Literal["proved", "failed", "open", "discarded"]
 Clock: TypeAlias = Callable[[], float]
+MAX_ROUNDING = 1e-3  # above 0, of a log-probability that a model computed in few digits
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,11 @@ class _Proving:
             state = self._environment.start(self._theorem)
         search = self._search = new_search(state, self._options, self._clock)
         while goals := search.next_goals():
-            for node, candidates in zip(goals, self._ask(goals), strict=True):
-                self._expand(search, node, candidates)
+            new = [goal for goal in goals if search.candidates_of(goal) is None]
+            asked = dict(zip(new, self._ask([goal.state.pp for goal in new]) if new else [], strict=True))
+            for goal in goals:
+                known = search.candidates_of(goal)
+                self._expand(search, goal, asked[goal] if known is None else known)
             self._observe(search)
         self._observe(search)
         reason = search.reason
@@ -146,17 +152,23 @@ class _Proving:
             reason += f"; {len(self._refusals)} found but refused as a whole, the first: {self._refusals[0]}"
         return search.status, reason
 
-    def _ask(self, goals: Sequence[Node[ProofState]]) -> list[list[Candidate]]:
+    def _ask(self, states: Sequence[str]) -> list[list[Candidate]]:
+        """Candidates of each state, asked for as provers do."""
         file_path, name, position = _place(self._theorem)
-        number = len(goals)
+        number = len(states)
         with self._timed("model"):
-            return self._generator.batch_generate(
-                [goal.state.pp for goal in goals],
-                [file_path] * number,
-                [name] * number,
-                [position] * number,
-                self._options.num_candidates,
+            found = self._generator.batch_generate(
+                states, [file_path] * number, [name] * number, [position] * number, self._options.num_candidates
             )
+        return [[(tactic, self._checked_log_prob(tactic, log_prob)) for tactic, log_prob in row] for row in found]
+
+    def _checked_log_prob(self, tactic: str, log_prob: float) -> float:
+        if not log_prob <= MAX_ROUNDING:
+            raise ConfigError(
+                f"{type(self._generator).__name__} gives the tactic {shown(tactic)!r} the log-probability {log_prob}; "
+                "search needs one that is at most 0"
+            )
+        return min(log_prob, 0.0)
 
     def _expand(self, search: Search, node: Node[ProofState], candidates: Sequence[Candidate]) -> None:
         for tactic, log_prob in search.select(node, candidates):
@@ -195,7 +207,8 @@ class _Proving:
 
 def new_search(state: ProofState, options: SearchOptions, clock: Clock = time.monotonic) -> Search:
     """Return the search that the options name."""
-    return BestFirstSearch(state, options, clock)
+    kind = Rollouts if options.algorithm == "rollouts" else BestFirstSearch
+    return kind(state, options, clock)
 
 
 def _place(theorem: Theorem | Statement) -> tuple[str, str, Any]:
