@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from common import Candidate, ConfigError, DataError
+from generator.environments import Statement
 from generator.interface.tactic_generator import TacticGenerator
 from generator.search import prove as command
 from generator.search.results import ResultsFile
 from retrieval.training.commands import run
+from tests.generator.search.own_prover import Even
 from tests.generator.search.prove_fakes import arguments, prove, results_of, statuses, write_script, write_split
 
 NAMES = [("A.v", "a1"), ("A.v", "a2"), ("B.v", "b")]
@@ -228,6 +230,23 @@ def test_a_statement_is_proved_and_printed(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         command.main([*args, "--statement=P -> Q"])
     assert ended.value.code == 1 and "failed: no tactic is left to try" in capsys.readouterr().err
+
+
+def test_a_prover_of_ones_own_needs_two_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--environment=tests.generator.search.own_prover.Even", "--tactics=zero,minus_two"]
+    command.main([*args, "--statement=4"])
+    assert capsys.readouterr().out.endswith("searched_statement:\n  minus_two\n  minus_two\n  zero\n")
+    with Even() as environment:
+        four = Statement("4")
+        assert environment.check(four, ["minus_two", "minus_two", "zero"]).accepted
+        for theorem, script, reason in (
+            (four, ["minus_two"], "goals are left:\n2"),
+            (four, ["zero"], "'zero': zero does not apply to 4"),
+            (Statement("0"), ["zero", "zero"], "'zero' comes after the end"),
+            (Statement("x"), ["zero"], "is no number"),
+        ):
+            verdict = environment.check(theorem, script)
+            assert not verdict.accepted and reason in verdict.message
 
 
 def test_a_trace_draws_the_tree_of_one_theorem_and_leaves_results_alone(
