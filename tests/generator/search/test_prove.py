@@ -230,6 +230,29 @@ def test_a_statement_is_proved_and_printed(capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 1 and "failed: no tactic is left to try" in capsys.readouterr().err
 
 
+def test_a_trace_draws_the_tree_of_one_theorem_and_leaves_results_alone(
+    split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = write_script(tmp_path / "s.json", STARTS, {"⊢ 3": {"step": "⊢ 1", "other": "⊢ 2"}})
+    prove(split, script, tmp_path / "out", "--trace=b", "--num_theorems=1", "--tactics=other,step,done")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("✓ 0: ⊢ 3")
+    assert any("★ other" in line and "⊢ 2" in line for line in lines) and any("∎" in line for line in lines)
+    assert lines[-3:] == ["B.v:b: proved", "  other", "  done"]
+    assert (tmp_path / "out" / "trace_b.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def test_a_trace_of_what_cannot_be_searched_says_so(
+    split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = write_script(tmp_path / "s.json", {"a1": {"error": "does not compile"}})
+    prove(split, script, tmp_path / "out", "--trace=a1")
+    assert "A.v:a1: discarded: does not compile" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="there is no theorem a3 among the 3 that the options name; give a full name"):
+        prove(split, script, tmp_path / "out", "--trace=a3")
+
+
 def test_options_come_from_yaml_and_the_command_line_wins(
     split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
