@@ -15,6 +15,7 @@ from generator.environments.base import Environment, Verdict
 from generator.environments.registry import ENVIRONMENTS, environment_class, make_environment
 from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import FixedTacticGenerator
+from generator.search.cluster import RayWorkers
 from generator.search.loop import SearchResult, prove
 from generator.search.options import SearchOptions
 from generator.search.progress_line import ProgressLine
@@ -52,6 +53,7 @@ class ProofRun:
         workers: int = 1,
         max_batch: int = 32,
         theorem_timeout_s: float | None = None,
+        ray: str | None = None,
         recheck: bool = True,
         figures: bool = True,
         trace: str | None = None,
@@ -70,6 +72,8 @@ class ProofRun:
             max_batch: states of several workers that the generator is asked about together, at most
             theorem_timeout_s: seconds after which a worker is ended that is not done with a theorem, start and check
                 included; null: none where the search has no time limit, else twice that and ten minutes more
+            ray: address of a Ray cluster on whose machines the workers and the model run; "auto" is that of this
+                machine, "local" starts one for the time of the run
             recheck: whether all proofs are checked once more at the end
             figures: whether figures are drawn, as PNG and for TensorBoard
             trace: name of a theorem, or file:name, that is searched alone in this process, without results; its search
@@ -89,7 +93,7 @@ class ProofRun:
         environment_class(environment)
         self.environment, self.environment_options = environment, dict(environment_options or {})
         self.output_dir, self.workers, self.max_batch = output_dir, workers, max_batch
-        self.recheck, self.figures, self.trace = recheck, figures, trace
+        self.ray, self.recheck, self.figures, self.trace = ray, recheck, figures, trace
         self.theorems, self.generator, self.search = theorems, generator, search
         self.job_timeout_s = theorem_timeout_s
         if theorem_timeout_s is None and search.max_seconds is not None:
@@ -169,9 +173,14 @@ class ProofRun:
                 for job in jobs:
                     yield job, do(job, environment, setup)
             return
+        num_workers = min(self.workers, len(jobs))
+        if self.ray is not None:
+            with RayWorkers(setup, num_workers, self.ray, self.job_timeout_s) as cluster:
+                yield from cluster.run(jobs)
+            return
         if isinstance(generator, SharedGenerator):
             setup = replace(setup, generator=generator.client())
-        with Workers(setup, min(self.workers, len(jobs)), self.job_timeout_s) as workers:
+        with Workers(setup, num_workers, self.job_timeout_s) as workers:
             yield from workers.run(jobs)
 
     @contextmanager
