@@ -91,7 +91,7 @@ class Verdict:
 
 
 class CannotStartError(NextstepError, LookupError):
-    """A theorem's proof cannot be begun: no such theorem, or its file is refused. Search discards it with the reason."""
+    """A theorem's proof cannot begin: no such theorem, or its file is refused. Search discards it with the reason."""
 
 
 class BrokenEnvironmentError(NextstepError):

@@ -82,21 +82,27 @@ class CachingGenerator(GeneratorWrapper):
 
     def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """Return what is remembered, and ask for the rest in one batch, each state once."""
+        return self.propose_and_count(contexts, num_candidates)[0]
+
+    def propose_and_count(self, contexts: Sequence[Context], num_candidates: int) -> tuple[list[list[Candidate]], int]:
+        """Return what `propose` returns, and how many of the contexts were answered from memory."""
         keys = [self._key(context, num_candidates) for context in contexts]
         context_of: dict[Hashable, Context] = {}
         for key, context in zip(keys, contexts, strict=True):
             context_of.setdefault(key, context)
         with self._lock:
             self.hits += len(keys) - len(context_of)
+        num_asked = 0
         answers: dict[Hashable, list[Candidate]] = {}
         while open_keys := [key for key in context_of if key not in answers]:
             entries, new_keys = self._claim(open_keys)
+            num_asked += len(new_keys)
             if new_keys:
                 self._ask([context_of[key] for key in new_keys], num_candidates, new_keys, entries)
             for key, entry in entries.items():
                 with suppress(CancelledError):  # the thread that asked for it failed; this one asks itself
                     answers[key] = entry.result()
-        return [list(answers[key]) for key in keys]
+        return [list(answers[key]) for key in keys], len(keys) - num_asked
 
     def _key(self, context: Context, num_candidates: int) -> Hashable:
         """What two requests have in common whose answers are the same."""

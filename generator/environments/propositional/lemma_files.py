@@ -2,7 +2,7 @@
 
 import graphlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +36,7 @@ class SourceFile:
         Raises:
             DataError: naming file and line where it is outside the fragment
         """
-        imports = tuple(module.replace(".", "/") + ".lean" for module in _IMPORT.findall(source))
+        imports = imported_files(source)
         parse = built_in_declarations(source) if path == PRELUDE_PATH else parse_theorems(source, path)
         return cls(path, source, imports, tuple(parse))
 
@@ -98,6 +98,21 @@ class Library:
             return place[1].statement
 
         return find_constant
+
+    def constants_of(self, paths: Collection[str]) -> FindConstant:
+        """Return the function that finds what may be used where these files are imported."""
+        imported = frozenset(paths).union(*(self._closures[path] for path in paths))
+
+        def find_constant(full_name: str) -> Declaration | None:
+            place = self._places.get(full_name)
+            return place[1].statement if place is not None and place[0] in imported else None
+
+        return find_constant
+
+
+def imported_files(source: str) -> tuple[str, ...]:
+    """Return the paths of the files that a source imports, relative to the library's root."""
+    return tuple(module.replace(".", "/") + ".lean" for module in _IMPORT.findall(source))
 
 
 @cache

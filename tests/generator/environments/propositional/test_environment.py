@@ -2,19 +2,23 @@
 
 import random
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import DataError
+from common import ConfigError, DataError
 from generator.environments import (
+    CannotStartError,
     Environment,
     ProofFinished,
     ProofState,
     PropositionalEnvironment,
+    Statement,
     TacticError,
     Theorem,
+    Verdict,
 )
 from generator.environments.propositional.environment import PropositionalState
 from generator.environments.propositional.formulas import (
@@ -31,6 +35,7 @@ from generator.environments.propositional.formulas import (
 )
 from generator.environments.propositional.goals import Goal
 from generator.environments.propositional.intuitionistic import is_provable
+from generator.environments.propositional.lemma_files import Library, SourceFile, lemma_library
 
 WORDS = """intro exact apply refine constructor left right rcases exfalso contradiction assumption trivial have h h1 x
 p q And.symm Or.inl mt absurd or_comm .1 .2 .mp ( ) ⟨ ⟩ , | : := => fun with ?_ _ ∧ ∨ → ¬ ↔ True False""".split()
@@ -67,10 +72,91 @@ def test_unknown_theorems_and_foreign_states_are_the_callers_mistake() -> None:
         Theorem("Logic/And.lean", "nope"),
         Theorem("Logic/Prelude.lean", "And"),
     ):
-        with pytest.raises(LookupError, match=theorem.full_name):
+        with pytest.raises(CannotStartError, match=theorem.full_name):
             environment.start(theorem)
+    for statement, reason in (
+        (Statement("(p : Prop) : q"), "'q' is not bound"),
+        (Statement("p →"), "expected a proposition"),
+        (Statement("p", header="import Logic.Nope"), "Logic/Nope.lean, which is not in the library"),
+        (Statement("p", header="import Logic.Or\naxiom h : False"), "and nothing else"),
+    ):
+        with pytest.raises(CannotStartError, match=reason):
+            environment.start(statement)
     with pytest.raises(TypeError, match="ProofState"):
         environment.run_tactic(ProofState("⊢ True"), "trivial")
+
+
+def test_a_formula_alone_is_a_statement_and_signs_may_be_those_of_a_keyboard() -> None:
+    environment = PropositionalEnvironment()
+    state = environment.start(Statement("P /\\ ~Q -> (Q <-> R) \\/ True"))
+    assert state.pp == "P Q R : Prop\n⊢ P ∧ ¬Q → (Q ↔ R) ∨ True"
+
+
+def test_a_header_of_imports_says_what_a_statement_may_use() -> None:
+    environment = PropositionalEnvironment()
+    tactic = "exact or_comm"
+    anything = environment.start(Statement("a ∨ b ↔ b ∨ a"))
+    without = environment.start(Statement("a ∨ b ↔ b ∨ a", header="import Logic.Or\n"))
+    assert environment.run_tactic(anything, tactic) == ProofFinished()
+    assert isinstance(environment.run_tactic(without, tactic), TacticError)
+
+
+def test_a_whole_proof_is_checked_from_nothing() -> None:
+    theorem = Theorem("Logic/Or.lean", "Or.symm")
+    with PropositionalEnvironment() as environment:
+        proof = ["intro h", "exact Or.elim h Or.inr Or.inl"]
+        assert environment.check(theorem, proof) == Verdict(True)
+        assert environment.check(Statement("P -> P"), ["intro h", "exact h"]) == Verdict(True)
+        for script, reason in (
+            (proof[:1], "goals are left"),
+            ([*proof, "trivial"], "'trivial' comes after the end"),
+            (["intro h", "exact h"], "'exact h': "),
+            ([], "goals are left"),
+        ):
+            verdict = environment.check(theorem, script)
+            assert not verdict.accepted and reason in verdict.message
+        assert "no theorem nope" in environment.check(Theorem("Logic/Or.lean", "nope"), proof).message
+    environment.close()  # twice is once
+
+
+def test_proofs_become_files_that_hold_what_they_need() -> None:
+    environment, lemmas = PropositionalEnvironment(), lemma_library()
+    proofs = [
+        (Theorem("Logic/OrComm.lean", "or_comm"), ["exact ⟨Or.symm, Or.symm⟩"]),
+        (Theorem("Logic/OrComm.lean", "or_right_comm"), lemma_proof("or_right_comm")),
+        (Theorem("Logic/Or.lean", "Or.symm"), ["intro h", "exact Or.elim h Or.inr Or.inl"]),
+        (Statement("(p q : Prop) (h : p ∧ q) : q ∧ p", name="swap"), ["exact h.symm"]),
+        (Statement("P -> P", name="swap"), ["intro h", "exact h"]),
+    ]
+    files = environment.source(proofs)
+    assert sorted(files) == ["Logic/Or.lean", "Logic/OrComm.lean", "swap.lean", "swap_2.lean"]
+    names = [theorem.full_name for theorem in SourceFile.parse("x", files["Logic/OrComm.lean"]).theorems]
+    assert names == ["or_comm", "or_assoc", "or_right_comm"]  # the second is needed by the third
+    imports = "import Logic.And\nimport Logic.Prelude\n"
+    assert files["swap.lean"] == f"{imports}\ntheorem swap (p q : Prop) (h : p ∧ q) : q ∧ p := by\n  exact h.symm\n"
+    for name in ("Logic/OrComm.lean", "swap.lean"):  # and the prover accepts them whole
+        kept = [file for file in lemmas.files if not {name, "Logic/OrComm.lean"} & {file.path, *file.imports}]
+        whole = Library([*kept, SourceFile.parse(name, files[name])])
+        for theorem in (theorem for file in whole.files if file.path == name for theorem in file.theorems):
+            script = theorem.tactics or [f"exact {' '.join(theorem.proof.split())}"]
+            assert PropositionalEnvironment(whole).check(Theorem(name, theorem.full_name), script).accepted
+
+
+def lemma_proof(name: str) -> list[str]:
+    """The library's proof as a script."""
+    place = lemma_library().find(name)
+    assert place is not None
+    return place[1].tactics or [f"exact {' '.join(place[1].proof.split())}"]
+
+
+def test_a_library_may_be_a_folder(tmp_path: Path) -> None:
+    for file in lemma_library().files:
+        (tmp_path / file.path).parent.mkdir(exist_ok=True)
+        (tmp_path / file.path).write_text(file.source, encoding="utf-8")
+    environment = PropositionalEnvironment(str(tmp_path))
+    assert environment.start(Theorem("Logic/Or.lean", "Or.symm")).pp == "a b : Prop\n⊢ a ∨ b → b ∨ a"
+    with pytest.raises(ConfigError, match="no folder"):
+        PropositionalEnvironment(tmp_path / "missing")
 
 
 @settings(max_examples=300, deadline=None)
