@@ -173,6 +173,8 @@ class LeanEnvironment:
     # ------------------------------------------------------------------------------- one REPL's life
 
     def _run(self, request: Any, timeout_s: float) -> Any:
+        if not self._session.is_running:
+            timeout_s = max(timeout_s, self._start_timeout_s)
         try:
             return self._session.run(request, timeout_s)
         except LeanDied:
@@ -205,7 +207,7 @@ class LeanEnvironment:
     def _begin(self, theorem: AnyTheorem) -> str:
         """Put the theorem's `sorry` among the states; return its goal, printed."""
         place = self._place(theorem)
-        answer = self._declare(place, " := by sorry", self._tactic_timeout_s)
+        answer = self._declare(place, " := by sorry", self._start_timeout_s)
         problem = _first_problem(self._session, answer)
         if problem is None and len(answer.sorries) != 1:
             problem = f"its statement leaves {len(answer.sorries)} goals"

@@ -10,13 +10,13 @@ import re
 
 _PLACEHOLDERS = frozenset({"sorry", "admit", "sorryAx", "stop"})
 _PROGRAMS = frozenset(
-    "run_tac run_cmd run_elab run_meta run_conv by_elab eval% unsafe implemented_by extern include_str simproc dsimproc "
-    "simproc_decl dsimproc_decl builtin_simproc builtin_dsimproc initialize builtin_initialize".split()
+    "run_tac run_cmd run_elab run_meta run_conv by_elab eval% unsafe implemented_by extern include_str simproc "
+    "dsimproc simproc_decl dsimproc_decl builtin_simproc builtin_dsimproc initialize builtin_initialize".split()
 )
 _COMMANDS = frozenset(
     "abbrev alias axiom class declare_syntax_cat def deriving elab elab_rules end example export import "
-    "inductive infix infixl infixr instance lemma macro macro_rules mutual namespace noncomputable notation omit opaque "
-    "partial postfix prefix private protected section structure syntax theorem universe variable".split()
+    "inductive infix infixl infixr instance lemma macro macro_rules mutual namespace noncomputable notation omit "
+    "opaque partial postfix prefix private protected section structure syntax theorem universe variable".split()
 )
 _OPTIONS = re.compile(r"debug\.|compiler\.|trace\.compiler")  # debug.skipKernelTC skips the kernel
 

@@ -10,8 +10,8 @@ from generator.environments.base import ErrorKind
 from retrieval.training.extras import import_extra
 
 _INSTALL = (
-    "install Lean by elan (https://leanprover-community.github.io/get_started.html), so that `lake` is on PATH, and let "
-    "LeanInteract fetch its REPL once, or name a built copy as repl_path"
+    "install Lean by elan (https://leanprover-community.github.io/get_started.html), so that `lake` is on PATH, and "
+    "let LeanInteract fetch its REPL once, or name a built copy as repl_path"
 )
 
 
@@ -68,6 +68,11 @@ class ReplSession:
         except Exception as error:  # of git, of lake, of elan: whatever is missing
             raise ConfigError(f"Lean cannot be set up: {error}; {_INSTALL}") from error
         self._server: Any = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a REPL; a request that finds none waits for its start too."""
+        return self._server is not None
 
     def run(self, request: Any, timeout_s: float) -> Any:
         """Return the answer to a Command or ProofStep.

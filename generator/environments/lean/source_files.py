@@ -10,10 +10,8 @@ from typing import Any
 from generator.environments.base import CannotStartError, Theorem
 
 # what belongs to the command that follows: `set_option maxHeartbeats 400000 in`
-_IN = re.compile(
-    r"(?:^(?:set_option|open|omit|include|variable|universe|attribute|local|scoped|unseal|seal)\b[^\n]*\bin[ \t]*\n\s*)+\Z",
-    re.MULTILINE,
-)
+_OPENERS = "set_option|open|omit|include|variable|universe|attribute|local|scoped|unseal|seal"
+_IN = re.compile(rf"(?:^(?:{_OPENERS})\b[^\n]*\bin[ \t]*\n\s*)+\Z", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ class FakeRepl:
             return state
         if tactic == "cheat":  # repl#44: accepted in tactic mode, and by no file
             return ProofFinished() if name is None else TacticError("unsolved goals")
-        return self.prover.run_tactic(state, tactic) if isinstance(state, PropositionalState) else TacticError("no goals")
+        return (
+            self.prover.run_tactic(state, tactic) if isinstance(state, PropositionalState) else TacticError("no goals")
+        )
 
     def _axioms_of(self, name):
         axioms = self.axioms[name]
@@ -108,7 +110,9 @@ class FakeRepl:
         if tactic == "metavariable":
             return self._goals([], "Incomplete: contains metavariable(s)")
         if tactic == "logged":  # an error that Lean recovers from
-            return self._goals(["⊢ p"], "Incomplete: open goals remain") | {"messages": [_message("error", "a problem")]}
+            return self._goals(["⊢ p"], "Incomplete: open goals remain") | {
+                "messages": [_message("error", "a problem")]
+            }
         result = self._apply(self.states[number], tactic)
         if isinstance(result, TacticError):
             return {"message": f"Lean error:\n{result.message}"}

@@ -189,9 +189,9 @@ def test_a_proof_is_written_into_its_file_and_statements_under_their_header(make
             (SWAP, ["exact And.symm h"]),
         ]
     )
-    assert files["Logic/Foo.lean"] == FILE.replace("  exact h\n\n/--", "  constructor\n  · exact h\n\n    done\n\n/--").replace(
-        FILE[FILE.index("  rcases") :].rstrip("\n"), "  exact Or.symm h"
-    )
+    assert files["Logic/Foo.lean"] == FILE.replace(
+        "  exact h\n\n/--", "  constructor\n  · exact h\n\n    done\n\n/--"
+    ).replace(FILE[FILE.index("  rcases") :].rstrip("\n"), "  exact Or.symm h")
     assert files["statements.lean"] == (
         "import Mathlib\n\n"
         "theorem searched_statement (p q : Prop) (h : p ∧ q) : q ∧ p := by\n  exact ⟨h.2, h.1⟩\n\n"
@@ -325,18 +325,65 @@ def test_states_of_others_are_refused(configs):
 
 
 HOSTILE = [
-    "sorry", "admit", "exact sorry", "exact sorryAx _ false", "(sorry)", "stop", "by_cases h : p <;> sorry",
-    "run_tac IO.FS.removeFile \"x\"", "exact (by_elab return (Lean.mkConst ``True))", "run_cmd pure ()", "run_elab x", "run_meta x",
-    "#eval IO.println 1", "#print axioms x", "#check x", "trivial\n#eval 1", "exact unsafe x", "exact eval% x",
-    "trivial\n\naxiom bad : False", "trivial\ntheorem x : False := bad", "lemma x : p := h", "def x := 1", "abbrev x := 1",
-    "instance : Inhabited p := x", "macro \"x\" : tactic => `(tactic| skip)", "macro_rules | `(x) => `(y)",
-    "syntax \"x\" : tactic", "elab \"x\" : tactic => pure ()", "notation \"x\" => y", "infixl:65 \" + \" => f",
-    "import Mathlib", "namespace X", "end X", "section", "mutual", "universe u", "variable (p : Prop)", "export X (y)",
-    "initialize x : Nat ← pure 1", "inductive X | a", "structure X where", "opaque x : Nat", "example : p := h",
-    "set_option debug.skipKernelTC true in exact h", "set_option debug.byAsSorry true in exact h",
-    "simproc x (_) := fun _ => pure .continue", "exact include_str \"/etc/passwd\"", "trivial /- and", "trivial -/ )", "exact (h",
-    "exact h)", "exact ⟨h, h)", "exact \"x", "exact s!\"{by run_tac pure ()}\"", "", "  \n", "trivial\0", "@[implemented_by x] trivial",
-]  # fmt: skip
+    "sorry",
+    "admit",
+    "exact sorry",
+    "exact sorryAx _ false",
+    "(sorry)",
+    "stop",
+    "by_cases h : p <;> sorry",
+    'run_tac IO.FS.removeFile "x"',
+    "exact (by_elab return (Lean.mkConst ``True))",
+    "run_cmd pure ()",
+    "run_elab x",
+    "run_meta x",
+    "#eval IO.println 1",
+    "#print axioms x",
+    "#check x",
+    "trivial\n#eval 1",
+    "exact unsafe x",
+    "exact eval% x",
+    "trivial\n\naxiom bad : False",
+    "trivial\ntheorem x : False := bad",
+    "lemma x : p := h",
+    "def x := 1",
+    "abbrev x := 1",
+    "instance : Inhabited p := x",
+    'macro "x" : tactic => `(tactic| skip)',
+    "macro_rules | `(x) => `(y)",
+    'syntax "x" : tactic',
+    'elab "x" : tactic => pure ()',
+    'notation "x" => y',
+    'infixl:65 " + " => f',
+    "import Mathlib",
+    "namespace X",
+    "end X",
+    "section",
+    "mutual",
+    "universe u",
+    "variable (p : Prop)",
+    "export X (y)",
+    "initialize x : Nat ← pure 1",
+    "inductive X | a",
+    "structure X where",
+    "opaque x : Nat",
+    "example : p := h",
+    "set_option debug.skipKernelTC true in exact h",
+    "set_option debug.byAsSorry true in exact h",
+    "simproc x (_) := fun _ => pure .continue",
+    'exact include_str "/etc/passwd"',
+    "trivial /- and",
+    "trivial -/ )",
+    "exact (h",
+    "exact h)",
+    "exact ⟨h, h)",
+    'exact "x',
+    'exact s!"{by run_tac pure ()}"',
+    "",
+    "  \n",
+    "trivial\0",
+    "@[implemented_by x] trivial",
+]
 
 
 @pytest.mark.parametrize("tactic", HOSTILE)
@@ -358,7 +405,7 @@ def test_hostile_tactics_are_refused_before_lean_sees_them(tactic, configs):
         "rcases h with ⟨x, hx⟩ | h'",
         "simp only [sorry_free, admits, Foo.axiom.lemma'] -- sorry",
         "exact f /- a comment, with /- another -/ and an axiom -/ x",
-        'exact f "sorry )" \'(\' x',
+        "exact f \"sorry )\" '(' x",
         "open Classical in exact h",
         "set_option maxHeartbeats 0 in simp",
         "«sorry» x",
@@ -373,7 +420,9 @@ def test_tactics_of_proofs_are_not_refused(tactic):
 
 
 def test_scripts_keep_their_own_indentation():
-    assert indented(["cases h with\n| inl h =>\n  exact h", "done"]) == "  cases h with\n  | inl h =>\n    exact h\n  done"
+    assert (
+        indented(["cases h with\n| inl h =>\n  exact h", "done"]) == "  cases h with\n  | inl h =>\n    exact h\n  done"
+    )
 
 
 # ---------------------------------------------------------------------------------------- the real one
@@ -419,7 +468,9 @@ def test_real_lean_accepts_proofs_and_nothing_else(real_lean):
 def test_real_lean_survives_a_tactic_without_end(real_lean):
     real_lean._tactic_timeout_s = 5.0
     state = real_lean.start(SWAP)
-    result = real_lean.run_tactic(state, "set_option maxHeartbeats 0 in set_option maxRecDepth 100000 in repeat (have := h)")
+    result = real_lean.run_tactic(
+        state, "set_option maxHeartbeats 0 in set_option maxRecDepth 100000 in repeat (have := h)"
+    )
     assert isinstance(result, TacticError)
     assert isinstance(real_lean.run_tactic(state, "exact ⟨h.2, h.1⟩"), ProofFinished)
 
