@@ -25,14 +25,7 @@ PROVER = PropositionalEnvironment()
 FILE = "A/B.lean"
 SIGNATURES = {"swap": "(p q : Prop) (h : p ∧ q) : q ∧ p", "same": "(p : Prop) (h : p) : p"}
 SWAP, SAME = Theorem(FILE, "swap"), Theorem(FILE, "same")
-LINES = [
-    "import C",
-    f"theorem swap {SIGNATURES['swap']} :=",
-    "  x",
-    f"theorem same {SIGNATURES['same']}",
-    "| _ => x",
-    "",
-]
+TEXT = f"import C\ntheorem swap {SIGNATURES['swap']} := x\n\ntheorem same {SIGNATURES['same']}\n| _ => y\n"
 
 
 @dataclass(frozen=True)
@@ -122,12 +115,12 @@ def check_proof(theorem, proof):
 
 
 class LeanFile:
-    """LeanDojo's: text by positions, here line numbers from 0."""
+    """LeanDojo's: text by positions, here by offsets."""
 
     start_pos = 0
 
     def __getitem__(self, part):
-        return "\n".join(LINES[part]) + ("\n" if part.stop is not None else "")
+        return TEXT[part]
 
 
 class TracedFile:
@@ -139,7 +132,8 @@ class TracedFile:
         return cls()
 
     def get_traced_theorem(self, theorem):
-        return SimpleNamespace(locate_proof=lambda: {"swap": (2, 3), "same": (4, 5)}[theorem.full_name])
+        start = TEXT.index({"swap": "x\n", "same": "| _ => y"}[theorem.full_name])
+        return SimpleNamespace(locate_proof=lambda: (start, TEXT.index("\n", start)))
 
 
 @pytest.fixture
@@ -211,8 +205,8 @@ def test_what_cannot_be_started_says_why(environment):
 def test_proofs_are_written_into_the_traced_file(environment):
     text = environment.source([(SAME, ["exact h"]), (SWAP, ["constructor", "exact h.2", "exact h.1"])])[FILE]
     assert text == (
-        f"import C\ntheorem swap {SIGNATURES['swap']} := by\n  constructor\n  exact h.2\n  exact h.1"
-        f"theorem same {SIGNATURES['same']} := by\n  exact h"
+        f"import C\ntheorem swap {SIGNATURES['swap']} := by\n  constructor\n  exact h.2\n  exact h.1\n\n"
+        f"theorem same {SIGNATURES['same']} := by\n  exact h\n"
     )
 
 
