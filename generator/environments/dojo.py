@@ -1,9 +1,9 @@
 """LeanDojo's Dojo as an environment, for those who still have it.
 
 LeanDojo 4.20 of 2025 is its last release, and does not work with today's Lean (lean-dojo/LeanDojo#250): what was traced
-for ReProver still runs. For other Leans see `generator.environments.lean`. `pip install -e '.[dojo]'` wants Python below
-3.13; LeanDojo wants elan, GITHUB_ACCESS_TOKEN in the environment, and the traced repository in its cache, or it traces
-it, which takes hours.
+for ReProver still runs. For other Leans see `generator.environments.lean`. `pip install -e '.[dojo]'` wants Python
+below 3.13; LeanDojo wants elan, GITHUB_ACCESS_TOKEN in the environment, and the traced repository in its cache, or it
+traces it, which takes hours.
 """
 
 from __future__ import annotations

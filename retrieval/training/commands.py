@@ -67,6 +67,27 @@ def parse_arguments(
     return options
 
 
+def parse_options(kind: type, args: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the options of a class's constructor from a command line, and from YAML files that `--config` names.
+
+    What stands later counts, in a file or on the command line. `--print_config` writes all options as YAML.
+
+    Args:
+        kind: with a Google docstring of its constructor, and the type of every parameter in its signature
+        args: replaces the command line of this process
+
+    Raises:
+        SystemExit: after --help, or for options that the class does not take
+    """
+    text = google.parse(inspect.getdoc(kind) or "")
+    description = "\n\n".join(part for part in (text.short_description, text.long_description) if part)
+    parser = PlainParser(prog=f"python -m {_module_of(kind)}", description=description, allow_abbrev=True)
+    parser.add_argument("--config", action="config", help="YAML file of options")
+    parser.add_class_arguments(kind, as_group=False)
+    options: dict[str, Any] = parser.parse_args(args).as_dict()
+    return {name: value for name, value in options.items() if name != "config"}
+
+
 def _parser_of(function: Callable[..., object], positional: str) -> PlainParser:
     text = google.parse(inspect.getdoc(function))
     help_of = {param.arg_name: param.description for param in text.params}
@@ -101,7 +122,7 @@ def _without_none(annotation: Any) -> Any:
     return others[0] if len(others) == 1 < len(members) else annotation
 
 
-def _module_of(function: Callable[..., object]) -> str:
-    """The name that `python -m` runs a function's module by."""
+def _module_of(function: Any) -> str:
+    """The name that `python -m` runs the module of a function or class by."""
     module = sys.modules[function.__module__]
     return module.__spec__.name if module.__spec__ else module.__name__

@@ -20,23 +20,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from common import NextstepError
 from retrieval.training.last_checkpoint import LastCheckpoint, is_dev_run
-
-_WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-
-
-class Interrupted(SystemExit):
-    """A signal ends the process, with the exit status that shells and schedulers know it by: 128 and its number.
-
-    Attributes:
-        signal: which
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-        self.signal = signal.Signals(number)
-
-    def __str__(self) -> str:
-        return _WORDS.get(self.signal, self.signal.name)
+from retrieval.training.signals import WORDS, Interrupted
 
 
 @contextmanager
@@ -109,7 +93,7 @@ class Interruption(pl.Callback):
             number = environment.requeue_signal or signal.SIGUSR1
             handler = signal.getsignal(number)
             self._requeue = (number, handler) if callable(handler) else None
-        for number in [*_WORDS, *(self._requeue or ())[:1]]:
+        for number in [*WORDS, *(self._requeue or ())[:1]]:
             signal.signal(number, stop)
 
     # ----------------------------------------------------------------------------------------------------- when to stop
@@ -161,7 +145,7 @@ class Interruption(pl.Callback):
             self._do_what_was_asked(trainer)
 
     def _do_what_was_asked(self, trainer: pl.Trainer) -> None:
-        known = [*_WORDS, *(self._requeue or ())[:1]]  # to requeue comes before SIGTERM, which follows it
+        known = [*WORDS, *(self._requeue or ())[:1]]  # to requeue comes before SIGTERM, which follows it
         rank = max((known.index(number) + 1 for number in self._asked), default=0)
         if trainer.world_size > 1:
             # One number more beside the flag that Lightning sends before every batch of several ranks, and waits for.

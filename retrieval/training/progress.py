@@ -7,12 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.utilities import rank_zero_info
+
+from retrieval.training.durations import words
 
 _FIRST_WORD_S = 20.0  # of training, after which something is said; with fewer than _MIN_BATCHES, three times as long
 _MIN_BATCHES = 10
@@ -202,10 +203,10 @@ class TimeLeft(pl.Callback):
             guess = ", a guess" if self._validation_batch_s is None else ""
             each = " each" if num > 1 else ""
             parts.append(
-                f"{num} validation{'s' * (num > 1)} of {_words(self._validation_s(trainer, plan))}{each}{guess}"
+                f"{num} validation{'s' * (num > 1)} of {words(self._validation_s(trainer, plan))}{each}{guess}"
             )
         may_end = any(isinstance(callback, EarlyStopping | Timer) for callback in _callbacks(trainer))
-        text = f"time left: about {_words(left_s)}{' at most' * may_end} ({'; '.join(parts)})"
+        text = f"time left: about {words(left_s)}{' at most' * may_end} ({'; '.join(parts)})"
         bar = trainer.progress_bar_callback
         if bar is not None and getattr(bar, "is_enabled", False):
             bar.print(text)  # on a line of its own, and the bar goes on below
@@ -234,12 +235,3 @@ def _examples_ratio(trainer: pl.Trainer) -> float:
         except (AttributeError, TypeError, ZeroDivisionError):
             return 1.0
     return sizes[0] / sizes[1] if sizes[1] else 1.0
-
-
-def _words(seconds: float) -> str:
-    """A length of time as one says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return str(timedelta(seconds=60 * round(seconds / 60)))[:-3] + " h"

@@ -13,9 +13,9 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from retrieval.training.advice import about_accumulation, why_no_validation
 from retrieval.training.files import write_json
-from retrieval.training.interruption import Interrupted
 from retrieval.training.last_checkpoint import LAST
 from retrieval.training.run_folder import run_folder
+from retrieval.training.signals import Interrupted
 
 
 class RunSummary(pl.Callback):

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from generator.main import main
-from retrieval.training.interruption import Interrupted
+from retrieval.training.signals import Interrupted
 from tests.generator.cli_fakes import config
 from tests.generator.families import DECODER_ONLY, ENCODER_DECODER
 

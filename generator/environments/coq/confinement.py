@@ -1,0 +1,98 @@
+"""Processes with limits: of memory, without a network, in a folder of their own, and that die with us."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+
+class Confinement:
+    """Starts processes, all in one scratch folder; they are killed when it is closed, or when this process dies.
+
+    Linux sends the signal that a parent died when the *thread* ends that started the process. So one thread of our own
+    starts them all, and lives until `close`; whoever calls may come from any thread.
+    """
+
+    def __init__(self, memory_gb: float) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="nextstep-coq-")
+        self._memory = int(memory_gb * 2**30)
+        self._thread = ThreadPoolExecutor(1, "starts-coq")
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def folder(self) -> Path:
+        """Where the processes run, and may write."""
+        return Path(self._folder.name)
+
+    def start(self, command: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a process with pipes for input and output.
+
+        Args:
+            command: program and arguments
+            errors: where its standard error goes
+        """
+        whole = [*_without_network(), *_with_limits(self._memory), *command]
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                whole,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=self.folder,
+                env={**os.environ, "TMPDIR": str(self.folder)},
+                start_new_session=True,  # a Ctrl-C in the terminal is not for it
+            )
+
+        process = self._thread.submit(start).result()
+        self._running = [each for each in self._running if each.poll() is None] + [process]
+        return process
+
+    def close(self) -> None:
+        """Kill what runs, and remove the folder."""
+        for process in self._running:
+            kill(process)
+        self._running = []
+        self._thread.shutdown()
+        self._folder.cleanup()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, if it still runs, and close its pipes."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:  # what was not written to a dead process
+                pass
+
+
+@lru_cache
+def _without_network() -> tuple[str, ...]:
+    """Return the beginning of a command that runs the rest without a network, if this user may do so."""
+    unshare = shutil.which("unshare")
+    for options in (("--net",), ("--map-root-user", "--net")):
+        if unshare and subprocess.run([unshare, *options, "true"], capture_output=True).returncode == 0:
+            return (unshare, *options)
+    return ()
+
+
+def _with_limits(memory: int) -> list[str]:
+    """Return the beginning of a command that dies with us, within `memory` bytes of address space."""
+    command: list[str] = []
+    if setpriv := shutil.which("setpriv"):
+        command += [setpriv, "--pdeathsig", "KILL"]
+    if prlimit := shutil.which("prlimit"):
+        command += [prlimit, f"--as={memory}", "--core=0"]
+    return command

@@ -1,0 +1,227 @@
+"""Proof search on the theorems of a split: `python -m generator.search.prove --data_path ... --environment ...`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from common import ConfigError, check_positive
+from generator.environments.base import Verdict
+from generator.environments.registry import ENVIRONMENTS, environment_class, make_environment
+from generator.interface.tactic_generator import TacticGenerator
+from generator.interface.wrappers import FixedTacticGenerator
+from generator.search.loop import SearchResult
+from generator.search.options import SearchOptions
+from generator.search.progress_line import ProgressLine
+from generator.search.proof_files import write_proofs
+from generator.search.results import ResultsFile, hash_of
+from generator.search.schedule import Job
+from generator.search.shared_generator import SharedGenerator
+from generator.search.summary import Summary, can_draw, write_figures
+from generator.search.tactic_sources import GeneratorOptions, UniformGenerator, identity, make_generator
+from generator.search.theorems import Goal, TheoremOptions, label, load_theorems
+from generator.search.workers import Answer, Workers, WorkerSetup, do
+from retrieval.training.commands import parse_options, run
+from retrieval.training.files import write_json
+from retrieval.training.options import flat_options
+from retrieval.training.signals import Interrupted, interrupted_by_signals
+
+RESULTS, SUMMARY, PROOFS = "results.jsonl", "summary.json", "proofs"
+
+
+class ProofRun:
+    """Search proofs of theorems, and say how many were found.
+
+    Results stand in results.jsonl of the output folder, one line a theorem; the same command goes on where one was
+    stopped. At its end every proof is checked once more from nothing, and stands in proofs/ as the prover's source;
+    summary.json and figures/ tell of the run.
+    """
+
+    @flat_options
+    def __init__(
+        self,
+        environment: str | None = None,
+        environment_options: dict[str, Any] | None = None,
+        output_dir: Path | None = None,
+        workers: int = 1,
+        max_batch: int = 32,
+        theorem_timeout_s: float | None = None,
+        recheck: bool = True,
+        *,
+        theorems: TheoremOptions = TheoremOptions(),
+        generator: GeneratorOptions = GeneratorOptions(),
+        search: SearchOptions = SearchOptions(),
+    ) -> None:
+        """Keep the options.
+
+        Args:
+            environment: the prover: propositional (built in), coq, lean, dojo, or the dotted path of your own class
+            environment_options: of its constructor, such as --environment_options.library data/propositional/lean
+            output_dir: folder for results; not needed for a statement
+            workers: processes that search, each with a prover of its own; they share the generator. 0: this one
+            max_batch: states of several workers that the generator is asked about together, at most
+            theorem_timeout_s: seconds after which a worker is ended that is not done with a theorem, start and check
+                included; null: none where the search has no time limit, else twice that and ten minutes more
+            recheck: whether all proofs are checked once more at the end
+            theorems: which theorems
+            generator: who proposes the tactics
+            search: order and limits
+
+        Raises:
+            ConfigError: if an option is wrong
+        """
+        check_positive(max_batch=max_batch, theorem_timeout_s=theorem_timeout_s)
+        if workers < 0:
+            raise ConfigError(f"workers is {workers}; give 0 to search in this process, or more")
+        if environment is None:
+            raise ConfigError(f"no prover is named; give --environment, one of {', '.join(ENVIRONMENTS)}")
+        environment_class(environment)
+        self.environment, self.environment_options = environment, dict(environment_options or {})
+        self.output_dir, self.workers, self.max_batch, self.recheck = output_dir, workers, max_batch, recheck
+        self.theorems, self.generator, self.search = theorems, generator, search
+        self.job_timeout_s = theorem_timeout_s
+        if theorem_timeout_s is None and search.max_seconds is not None:
+            self.job_timeout_s = 2 * search.max_seconds + 600
+
+    def run(self) -> Summary:
+        """Search, and return what came of it.
+
+        Raises:
+            ConfigError: if an option is wrong
+            DataError: if a file is missing, broken, or cannot be written
+        """
+        start = time.monotonic()
+        theorems = load_theorems(self.theorems, self.search.seed)
+        if self.theorems.statement is not None and self.output_dir is None:
+            return self._prove_statement(theorems[0])
+        if self.output_dir is None:
+            raise ConfigError("results need a place; give --output_dir, a folder for them")
+        with self._results_file(self.output_dir, theorems) as results:
+            try:
+                with interrupted_by_signals():
+                    self._search(theorems, results)
+                    checked = self._checked(results.results)
+            except Interrupted as error:
+                num = len(results.results)
+                print(
+                    f"\ninterrupted by {error}: {num} of {len(theorems)} theorems are done; the same command goes on",
+                    file=sys.stderr,
+                )
+                raise
+        summary = Summary(checked, time.monotonic() - start)
+        self._write(summary, self.output_dir)
+        return summary
+
+    # -------------------------------------------------------------------------------------------- searching
+
+    def _results_file(self, folder: Path, theorems: Sequence[Goal]) -> ResultsFile:
+        about = {
+            "theorems": hash_of(theorems),
+            "num_theorems": len(theorems),
+            "environment": self.environment,
+            "environment_options": self.environment_options,
+            "search": asdict(self.search),
+            "generator": identity(self.generator, self.theorems.data_path),
+        }
+        return ResultsFile(folder / RESULTS, about, theorems)
+
+    def _search(self, theorems: Sequence[Goal], results: ResultsFile) -> None:
+        done = {result.theorem for result in results.results}
+        left = [theorem for theorem in theorems if theorem not in done]
+        if not left:
+            return
+        with self._generator() as generator, ProgressLine(len(theorems), results.results) as progress:
+            for _, answer in self._answers([Job(theorem) for theorem in left], generator):
+                assert isinstance(answer, SearchResult)
+                results.append(answer)
+                progress.add(answer)
+
+    def _checked(self, results: Sequence[SearchResult]) -> list[SearchResult]:
+        """The results, in the order of files; a proof that does not hold once more is none."""
+        jobs = [Job(result.theorem, result.proof) for result in results if result.proof is not None]
+        if not self.recheck or not jobs:
+            return list(results)
+        nobody = FixedTacticGenerator([])
+        verdicts = {job.theorem: answer for job, answer in self._answers(jobs, nobody) if isinstance(answer, Verdict)}
+        return [_with_verdict(result, verdicts.get(result.theorem)) for result in results]
+
+    def _answers(self, jobs: Sequence[Job], generator: TacticGenerator) -> Iterator[tuple[Job, Answer]]:
+        setup = WorkerSetup(self.environment, self.environment_options, generator, self.search)
+        if self.workers == 0:
+            with make_environment(self.environment, self.environment_options) as environment:
+                for job in jobs:
+                    yield job, do(job, environment, setup)
+            return
+        if isinstance(generator, SharedGenerator):
+            setup = replace(setup, generator=generator.client())
+        with Workers(setup, min(self.workers, len(jobs)), self.job_timeout_s) as workers:
+            yield from workers.run(jobs)
+
+    @contextmanager
+    def _generator(self) -> Iterator[TacticGenerator]:
+        """The generator; a model is shared by all workers, baselines are copied to each."""
+        generator = make_generator(self.generator, self.theorems.data_path, self.search.seed)
+        if isinstance(generator, FixedTacticGenerator | UniformGenerator):
+            yield generator
+            return
+        generator.initialize()
+        with SharedGenerator(generator.eval(), max_batch=self.max_batch) as shared:
+            yield shared
+
+    # -------------------------------------------------------------------------------------------- what is left of it
+
+    def _prove_statement(self, statement: Goal) -> Summary:
+        """Search a proof of one statement in this process, and print it."""
+        self.workers = 0
+        with self._generator() as generator:
+            ((_, answer),) = self._answers([Job(statement)], generator)
+        assert isinstance(answer, SearchResult)
+        if answer.proof is None:
+            print(f"{label(statement)}: {answer.status}: {answer.reason}", file=sys.stderr)
+        else:
+            with make_environment(self.environment, self.environment_options) as environment:
+                print("\n".join(environment.source([(statement, answer.proof)]).values()).rstrip("\n"))
+        return Summary([answer])
+
+    def _write(self, summary: Summary, folder: Path) -> None:
+        write_json(folder / SUMMARY, {"format_version": 1, **summary.to_json()})
+        with make_environment(self.environment, self.environment_options) as environment:
+            files = write_proofs(summary.results, environment, folder / PROOFS)
+        remark = can_draw()
+        figures = [] if remark else write_figures(summary, folder)
+        print(summary.text())
+        if files:
+            print(f"proofs: {len(files)} file{'s' * (len(files) > 1)} in {folder / PROOFS}")
+        if figures:
+            print(f"figures: {', '.join(map(str, figures))}")
+        elif remark:
+            print(remark)
+
+
+def _with_verdict(result: SearchResult, verdict: Verdict | None) -> SearchResult:
+    if verdict is None or verdict.accepted:
+        return result
+    reason = f"its proof was refused when it was checked again: {verdict.message}"
+    return replace(result, status="discarded", proof=None, reason=reason)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; `args` replaces it in tests."""
+    proof_run = ProofRun(**parse_options(ProofRun, args))
+    summary = proof_run.run()
+    if proof_run.theorems.statement is not None and not summary.counts["proved"]:
+        raise SystemExit(1)
+
+
+def cli() -> None:
+    """Run the command."""
+    run(main)
+
+
+if __name__ == "__main__":
+    cli()
