@@ -96,7 +96,7 @@ class ProofSearch(pl.Callback):
         if self._name == "propositional" and (folder.parent / "lean").is_dir():  # made with the data
             self._environment_options.setdefault("library", str(folder.parent / "lean"))
         self._environments = [make_environment(self._name, self._environment_options)]
-        if self._theorems:
+        with isolate_rng():
             _check_startable(self._environments[0], self._theorems, self._name)
         premises = getattr(getattr(trainer.datamodule, "retrieved", None), "corpus_path", None)  # type: ignore[attr-defined]
         if premises is not None and getattr(pl_module, "premise_source", None) is None:
@@ -159,7 +159,8 @@ class ProofSearch(pl.Callback):
         self.num_proved, self.num_searched = (int(count) for count in summed.tolist())
         if discarded := [result for result in self.results if result.status == "discarded"]:
             rank_zero_warn(
-                f"{len(discarded)} of {len(self.results)} theorems are left out of {METRIC}: {discarded[0].reason}"
+                f"{len(discarded)} of {len(self.results)} theorems are left out of {METRIC}, the first: "
+                f"{discarded[0].reason}"
             )
         if not self.num_searched:
             return
@@ -192,6 +193,8 @@ def report_proof(trainer: pl.Trainer) -> None:
 def _check_startable(environment: Environment, theorems: Sequence[Theorem], name: str) -> None:
     """Raise ConfigError if not even one theorem can be started."""
     first = ""
+    if not theorems:  # of this rank
+        return
     for theorem in theorems:
         try:
             environment.start(theorem)
