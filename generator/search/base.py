@@ -69,10 +69,10 @@ class Search(ABC):
 
     def may_run(self) -> bool:
         """Whether the limits allow another tactic to be run, and the theorem is not proved yet."""
-        options = self.options
+        max_calls = self.options.max_calls
         return (
-            self.status != "proved"
-            and (options.max_calls is None or self.num_calls < options.max_calls)
+            not self.tree.num_finished
+            and (max_calls is None or self.num_calls < max_calls)
             and (self._deadline is None or self._clock() < self._deadline)
         )
 

@@ -52,6 +52,7 @@ class ProofRun:
         max_batch: int = 32,
         theorem_timeout_s: float | None = None,
         recheck: bool = True,
+        figures: bool = True,
         *,
         theorems: TheoremOptions = TheoremOptions(),
         generator: GeneratorOptions = GeneratorOptions(),
@@ -68,6 +69,7 @@ class ProofRun:
             theorem_timeout_s: seconds after which a worker is ended that is not done with a theorem, start and check
                 included; null: none where the search has no time limit, else twice that and ten minutes more
             recheck: whether all proofs are checked once more at the end
+            figures: whether figures are drawn, as PNG and for TensorBoard
             theorems: which theorems
             generator: who proposes the tactics
             search: order and limits
@@ -82,7 +84,8 @@ class ProofRun:
             raise ConfigError(f"no prover is named; give --environment, one of {', '.join(ENVIRONMENTS)}")
         environment_class(environment)
         self.environment, self.environment_options = environment, dict(environment_options or {})
-        self.output_dir, self.workers, self.max_batch, self.recheck = output_dir, workers, max_batch, recheck
+        self.output_dir, self.workers, self.max_batch = output_dir, workers, max_batch
+        self.recheck, self.figures = recheck, figures
         self.theorems, self.generator, self.search = theorems, generator, search
         self.job_timeout_s = theorem_timeout_s
         if theorem_timeout_s is None and search.max_seconds is not None:
@@ -121,12 +124,12 @@ class ProofRun:
 
     def _results_file(self, folder: Path, theorems: Sequence[Goal]) -> ResultsFile:
         about = {
-            "theorems": hash_of(theorems),
             "num_theorems": len(theorems),
             "environment": self.environment,
             "environment_options": self.environment_options,
             "search": asdict(self.search),
             "generator": identity(self.generator, self.theorems.data_path),
+            "theorems": hash_of(theorems),
         }
         return ResultsFile(folder / RESULTS, about, theorems)
 
@@ -192,15 +195,11 @@ class ProofRun:
         write_json(folder / SUMMARY, {"format_version": 1, **summary.to_json()})
         with make_environment(self.environment, self.environment_options) as environment:
             files = write_proofs(summary.results, environment, folder / PROOFS)
-        remark = can_draw()
-        figures = [] if remark else write_figures(summary, folder)
         print(summary.text())
         if files:
             print(f"proofs: {len(files)} file{'s' * (len(files) > 1)} in {folder / PROOFS}")
-        if figures:
-            print(f"figures: {', '.join(map(str, figures))}")
-        elif remark:
-            print(remark)
+        if self.figures:
+            print(can_draw() or f"figures: {', '.join(map(str, write_figures(summary, folder)))}")
 
 
 def _with_verdict(result: SearchResult, verdict: Verdict | None) -> SearchResult:

@@ -107,17 +107,14 @@ class Tree(Generic[S]):
             The nodes that are not closed and are new, or now have a likelier way from the root.
         """
         _check(source, log_prob)
-        target = self.nodes.get(state)
-        if target is None:
-            target = Node(state, len(self.nodes), source.log_prob + log_prob, source.depth + 1)
-            self.nodes[state] = target
-            edge = Edge(source, tactic, log_prob, target)
-            source.edges.append(edge)
-            target.parents.append(edge)
-            return [target]
+        number = len(self.nodes)
+        target = Node(state, number, source.log_prob + log_prob, source.depth + 1)
+        target = self.nodes.setdefault(state, target)  # hashed once
         edge = Edge(source, tactic, log_prob, target)
         source.edges.append(edge)
         target.parents.append(edge)
+        if target.number == number:
+            return [target]
         if target.distance < math.inf:
             self._shorten(source, target.distance + 1)
         return self._improve(edge)
@@ -225,8 +222,9 @@ class Tree(Generic[S]):
             assert node is self.root or node.parents, "each node but the root was found by a tactic"
             assert all(edge in edge.source.edges for edge in node.parents)
             ways = [(e.source.log_prob + e.log_prob, -e.source.depth - 1) for e in node.parents]
-            best = (0.0, 0) if node is self.root else max(ways)
-            assert (node.log_prob, -node.depth) == best, "the way from the root is the likeliest"
+            log_prob, depth = (0.0, 0) if node is self.root else max(ways)
+            assert node.log_prob == log_prob, "the way from the root is the likeliest"
+            assert node.depth <= -depth, "of the likeliest ways the shortest, but for what rounding makes equal"
         distances = _distances(nodes)
         alive = _reaching_open(nodes)
         for node in nodes:

@@ -32,12 +32,13 @@ class Confinement:
         """Where the processes run, and may write."""
         return Path(self._folder.name)
 
-    def start(self, command: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    def start(self, command: Sequence[str], errors: IO[bytes], folder: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a process with pipes for input and output.
 
         Args:
             command: program and arguments
             errors: where its standard error goes
+            folder: where it runs, within the scratch folder
         """
         whole = [*_without_network(), *_with_limits(self._memory), *command]
 
@@ -47,7 +48,7 @@ class Confinement:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                cwd=self.folder,
+                cwd=folder or self.folder,
                 env={**os.environ, "TMPDIR": str(self.folder)},
                 start_new_session=True,  # a Ctrl-C in the terminal is not for it
             )

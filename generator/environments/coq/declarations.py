@@ -49,14 +49,11 @@ def declared_name(sentence: str) -> str | None:
 def declarations(sentences: Sequence[Sentence]) -> list[Declaration]:
     """Return all named declarations of a file. Sections give no part of a name, modules do."""
     found: list[Declaration] = []
-    open_blocks: list[str | None] = []  # name of a module, None for a section
+    blocks: list[str | None] = []  # name of a module, None for a section
     for number, sentence in enumerate(sentences):
-        if block := _opens(sentence.text):
-            open_blocks.append(block[0])
-        elif _END.match(sentence.text):
-            del open_blocks[-1:]
-        elif name := declared_name(sentence.text):
-            modules = [each for each in open_blocks if each is not None]
+        _enter_or_leave(blocks, sentence.text)
+        if name := declared_name(sentence.text):
+            modules = [each for each in blocks if each is not None]
             found.append(Declaration(".".join([*modules, name]), number))
     return found
 
@@ -74,6 +71,26 @@ def proof_options(sentences: Sequence[Sentence], number: int) -> str | None:
     """Return the sentence `Proof using` or `Proof with` behind a statement, which says how its proof is read."""
     following = sentences[number + 1].text if number + 1 < len(sentences) else ""
     return following if _PROOF_WITH.match(following) else None
+
+
+def is_in_section(sentences: Sequence[Sentence], number: int) -> bool:
+    """Whether a sentence stands in an open section, where a proof decides which variables its lemma takes."""
+    return None in _open_blocks(sentences[:number])
+
+
+def _open_blocks(sentences: Sequence[Sentence]) -> list[str | None]:
+    """Return the modules, by name, and the sections, as None, that are open behind the sentences."""
+    blocks: list[str | None] = []
+    for sentence in sentences:
+        _enter_or_leave(blocks, sentence.text)
+    return blocks
+
+
+def _enter_or_leave(blocks: list[str | None], sentence: str) -> None:
+    if block := _opens(sentence):
+        blocks.append(block[0])
+    elif _END.match(sentence):
+        del blocks[-1:]
 
 
 def proof_end(sentences: Sequence[Sentence], number: int) -> int | None:
@@ -96,16 +113,13 @@ def without_proofs(sentences: Sequence[Sentence]) -> list[Sentence]:
     its lemma takes.
     """
     kept: list[Sentence] = []
-    open_blocks: list[str | None] = []
+    blocks: list[str | None] = []
     number = 0
     while number < len(sentences):
         sentence = sentences[number]
         kept.append(sentence)
-        if block := _opens(sentence.text):
-            open_blocks.append(block[0])
-        elif _END.match(sentence.text):
-            del open_blocks[-1:]
-        elif None not in open_blocks and _STATEMENT.match(sentence.text):
+        _enter_or_leave(blocks, sentence.text)
+        if None not in blocks and _STATEMENT.match(sentence.text):
             end = _skippable_end(sentences, number)
             if end is not None:
                 kept.append(Sentence(sentences[number + 1].start, sentences[end].end, "Admitted."))

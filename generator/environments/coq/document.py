@@ -74,15 +74,15 @@ class Document:
         if not answer.good:
             raise RejectedError(answer.error, self._read(answer, Answer.state_id))
 
-    def ask(self, command: str, timeout_s: float) -> tuple[str, ...]:
-        """Return what a command prints at the end of the document, which stays as it is.
+    def ask(self, command: str, timeout_s: float, index: int = -1) -> tuple[str, ...]:
+        """Return what a command prints at the node of number `index`; the document stays as it is.
 
         Raises:
             RejectedError: if the command fails
             TimeIsUpError: if it takes too long
             DiedError: if the process ended
         """
-        answer = self._channel.ask(messages.query(command, self.nodes[-1]), timeout_s, with_messages=True)
+        answer = self._channel.ask(messages.query(command, self.nodes[index]), timeout_s, with_messages=True)
         if not answer.good:
             raise RejectedError(answer.error)
         return answer.messages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
@@ -17,14 +17,19 @@ from generator.environments.base import (
     TacticError,
     TacticResult,
     Theorem,
+    Verdict,
 )
+from generator.environments.coq.assumptions import beyond, read_assumptions
 from generator.environments.coq.channel import Channel, DiedError
+from generator.environments.coq.checking import Checker, NotAcceptedError
 from generator.environments.coq.confinement import Confinement
+from generator.environments.coq.declarations import declared_name
 from generator.environments.coq.document import Document
 from generator.environments.coq.guard import RefusedError, guarded
 from generator.environments.coq.programs import find_programs
 from generator.environments.coq.session import FailedError, PrefixError, ProofPath, ReplayError, Session
 from generator.environments.coq.sources import Context, SourceTree
+from generator.environments.coq.writing import file_of_statements, file_with_proofs
 
 _MAX_STARTS = 3  # of a process that dies before it has done anything
 _FLAGS = (
@@ -51,6 +56,17 @@ class CoqState(ProofState):
     name: str = field(compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class CoqFinished(ProofFinished):
+    """A finished proof of Coq.
+
+    Attributes:
+        path: all its sentences
+    """
+
+    path: ProofPath = field(default=(), compare=False, repr=False)
+
+
 class CoqEnvironment:
     """Proofs in Coq 8.16 to Rocq 9, by coqidetop.
 
@@ -68,9 +84,9 @@ class CoqEnvironment:
         memory_gb: address space of a process
         skip_proofs: replace proofs before the theorem by `Admitted` where nothing else depends on them; it starts
             sooner, and the assumptions of a proof are known only to `check`, which skips nothing
-        check_assumptions: refuse a proof as soon as it is finished if it has more assumptions than allowed; `check`
-            does so in any case
-        allowed_axioms: names of axioms that a proof may use; if not given, those that were there before the theorem
+        allowed_axioms: names of axioms that a proof may use, [] for none; if not given, those that were there before
+            the theorem. With names each finished proof is asked for its axioms, which takes up to seconds in files
+            that import many proofs; with `skip_proofs` only `check` asks
         max_nodes: states of one proof that a process keeps before it begins anew
         max_processes: processes that are kept, one for each file
     """
@@ -86,7 +102,6 @@ class CoqEnvironment:
         start_timeout_s: float = 300.0,
         memory_gb: float = 4.0,
         skip_proofs: bool = False,
-        check_assumptions: bool = False,
         allowed_axioms: list[str] | None = None,
         max_nodes: int = 1000,
         max_processes: int = 1,
@@ -103,17 +118,17 @@ class CoqEnvironment:
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._skip_proofs = skip_proofs
-        self._check_assumptions = check_assumptions
         self._allowed_axioms = None if allowed_axioms is None else frozenset(allowed_axioms)
         self._max_nodes = max_nodes
         self._max_processes = max_processes
         self._confinement = Confinement(memory_gb)
+        self._checker = Checker(self.programs, self._confinement)
         self._sessions: OrderedDict[tuple[str, str], tuple[Session, Channel]] = OrderedDict()
 
     def start(self, theorem: Theorem | Statement) -> CoqState:
         """Return the state in which a proof begins; see `Environment`."""
         context = self.sources.context_of(theorem)
-        name = theorem.name if isinstance(theorem, Statement) else theorem.full_name
+        name = _name(theorem)
         try:
             goals = self._steadily(context, name, lambda session: session.open(context.offset))
         except PrefixError as error:
@@ -137,6 +152,46 @@ class CoqEnvironment:
             return self._run(state, sentence)
         except DiedError as death:
             return TacticError(str(death), death.kind)
+
+    def check(self, theorem: Theorem | Statement, script: Sequence[str]) -> Verdict:
+        """Prove a theorem in a new coqtop, with all that stands before it; see `Environment`."""
+        try:
+            context = self.sources.context_of(theorem)
+            sentences = [guarded(tactic) for tactic in script]
+        except (CannotStartError, RefusedError) as error:
+            return Verdict(False, str(error))
+        try:
+            self._check(context, _name(theorem), sentences)
+            return Verdict(True)
+        except NotAcceptedError as error:
+            refused = Verdict(False, str(error))
+        complete = self._with_shelved(theorem, script)
+        if complete is None or list(complete) == sentences:
+            return refused
+        try:
+            self._check(context, _name(theorem), complete)
+            return Verdict(True)
+        except NotAcceptedError as error:
+            return Verdict(False, str(error))
+
+    def source(self, proofs: Sequence[tuple[Theorem | Statement, Sequence[str]]]) -> dict[str, str]:
+        """Write proofs as .v files: a file of the tree with the proofs in it, and one for all free statements.
+
+        Raises:
+            CannotStartError: if there is no such theorem
+        """
+        by_file: dict[str, dict[int, Sequence[str]]] = {}
+        statements: list[tuple[Statement, Sequence[str]]] = []
+        for theorem, script in proofs:
+            context = self.sources.context_of(theorem)
+            if isinstance(theorem, Statement):
+                statements.append((theorem, self._sentences(theorem, script)))
+            else:
+                by_file.setdefault(context.file_path, {})[context.offset] = self._sentences(theorem, script)
+        files = {path: file_with_proofs(self.sources.source(path), each) for path, each in by_file.items()}
+        if statements:
+            files["statements.v"] = file_of_statements(statements)
+        return files
 
     def close(self) -> None:
         """Stop all processes."""
@@ -182,8 +237,65 @@ class CoqEnvironment:
         return session
 
     def _finished(self, session: Session, path: ProofPath, state: CoqState) -> TacticResult:
-        session.close_proof(path, None)
-        return ProofFinished()
+        """Return the finished proof, if the kernel accepts it and its axioms are allowed."""
+        asks = self._allowed_axioms is not None and not self._skip_proofs
+        printed = session.close_proof(path, self._constant(state.context, state.name) if asks else None)
+        more = beyond(read_assumptions("\n".join(printed)), self._allowed_axioms or ())
+        if more:
+            return TacticError(f"Qed: axiom {more[0].name} is not allowed")
+        return CoqFinished(path=path)
+
+    def _check(self, context: Context, name: str, sentences: Sequence[str]) -> None:
+        source = self.sources.source_of(context)
+        timeout_s = self._start_timeout_s + 2 * self._timeout_s * (len(sentences) + 1)
+        constant = self._constant(context, name)
+        found = self._checker.assumptions(source, context.offset, constant, sentences, timeout_s)
+        if self._allowed_axioms is not None:
+            more = beyond(found, self._allowed_axioms)
+            if more:
+                raise NotAcceptedError(f"axiom {more[0].name} is not allowed")
+        elif names := {each.name for each in beyond(found, ())}:
+            self._were_there(context, name, names)
+
+    def _were_there(self, context: Context, name: str, axioms: set[str]) -> None:
+        """Raise NotAcceptedError unless axioms were known before the theorem.
+
+        No tactic can add one, as far as anyone knows; this does not rely on it.
+        """
+
+        def unknown(session: Session) -> list[str]:
+            session.go_to(context.offset, ())
+            return session.unknown_before(context.offset, axioms)
+
+        try:
+            if new := self._steadily(context, name, unknown):
+                raise NotAcceptedError(f"axiom {new[0]} was not there before the theorem")
+        except PrefixError as error:
+            raise NotAcceptedError(str(error)) from error
+
+    def _constant(self, context: Context, name: str) -> str:
+        """Return the name of what a proof defines, as it is known right behind it."""
+        source = self.sources.source_of(context)
+        sentence = source.sentences[source.number_at(context.offset)].text
+        return declared_name(sentence) or name.rsplit(".", 1)[-1]
+
+    def _sentences(self, theorem: Theorem | Statement, script: Sequence[str]) -> Sequence[str]:
+        """Return the sentences of a proof: the tactics, and `Unshelve` where only shelved goals are left."""
+        sentences = tuple(guarded(tactic) for tactic in script)
+        # a proof of one tactic ends with it, and so leaves no goal to put back
+        return (self._with_shelved(theorem, script) or sentences) if len(sentences) > 1 else sentences
+
+    def _with_shelved(self, theorem: Theorem | Statement, script: Sequence[str]) -> Sequence[str] | None:
+        """Return the sentences of a proof by running it, None if it does not run."""
+        try:
+            result: TacticResult = self.start(theorem)
+            for tactic in script:
+                if not isinstance(result, CoqState):
+                    return None
+                result = self.run_tactic(result, tactic)
+        except (CannotStartError, BrokenEnvironmentError):
+            return None
+        return result.path if isinstance(result, CoqFinished) else None
 
     def _steadily(self, context: Context, name: str, action: Callable[[Session], _T]) -> _T:
         """Do something that is known to work, with a new process if the one that was there died."""
@@ -218,3 +330,7 @@ class CoqEnvironment:
     def _drop(self, context: Context) -> None:
         if found := self._sessions.pop(context.place, None):
             found[1].close()
+
+
+def _name(theorem: Theorem | Statement) -> str:
+    return theorem.name if isinstance(theorem, Statement) else theorem.full_name

@@ -53,7 +53,7 @@ class Answer:
         good: whether Coq did what was asked
         error: what it says if not
         value: element with the result
-        messages: what Coq printed on the way
+        messages: what Coq printed on the way, with its lines where it asks for a new one
     """
 
     good: bool
@@ -99,4 +99,4 @@ def read_answer(data: bytes, with_messages: bool = False) -> Answer:
 
 def _messages(feedback: str) -> list[str]:
     parsed = (parse_xml(each) for each in _MESSAGE.findall(feedback))
-    return [flat(each[0][-1]) for each in parsed]
+    return ["".join(each[0][-1].itertext()) for each in parsed]

@@ -46,7 +46,7 @@ def parse_xml(text: str) -> ElementTree.Element:
     Raises:
         ElementTree.ParseError: if it is no XML
     """
-    text = text.replace("&nbsp;", " ").replace(_NEWLINE, " ")
+    text = text.replace("&nbsp;", " ").replace(_NEWLINE, "\n")
     text = _EMPTY_STRING.sub("", _STRING.sub(r"\1", text))
     text = _BREAK.sub(lambda found: " " if int(found[1]) else "", text)
     text = _BOX.sub("", _TAG.sub('<ppdoc val="tag"><pair>', text))
@@ -75,15 +75,15 @@ def _goal(goal: ElementTree.Element) -> str:
 
 
 def _hypothesis(box: ElementTree.Element) -> list[str]:
-    """Return a line for each name that one box declares.
+    """Return a line for each name that one box declares, `x : T` or `x : T := v`.
 
-    Names come as `x, y : T` or `x := v : T`; several children, or a value, stand in a glue of their own.
+    Names come as `x, y : T` or `x := v : T`; several names, or a value, stand in a glue of their own.
     """
     whole = "".join(box.itertext())
     head, kind = _head_and_type(box, whole)
     names, defined, value = head.partition(" := ")
-    middle = f" := {value}" if defined else ""
-    return [_one_line(f"{name}{middle} : {kind}") for name in names.split(",")]
+    ending = f" := {value}" if defined else ""
+    return [_one_line(f"{name} : {kind}{ending}") for name in names.split(",")]
 
 
 def _head_and_type(box: ElementTree.Element, whole: str) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from generator.environments.base import ErrorKind
 from generator.environments.coq.channel import DiedError, TimeIsUpError, out_of_memory
 from generator.environments.coq.declarations import proof_options
@@ -62,7 +64,7 @@ class Session:
         self._start_timeout_s = start_timeout_s
         self._timeout_s = timeout_s
         self._offset = -1  # of the statement whose proof is open
-        self._sent: list[Sentence] = []  # one for each node behind the first, up to the statement and its proof options
+        self._sent: list[Sentence] = []  # one for each node behind the first, up to the statement and its options
         self._known: dict[ProofPath, int] = {}  # where each visited state stands in the document
 
     def open(self, offset: int) -> Goals:
@@ -157,6 +159,30 @@ class Session:
             raise FailedError(f"Qed: not done in {self._timeout_s:g} s", "timeout") from error
         finally:
             self._close_quietly(length)
+
+    def unknown_before(self, offset: int, names: Iterable[str]) -> list[str]:
+        """Return the names that no constant had just before the statement at `offset`, whose proof is open.
+
+        Raises:
+            DiedError: if the process ended
+        """
+        index = next(number for number, each in enumerate(self._sent) if each.start == offset)
+        return [name for name in names if not self._is_known(name, index)]
+
+    def _is_known(self, name: str, index: int) -> bool:
+        try:
+            self._document.ask(f"Check @{name}.", self._start_timeout_s, index)
+            return True
+        except TimeIsUpError:
+            return False
+        except RejectedError as error:
+            if "Syntax error" not in str(error):
+                return False
+        try:  # a notation has taken the name for a keyword
+            printed = self._document.ask(f'Search "{name}".', self._start_timeout_s, index)
+        except (RejectedError, TimeIsUpError):
+            return False
+        return any(line.startswith(f"{name}:") for each in printed for line in each.splitlines())
 
     def _close_quietly(self, length: int) -> None:
         try:
