@@ -14,6 +14,7 @@ from generator.environments.base import (
 )
 from generator.environments.propositional.environment import PropositionalEnvironment
 from generator.environments.registry import ENVIRONMENTS, make_environment
+from generator.environments.replaying import ReplayingEnvironment
 
 __all__ = [
     "ENVIRONMENTS",
@@ -23,6 +24,7 @@ __all__ = [
     "ProofFinished",
     "ProofState",
     "PropositionalEnvironment",
+    "ReplayingEnvironment",
     "Statement",
     "TacticError",
     "TacticResult",
