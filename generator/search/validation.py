@@ -56,7 +56,7 @@ class ProofSearch(pl.Callback):
         num_theorems: int = 50,
         num_workers: int = 8,
         data_path: str | None = None,
-        search: SearchOptions = SearchOptions(num_candidates=8, max_expansions=32, max_seconds=5.0),
+        search: SearchOptions = SearchOptions(num_candidates=8, max_expansions=32, max_seconds=20.0),
     ) -> None:
         """Check the options; the prover starts when training is set up.
 
