@@ -65,7 +65,10 @@ class Search(ABC):
 
     def select(self, node: Node[ProofState], candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Return the candidates to run, in their order, each once."""
-        return list({candidate[0]: candidate for candidate in reversed(candidates)}.values())[::-1]
+        once: dict[str, Candidate] = {}
+        for candidate in candidates:
+            once.setdefault(candidate[0], candidate)
+        return list(once.values())
 
     def may_run(self) -> bool:
         """Whether the limits allow another tactic to be run, and the theorem is not proved yet."""

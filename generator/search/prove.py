@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -139,10 +139,11 @@ class ProofRun:
         if not left:
             return
         with self._generator() as generator, ProgressLine(len(theorems), results.results) as progress:
-            for _, answer in self._answers([Job(theorem) for theorem in left], generator):
-                assert isinstance(answer, SearchResult)
-                results.append(answer)
-                progress.add(answer)
+            with closing(self._answers([Job(theorem) for theorem in left], generator)) as answers:
+                for _, answer in answers:
+                    assert isinstance(answer, SearchResult)
+                    results.append(answer)
+                    progress.add(answer)
 
     def _checked(self, results: Sequence[SearchResult]) -> list[SearchResult]:
         """The results, in the order of files; a proof that does not hold once more is none."""
@@ -150,7 +151,8 @@ class ProofRun:
         if not self.recheck or not jobs:
             return list(results)
         nobody = FixedTacticGenerator([])
-        verdicts = {job.theorem: answer for job, answer in self._answers(jobs, nobody) if isinstance(answer, Verdict)}
+        with closing(self._answers(jobs, nobody)) as answers:
+            verdicts = {job.theorem: answer for job, answer in answers if isinstance(answer, Verdict)}
         return [_with_verdict(result, verdicts.get(result.theorem)) for result in results]
 
     def _answers(self, jobs: Sequence[Job], generator: TacticGenerator) -> Iterator[tuple[Job, Answer]]:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any, TypeAlias
 
@@ -65,7 +66,7 @@ class GeneratorServer:
             threading.Thread(target=self._serve, args=(connection,), name="generator-client", daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
-        with connection, suppress(EOFError, OSError):
+        with connection, suppress(EOFError, OSError, AuthenticationError):
             deliver_challenge(connection, self.key)
             answer_challenge(connection, self.key)
             while True:
@@ -78,7 +79,9 @@ class GeneratorServer:
             candidates, num_hits = self._answer(contexts, request["num_candidates"])
             return _packed({"candidates": candidates, "num_hits": num_hits})
         except Exception as error:
-            return _packed({"error": str(error) or repr(error), "kind": type(error).__name__})
+            kind = type(error).__name__
+            said = str(error) if isinstance(error, NextstepError) else f"{kind}: {error}"
+            return _packed({"error": said, "kind": kind})
 
 
 class GeneratorClient(TacticGenerator):
@@ -109,7 +112,7 @@ class GeneratorClient(TacticGenerator):
             connection = self._connection()
             connection.send_bytes(_packed({"contexts": rows, "num_candidates": num_candidates}))
             reply = json.loads(connection.recv_bytes())
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, AuthenticationError) as error:
             self._connections.__dict__.clear()
             raise GeneratorFailedError("the process that holds the generator has ended") from error
         if "error" in reply:

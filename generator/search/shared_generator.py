@@ -57,6 +57,11 @@ class GatheringGenerator(GeneratorWrapper):
         self._thread = threading.Thread(target=self._work, name="shared-generator", daemon=True)
         self._thread.start()
 
+    @property
+    def num_waiting(self) -> int:
+        """States that wait for the next batch."""
+        return self._requests.qsize()
+
     def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """See `TacticGenerator.propose`."""
         requests = [_Request(context, num_candidates) for context in contexts]
@@ -171,6 +176,11 @@ class SharedGenerator(TacticGenerator):
     def num_batches(self) -> int:
         """How often the generator was asked."""
         return self._gathering.num_batches
+
+    @property
+    def num_waiting(self) -> int:
+        """States that wait for the generator, those that it works on not counted."""
+        return self._gathering.num_waiting
 
     @property
     def busy_s(self) -> float:

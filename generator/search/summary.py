@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -143,7 +144,7 @@ def reason_of(result: SearchResult) -> str:
     reason = result.reason.strip().partition("\n")[0]
     if isinstance(result.theorem, Theorem):
         for own in (result.theorem.file_path, result.theorem.full_name):
-            reason = reason.replace(own, "...") if own else reason
+            reason = re.sub(rf"(?<!\w){re.escape(own)}(?!\w)", "...", reason) if own else reason
     return reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}..."
 
 

@@ -203,7 +203,7 @@ class Tree(Generic[S]):
             node._support = _find_support(node, unsupported)
             if node._support is not None:
                 del unsupported[node]
-                queue.extend(parent for parent in parents if parent in unsupported)
+                queue.extend(unsupported)  # any may lead to it, by what counts on it
                 continue
             for parent in parents:
                 if parent._support is node and parent.distance == math.inf and parent not in unsupported:

@@ -4,8 +4,8 @@
 
 A made-up prover answers from a formula of the state, so that time is the search's own. Of ten tactics tried, six fail,
 three give a new state, and one a state that is known, which may lie above: the states are a graph with circles. It is
-never proved but in the last row. A record is one tactic's result; closing a state and choosing the next are in its time, which is
-the process's own on the processor.
+proved at the end only, for the last column. A record is one tactic's result; closing a state and choosing the next are
+in its time, which is the process's own on the processor.
 """
 
 from __future__ import annotations

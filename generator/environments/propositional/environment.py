@@ -99,7 +99,8 @@ class PropositionalEnvironment:
     def _find(self, theorem: Theorem) -> tuple[str, SourceTheorem, Declaration]:
         place = self._library.find(theorem.full_name)
         if place is None or place[0] != theorem.file_path or place[1].statement is None:
-            raise CannotStartError(f"{theorem.file_path} declares no theorem {theorem.full_name}")
+            unknown = f"{theorem.file_path} declares no theorem {theorem.full_name}"
+            raise CannotStartError(f"{unknown}; the folder of Lean files that does is option library")
         return place[0], place[1], place[1].statement
 
     def run_tactic(self, state: ProofState, tactic: str) -> TacticResult:

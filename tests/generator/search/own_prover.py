@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Sequence
 
 from generator.environments import ProofState, Statement, TacticResult, Theorem, Verdict
+from generator.environments.coq import CoqEnvironment
 from generator.environments.scripted import ScriptedEnvironment
 
 
@@ -35,3 +38,18 @@ class Refusing(ScriptedEnvironment):
         from common import ConfigError
 
         raise ConfigError("the prover is not installed; apt-get install prover")
+
+
+class KilledCoq(CoqEnvironment):
+    """Coq whose process is killed again and again, before a tactic runs."""
+
+    num_calls = num_kills = 0
+
+    def run_tactic(self, state: ProofState, tactic: str) -> TacticResult:
+        """See `Environment.run_tactic`."""
+        KilledCoq.num_calls += 1
+        if KilledCoq.num_calls % 3 == 0:
+            for pid in self.pids:
+                os.kill(pid, signal.SIGKILL)
+                KilledCoq.num_kills += 1
+        return super().run_tactic(state, tactic)
