@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Names of tests are the same in every process, or several processes could not share them out."""
     for item in items:
         assert " at 0x" not in item.nodeid, f"{item.nodeid}: give the parameter an id, or its class a repr"
+        if item.get_closest_marker("coq") and not any(map(shutil.which, ("coqidetop.opt", "coqidetop"))):
+            item.add_marker(pytest.mark.skip(reason="needs Coq: apt-get install coq libcoq-stdlib"))
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,24 @@ def test_the_newest_run_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.utime(path, (4000, 4000))
     with pytest.raises(AssertionError, match="crashed"):
         exec(compile(found[1], ".ci/run", "exec"), {})
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, ""), (1, "Coq is not installed: its tests are skipped\n")])
+def test_coq_is_installed_where_that_is_possible(tmp_path: Path, status: int, said: str) -> None:
+    found = re.search(r"^if ! command -v coqidetop.*?^fi$", SCRIPT, re.DOTALL | re.MULTILINE)
+    assert found
+    for name, text in (
+        ("apt-get", f'echo "$@" >> {tmp_path}/asked; exit {status}'),
+        ("sudo", 'shift; "$@"'),
+        ("id", "echo 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["/bin/bash", "-euo", "pipefail", "-c", found[0]]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
+    asked = (tmp_path / "asked").read_text()
+    assert ("coq libcoq-stdlib" in asked) == (status == 0) and asked.startswith("update")
 
 
 def test_its_data_is_not_taken_for_the_quickstarts() -> None:

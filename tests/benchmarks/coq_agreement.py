@@ -8,11 +8,13 @@ Prints a Markdown row, the theorems that differ, and a JSON line.
 
 import argparse
 import json
+import os
 import random
 import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import machine
@@ -32,8 +34,10 @@ class Replay:
     checked: bool = False
     why: str = ""
     start_s: float = 0.0
+    start_cpu_s: float = 0.0
     check_s: float = 0.0
     step_s: list[float] = field(default_factory=list)
+    steps_cpu_s: float = 0.0
 
 
 def main() -> None:
@@ -62,13 +66,15 @@ def replay(environment: CoqEnvironment, theorem: dict[str, Any], check: bool) ->
     steps = theorem["traced_tactics"]
     done = Replay(theorem["full_name"])
     asked = Theorem(theorem["file_path"], theorem["full_name"], (theorem["start"][0], theorem["start"][1]))
-    begin = time.perf_counter()
+    before, begin = cpu_s(environment), time.perf_counter()
     try:
         state: Any = environment.start(asked)
     except CannotStartError as error:
         done.why = str(error)
         return done
     done.start_s = time.perf_counter() - begin
+    done.start_cpu_s = sum(seconds - before.get(pid, 0.0) for pid, seconds in cpu_s(environment).items())
+    before = cpu_s(environment)
     done.first_state = state.pp == steps[0]["state_before"]
     done.all_states = True
     script = []
@@ -92,6 +98,7 @@ def replay(environment: CoqEnvironment, theorem: dict[str, Any], check: bool) ->
             done.all_states, done.why = False, f"before step {number}: {difference(state.pp, wanted)}"
         state = result
     done.finished = isinstance(state, ProofFinished)
+    done.steps_cpu_s = sum(seconds - before.get(pid, 0.0) for pid, seconds in cpu_s(environment).items())
     if check and done.finished:
         begin = time.perf_counter()
         verdict = environment.check(asked, script)
@@ -99,6 +106,13 @@ def replay(environment: CoqEnvironment, theorem: dict[str, Any], check: bool) ->
         done.checked = verdict.accepted
         done.why += "" if verdict.accepted else f"check: {verdict.message}"
     return done
+
+
+def cpu_s(environment: CoqEnvironment) -> dict[int, float]:
+    """Return the seconds of processor time of each process; Linux only."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    stats = {pid: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in environment.pids}
+    return {pid: (int(each[11]) + int(each[12])) / ticks for pid, each in stats.items()}
 
 
 def swaps(shown: str, wanted: str) -> list[str]:
@@ -126,18 +140,28 @@ def difference(shown: str, wanted: str) -> str:
 def report(replays: list[Replay], args: argparse.Namespace, version: str, num_files: int) -> None:
     """Print a row, what differs, and a JSON line."""
     steps = [each for replay in replays for each in replay.step_s]
-    starts = sorted(replay.start_s for replay in replays)
+    steps_cpu = sum(replay.steps_cpu_s for replay in replays)
+    starts = [replay.start_s for replay in replays]
+    starts_cpu = [replay.start_cpu_s for replay in replays]
     checks = [replay.check_s for replay in replays if replay.check_s]
-    count = {
-        name: sum(getattr(replay, name) for replay in replays) for name in ("first_state", "all_states", "finished")
+    keys = ("first_state", "all_states", "finished")
+    count = {key: sum(getattr(replay, key) for replay in replays) for key in keys}
+    row = {
+        "theorems (files)": f"{len(replays)} ({num_files})",
+        "earlier proofs": "Admitted" if args.skip_proofs else "run",
+        "first state": count["first_state"],
+        "all states": count["all_states"],
+        "Qed": count["finished"],
+        "steps": f"{len(steps):,}",
+        "tactics a second": f"{len(steps) / sum(steps):.0f}",
+        "of Coq's processor time": f"{len(steps) / steps_cpu:.0f}",
+        "step median, p90, max": spread(steps, "ms"),
+        "start median, p90, max, sum": f"{spread(starts, 's')}, {sum(starts):.0f} s",
+        "its processor time": f"{spread(starts_cpu, 's')}, {sum(starts_cpu):.0f} s",
     }
-    print("| theorems (files) | earlier proofs | first state | all states | Qed | steps | tactics a second |", end="")
-    print(" step median, p90, max | start median, p90, max, sum |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|")
-    print(
-        f"| {len(replays)} ({num_files}) | {'Admitted' if args.skip_proofs else 'run'} | {count['first_state']} "
-        f"| {count['all_states']} | {count['finished']} | {len(steps):,} | {len(steps) / sum(steps):.0f} "
-        f"| {spread(steps, 'ms')} | {spread(starts, 's')}, {sum(starts):.0f} s |\n"
-    )
+    for cells in (row, ["--:"] * len(row), row.values()):
+        print(f"| {' | '.join(map(str, cells))} |")
+    print()
     if args.check:
         accepted = sum(replay.checked for replay in replays)
         print(f"{accepted} accepted by coqtop from nothing, {spread(checks, 's')} each\n")

@@ -56,17 +56,6 @@ class CoqState(ProofState):
     name: str = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class CoqFinished(ProofFinished):
-    """A finished proof of Coq.
-
-    Attributes:
-        path: all its sentences
-    """
-
-    path: ProofPath = field(default=(), compare=False, repr=False)
-
-
 class CoqEnvironment:
     """Proofs in Coq 8.16 to Rocq 9, by coqidetop.
 
@@ -123,6 +112,7 @@ class CoqEnvironment:
         self._max_processes = max_processes
         self._confinement = Confinement(memory_gb)
         self._checker = Checker(self.programs, self._confinement)
+        self._finished_path: ProofPath = ()  # of the last proof
         self._sessions: OrderedDict[tuple[str, str], tuple[Session, Channel]] = OrderedDict()
 
     def start(self, theorem: Theorem | Statement) -> CoqState:
@@ -243,7 +233,8 @@ class CoqEnvironment:
         more = beyond(read_assumptions("\n".join(printed)), self._allowed_axioms or ())
         if more:
             return TacticError(f"Qed: axiom {more[0].name} is not allowed")
-        return CoqFinished(path=path)
+        self._finished_path = path
+        return ProofFinished()
 
     def _check(self, context: Context, name: str, sentences: Sequence[str]) -> None:
         source = self.sources.source_of(context)
@@ -295,7 +286,7 @@ class CoqEnvironment:
                 result = self.run_tactic(result, tactic)
         except (CannotStartError, BrokenEnvironmentError):
             return None
-        return result.path if isinstance(result, CoqFinished) else None
+        return self._finished_path if isinstance(result, ProofFinished) else None
 
     def _steadily(self, context: Context, name: str, action: Callable[[Session], _T]) -> _T:
         """Do something that is known to work, with a new process if the one that was there died."""

@@ -90,7 +90,7 @@ def read_answer(data: bytes, with_messages: bool = False) -> Answer:
     try:
         value = parse_xml(text[found.start() :])
         good = value.attrib["val"] == "good"
-        error = "" if good else flat(value[-1])
+        error = "" if good else flat(value)
         messages = tuple(_messages(text[: found.start()])) if with_messages else ()
     except (ElementTree.ParseError, KeyError, IndexError, ValueError) as broken:
         raise GarbledAnswerError(f"an answer that is none of coqidetop's: {text[:80]!r}") from broken
@@ -99,4 +99,4 @@ def read_answer(data: bytes, with_messages: bool = False) -> Answer:
 
 def _messages(feedback: str) -> list[str]:
     parsed = (parse_xml(each) for each in _MESSAGE.findall(feedback))
-    return ["".join(each[0][-1].itertext()) for each in parsed]
+    return ["".join(each.itertext()) for each in parsed]

@@ -69,9 +69,10 @@ def goals_of(element: ElementTree.Element) -> Goals:
 
 
 def _goal(goal: ElementTree.Element) -> str:
-    _, hypotheses, conclusion = goal[:3]
+    _, hypotheses, *rest = goal
     lines = [line for each in hypotheses for line in _hypothesis(each)]
-    return "\n".join([*lines, f"⊢ {flat(conclusion)}"])
+    conclusion = (hypotheses.tail or "") + "".join(each for tree in rest[:-1] for each in tree.itertext())
+    return "\n".join([*lines, f"⊢ {_one_line(conclusion)}"])
 
 
 def _hypothesis(box: ElementTree.Element) -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from generator.environments.base import Statement
 from generator.environments.coq.declarations import is_in_section, proof_end, proof_options
 from generator.environments.coq.guard import guarded_statement
+from generator.environments.coq.sentences import Sentence
 from generator.environments.coq.sources import Source
+
+_TERM = re.compile(r"Proof\b(.*)\.", re.DOTALL)  # a whole proof in one sentence
 
 Proof = Sequence[str]
 """Sentences, without `Qed`."""
@@ -39,13 +43,21 @@ def file_with_proofs(source: Source, proofs: Mapping[int, Proof]) -> str:
         if end is None:  # nothing of its own to put aside
             pieces.append("\nQed.")
             position = statement_end
-        elif last.startswith(("Admitted", "Abort")) or last == "Qed." and not is_in_section(sentences, number):
+        elif last.startswith(("Admitted", "Abort")) or not _matters(sentences, number, last):
             pieces.append("\nQed.")
+            position = sentences[end].end
+        elif term := _TERM.fullmatch(last):
+            pieces.append(f"\n  Succeed Qed.\nRestart. exact ({term[1]}). Qed.")  # `Proof TERM` cannot follow `Restart`
             position = sentences[end].end
         else:
             pieces.append("\n  Succeed Qed.\nRestart.")
             position = statement_end
     return "".join([*pieces, source.text[position:]])
+
+
+def _matters(sentences: Sequence[Sentence], number: int, last: str) -> bool:
+    """Whether what follows may depend on more of a proof than that it exists."""
+    return is_in_section(sentences, number) or not (last == "Qed." or _TERM.fullmatch(last))
 
 
 def file_of_statements(proofs: Sequence[tuple[Statement, Proof]]) -> str:
