@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pytorch_lightning.cli import ArgsType
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 
 from generator.data.dataset import InputLimits
 from generator.data.instruct_dataset import PromptFormat
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
+from generator.search.validation import ProofSearch, report_proof
 from generator.training.prediction_writer import CandidateWriter
 from generator.training.report import report_fit
 from retrieval.training.cli import BaseCLI, start
@@ -24,10 +25,16 @@ class GeneratorCLI(BaseCLI):
     monitor = "top1_acc_val"
     run_name = "generator"
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what only generators do: proofs are searched, if an environment is named."""
+        super().add_arguments_to_parser(parser)
+        parser.add_lightning_class_args(ProofSearch, "proof_search")
+
     def after_fit(self) -> None:
         """Say what came out of the run."""
         if not self.trainer.interrupted:
             report_fit(self.trainer, self.model, self.datamodule)
+            report_proof(self.trainer)
 
 
 def main(args: ArgsType = None) -> GeneratorCLI:

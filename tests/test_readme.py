@@ -6,6 +6,7 @@ import importlib.util
 import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,31 @@ def test_the_tutorials_commands_run_on_the_debug_configuration(tmp_path, monkeyp
     run_here(debug[2])
     (tmp_path / "models/next_step_debug/config.json").read_text()
     assert capsys.readouterr().out.strip()
+
+
+def statement_command(environment: str) -> list[str]:
+    """README's words for proving a statement in a prover."""
+    commands = [words for words in commands_after("Prove something") if "--statement" in words]
+    [found] = [words for words in commands if words[words.index("--environment") + 1] == environment]
+    return found
+
+
+@pytest.mark.skipif(shutil.which("coqidetop.opt") is None, reason="apt-get install coq libcoq-stdlib")
+def test_coq_prints_the_proof_that_is_shown(capsys):
+    shown = TEXT.split("## Prove something", 1)[1].split("```text\n")[1].split("```")[0]
+    run_here(statement_command("coq"))
+    assert capsys.readouterr().out.strip() == shown.strip()
+
+
+def test_the_built_in_prover_is_asked_as_is_shown(quickstart, monkeypatch, capsys):
+    """The stand-in of the model proves nothing; a tactic in its place does."""
+    monkeypatch.chdir(quickstart)
+    words = statement_command("propositional")
+    with pytest.raises(SystemExit):
+        run_here(words, max_expansions="1")
+    at = words.index("--ckpt_path")
+    run_here([*words[:at], "--tactics", "exact And.symm h", *words[at + 2 :]])
+    assert capsys.readouterr().out.endswith(": q ∧ p := by\n  exact And.symm h\n")
 
 
 HELP = {

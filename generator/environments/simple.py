@@ -69,10 +69,10 @@ class SimpleEnvironment(ABC):
         files: dict[str, str] = {}
         for theorem, script in proofs:
             if isinstance(theorem, Theorem):
-                path, name = theorem.file_path, theorem.full_name
+                path, title = theorem.file_path, f"{theorem.full_name}:"
             else:
-                path, name = f"{theorem.name}{self.suffix}", theorem.name
-            files[path] = files.get(path, "") + "\n".join([f"{name}:", *(f"  {tactic}" for tactic in script), ""])
+                path, title = f"{theorem.name}{self.suffix}", f"{theorem.name}: {theorem.text}"
+            files[path] = files.get(path, "") + "\n".join([title, *(f"  {tactic}" for tactic in script), ""])
         return files
 
     def close(self) -> None:  # noqa: B027 - a hook
