@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def search(
     with store.lock, normal_tensors(device):
         store.check(model)
         num_states, longest = bucket(len(states), 1), bucket(max(map(len, states)), MIN_INPUT, INPUT_PARTS)
-        shape = Shape(num_states, longest, num_candidates, decoding, stop is not None, captures)
+        shape = Shape(num_states, longest, num_candidates, _plain(decoding), stop is not None, captures)
         key: Hashable = (shape, autocast_dtype(device))
         kind: type[Search] = T5Search if is_encoder_decoder(model) else CausalSearch
         limit = max_bytes_of(device)
@@ -84,13 +85,23 @@ def search(
             store.trim(limit)
 
 
+def _plain(decoding: Decoding) -> Decoding:
+    """The settings without those that no step depends on: texts and seeds are others' matter."""
+    sampling = None if decoding.sampling is None else replace(decoding.sampling, seed=0)
+    return replace(decoding, sampling=sampling, stop=())
+
+
 @contextlib.contextmanager
 def normal_tensors(device: torch.device) -> Iterator[None]:
-    """No gradients, and tensors that may be changed in any mode later; autocast keeps nothing between operations."""
+    """No gradients, and tensors that may be changed in any mode later; autocast keeps nothing between operations.
+
+    On a GPU that is the current one, where graphs are captured.
+    """
     kind, dtype = device.type, torch.get_autocast_dtype(device.type)
     with (
         torch.inference_mode(False),
         torch.no_grad(),
+        torch.cuda.device(device) if kind == "cuda" else contextlib.nullcontext(),
         torch.autocast(kind, dtype=dtype, enabled=torch.is_autocast_enabled(kind), cache_enabled=False),
     ):
         yield

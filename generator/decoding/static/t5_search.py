@@ -28,8 +28,10 @@ class T5Search(Search):
     def stack(self) -> T5Stack:
         """The decoder's weights, which all searches of the model share."""
         dtype = autocast_dtype(self.device)
-        found: T5Stack = self.store.shared.setdefault(f"stack {dtype}", None) or T5Stack(self.model, dtype)
-        self.store.shared[f"stack {dtype}"] = found
+        name, shared = f"stack {dtype}", self.store.shared
+        if name not in shared:
+            shared[name] = T5Stack(self.model, dtype)
+        found: T5Stack = shared[name]
         return found
 
     @property

@@ -309,3 +309,4 @@ def test_a_sampling_search_keeps_its_settings_apart(model, states):
     assert torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
     seeded = replace(one, sampling=replace(one.sampling, seed=9))
     assert torch.equal(searched(model, states, 3, seeded, seed=1)[0], found[0])
+    assert len(store_of(model).searches) == 2, "no step depends on the seed of the settings"
