@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from common import NextstepError
 from generator.environments.coq.sentences import OpenTextError, iterate_sentences, skip_blanks
 
 MAX_TACTIC_LENGTH = 16_384  # characters; what is longer is no tactic but a model that repeats itself
@@ -40,7 +41,7 @@ COMMANDS = frozenset(
 )
 
 
-class RefusedError(ValueError):
+class RefusedError(NextstepError, ValueError):
     """A text is not one tactic."""
 
 
