@@ -14,7 +14,7 @@ from generator.environments.base import (
 )
 from generator.environments.propositional.environment import PropositionalEnvironment
 from generator.environments.registry import ENVIRONMENTS, make_environment
-from generator.environments.replaying import ReplayingEnvironment
+from generator.environments.simple import SimpleEnvironment
 
 __all__ = [
     "ENVIRONMENTS",
@@ -24,7 +24,7 @@ __all__ = [
     "ProofFinished",
     "ProofState",
     "PropositionalEnvironment",
-    "ReplayingEnvironment",
+    "SimpleEnvironment",
     "Statement",
     "TacticError",
     "TacticResult",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 from common import NO_GOALS, ConfigError
 from generator.environments.base import (
@@ -27,6 +27,7 @@ from generator.environments.base import (
     Theorem,
     Verdict,
 )
+from generator.environments.simple import SimpleEnvironment
 
 _KEYS = ("delay_s", "error", "kind", "broken", "kill", "once", "then")
 
@@ -54,10 +55,8 @@ class Effect:
     then: str = NO_GOALS
 
 
-class ScriptedEnvironment:
+class ScriptedEnvironment(SimpleEnvironment):
     """Plays a script."""
-
-    suffix = ".txt"
 
     def __init__(self, script: Mapping[str, Any] | str | Path, calls_path: str | None = None) -> None:
         """Read the script.
@@ -103,35 +102,9 @@ class ScriptedEnvironment:
 
     def check(self, theorem: Theorem | Statement, script: Sequence[str]) -> Verdict:
         """Run a whole proof."""
-        state: TacticResult = self.start(theorem)
+        verdict = super().check(theorem, script)
         self._tell("check", self._theorem)
-        for tactic in script:
-            if not isinstance(state, ProofState):
-                return Verdict(False, f"'{tactic}' comes after '{state}'")
-            state = self.run_tactic(state, tactic)
-        return Verdict(isinstance(state, ProofFinished), "" if isinstance(state, ProofFinished) else str(state))
-
-    def source(self, proofs: Sequence[tuple[Theorem | Statement, Sequence[str]]]) -> dict[str, str]:
-        """Write the proofs of a file one below the other."""
-        files: dict[str, str] = {}
-        for theorem, script in proofs:
-            if isinstance(theorem, Theorem):
-                path, name = theorem.file_path, theorem.full_name
-            else:
-                path, name = f"{theorem.name}{self.suffix}", theorem.name
-            files[path] = files.get(path, "") + "\n".join([f"{name}:", *(f"  {tactic}" for tactic in script), ""])
-        return files
-
-    def close(self) -> None:
-        """Do nothing: there is no process to stop."""
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close it."""
-        self.close()
+        return verdict
 
     def _play(self, effect: Effect) -> TacticResult:
         if effect.once is None or not os.path.exists(effect.once):

@@ -43,7 +43,8 @@ class ProgressLine:
         for result in done:
             self._count(result)
         self._num_before = self._counts.total()
-        self._start = self._said_at = clock()
+        self._said_at = clock()
+        self._first_at: float | None = None  # when the first result came; before it, workers start
         self._bar: tqdm[Any] | None = None
         if self._stream.isatty():
             bar: tqdm[Any] = tqdm(
@@ -55,6 +56,8 @@ class ProgressLine:
     def add(self, result: SearchResult) -> None:
         """Count a result."""
         self._count(result)
+        if self._first_at is None:
+            self._first_at = self._clock()
         if self._bar is not None:
             self._bar.set_postfix_str(self.counts(), refresh=False)
             self._bar.update()
@@ -75,9 +78,9 @@ class ProgressLine:
         """Return the line that is printed now and then."""
         done = self._counts.total()
         text = f"{done:,} of {self._num:,} theorems: {self.counts()}"
-        num_new = done - self._num_before
-        if num_new and done < self._num:
-            left_s = (self._clock() - self._start) / num_new * (self._num - done)
+        num_since = done - self._num_before - 1  # the first result
+        if self._first_at is not None and num_since > 0 and done < self._num:
+            left_s = (self._clock() - self._first_at) / num_since * (self._num - done)
             text += f"; time left: about {words(left_s)}"
         return text
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from common import ConfigError, check_positive
-from generator.environments.base import Verdict
+from generator.environments.base import Environment, Verdict
 from generator.environments.registry import ENVIRONMENTS, environment_class, make_environment
 from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import FixedTacticGenerator
-from generator.search.loop import SearchResult
+from generator.search.cluster import RayWorkers
+from generator.search.loop import SearchResult, prove
 from generator.search.options import SearchOptions
 from generator.search.progress_line import ProgressLine
 from generator.search.proof_files import write_proofs
@@ -24,7 +25,8 @@ from generator.search.schedule import Job
 from generator.search.shared_generator import SharedGenerator
 from generator.search.summary import Summary, can_draw, write_figures
 from generator.search.tactic_sources import GeneratorOptions, UniformGenerator, identity, make_generator
-from generator.search.theorems import Goal, TheoremOptions, label, load_theorems
+from generator.search.theorems import Goal, TheoremOptions, find_theorem, label, load_theorems
+from generator.search.trace_one import LastSearch, draw, trace_file
 from generator.search.workers import Answer, Workers, WorkerSetup, do
 from retrieval.training.commands import parse_options, run
 from retrieval.training.files import write_json
@@ -51,8 +53,10 @@ class ProofRun:
         workers: int = 1,
         max_batch: int = 32,
         theorem_timeout_s: float | None = None,
+        ray: str | None = None,
         recheck: bool = True,
         figures: bool = True,
+        trace: str | None = None,
         *,
         theorems: TheoremOptions = TheoremOptions(),
         generator: GeneratorOptions = GeneratorOptions(),
@@ -68,8 +72,12 @@ class ProofRun:
             max_batch: states of several workers that the generator is asked about together, at most
             theorem_timeout_s: seconds after which a worker is ended that is not done with a theorem, start and check
                 included; null: none where the search has no time limit, else twice that and ten minutes more
+            ray: address of a Ray cluster on whose machines the workers and the model run; "auto" is that of this
+                machine, "local" starts one for the time of the run
             recheck: whether all proofs are checked once more at the end
             figures: whether figures are drawn, as PNG and for TensorBoard
+            trace: name of a theorem, or file:name, that is searched alone in this process, without results; its search
+                tree is drawn on the screen and as SVG in output_dir, or else here
             theorems: which theorems
             generator: who proposes the tactics
             search: order and limits
@@ -85,7 +93,7 @@ class ProofRun:
         environment_class(environment)
         self.environment, self.environment_options = environment, dict(environment_options or {})
         self.output_dir, self.workers, self.max_batch = output_dir, workers, max_batch
-        self.recheck, self.figures = recheck, figures
+        self.ray, self.recheck, self.figures, self.trace = ray, recheck, figures, trace
         self.theorems, self.generator, self.search = theorems, generator, search
         self.job_timeout_s = theorem_timeout_s
         if theorem_timeout_s is None and search.max_seconds is not None:
@@ -99,9 +107,12 @@ class ProofRun:
             DataError: if a file is missing, broken, or cannot be written
         """
         start = time.monotonic()
+        if self.trace is not None:
+            everything = load_theorems(replace(self.theorems, num_theorems=None))
+            return self._search_here(find_theorem(everything, self.trace))
         theorems = load_theorems(self.theorems, self.search.seed)
         if self.theorems.statement is not None and self.output_dir is None:
-            return self._prove_statement(theorems[0])
+            return self._search_here(theorems[0])
         if self.output_dir is None:
             raise ConfigError("results need a place; give --output_dir, a folder for them")
         with self._results_file(self.output_dir, theorems) as results:
@@ -155,16 +166,21 @@ class ProofRun:
             verdicts = {job.theorem: answer for job, answer in answers if isinstance(answer, Verdict)}
         return [_with_verdict(result, verdicts.get(result.theorem)) for result in results]
 
-    def _answers(self, jobs: Sequence[Job], generator: TacticGenerator) -> Iterator[tuple[Job, Answer]]:
+    def _answers(self, jobs: Sequence[Job], generator: TacticGenerator) -> Generator[tuple[Job, Answer], None, None]:
         setup = WorkerSetup(self.environment, self.environment_options, generator, self.search)
         if self.workers == 0:
-            with make_environment(self.environment, self.environment_options) as environment:
+            with self._prover() as environment:
                 for job in jobs:
                     yield job, do(job, environment, setup)
             return
+        num_workers = min(self.workers, len(jobs))
+        if self.ray is not None:
+            with RayWorkers(setup, num_workers, self.ray, self.job_timeout_s) as cluster:
+                yield from cluster.run(jobs)
+            return
         if isinstance(generator, SharedGenerator):
             setup = replace(setup, generator=generator.client())
-        with Workers(setup, min(self.workers, len(jobs)), self.job_timeout_s) as workers:
+        with Workers(setup, num_workers, self.job_timeout_s) as workers:
             yield from workers.run(jobs)
 
     @contextmanager
@@ -180,22 +196,28 @@ class ProofRun:
 
     # -------------------------------------------------------------------------------------------- what is left of it
 
-    def _prove_statement(self, statement: Goal) -> Summary:
-        """Search a proof of one statement in this process, and print it."""
-        self.workers = 0
-        with self._generator() as generator:
-            ((_, answer),) = self._answers([Job(statement)], generator)
-        assert isinstance(answer, SearchResult)
-        if answer.proof is None:
-            print(f"{label(statement)}: {answer.status}: {answer.reason}", file=sys.stderr)
-        else:
-            with make_environment(self.environment, self.environment_options) as environment:
-                print("\n".join(environment.source([(statement, answer.proof)]).values()).rstrip("\n"))
-        return Summary([answer])
+    def _search_here(self, theorem: Goal) -> Summary:
+        """Search one theorem in this process, print its proof, and draw its tree if that is asked for."""
+        seen = LastSearch()
+        with interrupted_by_signals(), self._generator() as generator, self._prover() as environment:
+            result = prove(theorem, environment, generator, self.search, observer=seen)
+            if self.trace is not None and seen.search is not None:
+                path = (self.output_dir or Path()) / trace_file(theorem)
+                print(draw(result, seen.search, path), f"drawn in {path}", sep="\n", end="\n\n")
+            if result.proof is None:
+                print(f"{label(theorem)}: {result.status}: {result.reason}", file=sys.stderr)
+            elif self.trace is not None:
+                print(f"{label(theorem)}: proved", *result.proof, sep="\n  ")
+            else:
+                print("\n".join(environment.source([(theorem, result.proof)]).values()).rstrip("\n"))
+        return Summary([result])
+
+    def _prover(self) -> Environment:
+        return make_environment(self.environment, self.environment_options)
 
     def _write(self, summary: Summary, folder: Path) -> None:
         write_json(folder / SUMMARY, {"format_version": 1, **summary.to_json()})
-        with make_environment(self.environment, self.environment_options) as environment:
+        with self._prover() as environment:
             files = write_proofs(summary.results, environment, folder / PROOFS)
         print(summary.text())
         if files:

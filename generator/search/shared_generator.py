@@ -16,6 +16,8 @@ from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import CachingGenerator, GeneratorWrapper
 from generator.search.remote_generator import GeneratorClient, GeneratorFailedError, GeneratorServer
 
+_PATIENCE = 0.1  # of the last batch's time
+
 
 @dataclass(frozen=True)
 class _Request:
@@ -42,7 +44,8 @@ class GatheringGenerator(GeneratorWrapper):
         Args:
             generator: is asked, by one thread at a time
             max_batch: states in a batch
-            wait_s: seconds that the first request waits for others; while the generator works they gather anyway
+            wait_s: seconds that a batch waits until it is as large as the last one; a tenth of that one's time if that
+                is longer. While the generator works, requests gather anyway
         """
         super().__init__(generator)
         check_positive(max_batch=max_batch)
@@ -51,6 +54,7 @@ class GatheringGenerator(GeneratorWrapper):
         self.max_batch, self.wait_s = max_batch, wait_s
         self.num_batches = self.num_states = 0
         self.busy_s = 0.0
+        self._last_size, self._last_s = 0, 0.0  # of the last batch
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._is_closed = False
         self._lock = threading.Lock()
@@ -83,20 +87,25 @@ class GatheringGenerator(GeneratorWrapper):
     def _work(self) -> None:
         while (first := self._requests.get()) is not None:
             batch, is_last = self._gather(first)
+            start = time.monotonic()
             by_number = defaultdict[int, list[_Request]](list)
             for request in batch:
                 by_number[request.num_candidates].append(request)
             for requests in by_number.values():
                 self._answer(requests)
+            self._last_size, self._last_s = len(batch), time.monotonic() - start
             if is_last:
                 return
 
     def _gather(self, first: _Request) -> tuple[list[_Request], bool]:
         """Requests for one batch, and whether none will follow."""
-        batch, deadline = [first], time.monotonic() + self.wait_s
+        batch = [first]
+        deadline = time.monotonic() + max(self.wait_s, _PATIENCE * self._last_s)
         while len(batch) < self.max_batch:
+            # those that the last batch answered soon ask again
+            left = deadline - time.monotonic() if len(batch) < self._last_size else 0.0
             try:
-                request = self._requests.get(timeout=max(0.0, deadline - time.monotonic()))
+                request = self._requests.get(timeout=left) if left > 0 else self._requests.get_nowait()
             except queue.Empty:
                 break
             if request is None:
@@ -132,6 +141,7 @@ class SharedGenerator(TacticGenerator):
             pool.map(prove_with, [shared.client()] * num_workers)
 
     Attributes:
+        generator: answers
         max_batch: states that are decoded together
     """
 
@@ -143,9 +153,10 @@ class SharedGenerator(TacticGenerator):
         Args:
             generator: is asked, by one thread at a time
             max_batch: states in a batch
-            wait_s: seconds that the first request waits for others
+            wait_s: seconds that a batch waits for those that the last one answered; see GatheringGenerator
             max_entries: answers to remember
         """
+        self.generator, self.max_batch = generator, max_batch
         self._gathering = GatheringGenerator(generator, max_batch, wait_s)
         self._cache = CachingGenerator(self._gathering, max_entries)
         self.reads_theorem = generator.reads_theorem

@@ -114,7 +114,7 @@ class Summary:
             rest = max(0.0, 1 - model - prover)
             each = seconds["total_s"] / max(1, len(self.results))
             lines.append(
-                f"{words(seconds['total_s'])} of search, {each:.2g} s a theorem: model {100 * model:.0f}%, "
+                f"{_seconds(seconds['total_s'])} of search, {_seconds(each)} a theorem: model {100 * model:.0f}%, "
                 f"prover {100 * prover:.0f}%, search {100 * rest:.0f}%"
             )
         discarded = list(self.discarded.items())
@@ -204,6 +204,10 @@ def _range(numbers: Sequence[int], what: str) -> str:
     if low == high:
         return f"{low:,} {what}{'s' * (low != 1)}"
     return f"{low:,} to {high:,} {what}s (median {median(numbers):g})"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else words(seconds)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import hashlib
 import random
@@ -114,6 +115,26 @@ def label(theorem: Goal) -> str:
     if isinstance(theorem, Statement):
         return theorem.name
     return f"{theorem.file_path}:{theorem.full_name}"
+
+
+def find_theorem(theorems: Sequence[Goal], name: str) -> Goal:
+    """Return the theorem of a full name, or of file and full name with a colon between.
+
+    Raises:
+        ConfigError: if there is none, or several
+    """
+    found = [each for each in theorems if name in (label(each), _name(each))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"{name} stands at several places; give one of {', '.join(map(label, found))}")
+    nearest = difflib.get_close_matches(name, [_name(each) for each in theorems], n=3)
+    hint = f"did you mean {', '.join(nearest)}?" if nearest else "give a full name as the data has it"
+    raise ConfigError(f"there is no theorem {name} among the {len(theorems):,} that the options name; {hint}")
+
+
+def _name(theorem: Goal) -> str:
+    return theorem.name if isinstance(theorem, Statement) else theorem.full_name
 
 
 # ------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from generator.search.schedule import Job, Schedule
 
 Answer: TypeAlias = SearchResult | Verdict
 
-_MAX_TRIES = 2
+MAX_TRIES = 2
 _MAX_STILLBORN = 2  # workers in a row that die before they are ready
 _LASTING: tuple[type[NextstepError], ...] = (ConfigError, GeneratorFailedError)  # the next theorem would meet them too
 _FATAL = {kind.__name__: kind for kind in _LASTING}
@@ -159,19 +159,20 @@ class Workers:
                 )
             schedule.again(job)
             self._give(worker.number, schedule)
-        elif job.num_tries + 1 < _MAX_TRIES:
+        elif job.num_tries + 1 < MAX_TRIES:
             schedule.again(job)
             self._give(worker.number, schedule)
         else:
             self._give(worker.number, schedule)
-            yield job, _given_up(job, f"its worker died {_MAX_TRIES} times, the last time: {reason}")
+            yield job, given_up(job, f"its worker died {MAX_TRIES} times, the last time: {reason}")
 
     def _patience(self, busy: Sequence[_Worker]) -> float | None:
         deadlines = [worker.deadline for worker in busy if worker.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
 
-def _given_up(job: Job, reason: str) -> Answer:
+def given_up(job: Job, reason: str) -> Answer:
+    """The answer for a job whose workers died."""
     if job.proof is None:
         return SearchResult(job.theorem, "discarded", reason)
     return Verdict(False, reason)

@@ -7,9 +7,38 @@ import signal
 import time
 from collections.abc import Sequence
 
-from generator.environments import ProofState, Statement, TacticResult, Theorem, Verdict
+from generator.environments import (
+    CannotStartError,
+    ProofFinished,
+    ProofState,
+    SimpleEnvironment,
+    Statement,
+    TacticError,
+    TacticResult,
+    Theorem,
+    Verdict,
+)
 from generator.environments.coq import CoqEnvironment
 from generator.environments.scripted import ScriptedEnvironment
+
+
+class Even(SimpleEnvironment):
+    """Proves that numbers are even."""
+
+    def start(self, theorem: Theorem | Statement) -> ProofState:
+        """See `Environment.start`."""
+        if isinstance(theorem, Theorem) or not theorem.text.isdecimal():
+            raise CannotStartError(f"{theorem} is no number")
+        return ProofState(theorem.text)
+
+    def run_tactic(self, state: ProofState, tactic: str) -> TacticResult:
+        """See `Environment.run_tactic`."""
+        number = int(state.pp)
+        if tactic == "zero" and number == 0:
+            return ProofFinished()
+        if tactic == "minus_two" and number >= 2:
+            return ProofState(str(number - 2))
+        return TacticError(f"{tactic} does not apply to {number}")
 
 
 class WithABug(ScriptedEnvironment):

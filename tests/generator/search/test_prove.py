@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from common import Candidate, ConfigError, DataError
+from generator.environments import Statement
 from generator.interface.tactic_generator import TacticGenerator
 from generator.search import prove as command
 from generator.search.results import ResultsFile
 from retrieval.training.commands import run
+from tests.generator.search.own_prover import Even
 from tests.generator.search.prove_fakes import arguments, prove, results_of, statuses, write_script, write_split
 
 NAMES = [("A.v", "a1"), ("A.v", "a2"), ("B.v", "b")]
@@ -228,6 +230,46 @@ def test_a_statement_is_proved_and_printed(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         command.main([*args, "--statement=P -> Q"])
     assert ended.value.code == 1 and "failed: no tactic is left to try" in capsys.readouterr().err
+
+
+def test_a_prover_of_ones_own_needs_two_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--environment=tests.generator.search.own_prover.Even", "--tactics=zero,minus_two"]
+    command.main([*args, "--statement=4"])
+    assert capsys.readouterr().out.endswith("searched_statement:\n  minus_two\n  minus_two\n  zero\n")
+    with Even() as environment:
+        four = Statement("4")
+        assert environment.check(four, ["minus_two", "minus_two", "zero"]).accepted
+        for theorem, script, reason in (
+            (four, ["minus_two"], "goals are left:\n2"),
+            (four, ["zero"], "'zero': zero does not apply to 4"),
+            (Statement("0"), ["zero", "zero"], "'zero' comes after the end"),
+            (Statement("x"), ["zero"], "is no number"),
+        ):
+            verdict = environment.check(theorem, script)
+            assert not verdict.accepted and reason in verdict.message
+
+
+def test_a_trace_draws_the_tree_of_one_theorem_and_leaves_results_alone(
+    split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = write_script(tmp_path / "s.json", STARTS, {"⊢ 3": {"step": "⊢ 1", "other": "⊢ 2"}})
+    prove(split, script, tmp_path / "out", "--trace=b", "--num_theorems=1", "--tactics=other,step,done")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("✓ 0: ⊢ 3")
+    assert any("★ other" in line and "⊢ 2" in line for line in lines) and any("∎" in line for line in lines)
+    assert lines[-3:] == ["B.v:b: proved", "  other", "  done"]
+    assert (tmp_path / "out" / "trace_b.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def test_a_trace_of_what_cannot_be_searched_says_so(
+    split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = write_script(tmp_path / "s.json", {"a1": {"error": "does not compile"}})
+    prove(split, script, tmp_path / "out", "--trace=a1")
+    assert "A.v:a1: discarded: does not compile" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="there is no theorem a3 among the 3 that the options name; give a full name"):
+        prove(split, script, tmp_path / "out", "--trace=a3")
 
 
 def test_options_come_from_yaml_and_the_command_line_wins(

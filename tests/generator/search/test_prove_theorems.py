@@ -8,7 +8,7 @@ import pytest
 
 from common import ConfigError, DataError
 from generator.environments import Statement, Theorem
-from generator.search.theorems import TheoremOptions, choose, in_file_order, load_theorems
+from generator.search.theorems import TheoremOptions, choose, find_theorem, in_file_order, load_theorems
 from tests.generator.search.prove_fakes import write_split
 
 NAMES = [("B.v", "x"), ("A.v", "y"), ("B.v", "z"), ("A.v", "x"), ("C.v", "w")]
@@ -95,3 +95,15 @@ def test_a_statement_stands_alone() -> None:
     assert load_theorems(options) == [Statement("P -> P", "Require Import List.", "easy")]
     with pytest.raises(ConfigError, match="nothing to prove"):
         load_theorems(TheoremOptions())
+
+
+def test_one_theorem_is_found_by_its_name_and_by_its_file_where_that_is_not_enough(split: Path) -> None:
+    theorems = load_theorems(TheoremOptions(data_path=split))
+    assert find_theorem(theorems, "w") == Theorem("C.v", "w", (5, 1))
+    assert find_theorem(theorems, "B.v:x") == Theorem("B.v", "x", (1, 1))
+    for name, message in (
+        ("x", "several places; give one of A.v:x, B.v:x"),
+        ("long_name", "no theorem long_name among"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            find_theorem(theorems, name)

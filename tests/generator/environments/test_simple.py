@@ -7,7 +7,7 @@ from generator.environments import (
     CannotStartError,
     ProofFinished,
     ProofState,
-    ReplayingEnvironment,
+    SimpleEnvironment,
     Statement,
     TacticError,
     Theorem,
@@ -17,7 +17,7 @@ from generator.environments import (
 from generator.search.loop import prove
 
 
-class Countdown(ReplayingEnvironment):
+class Countdown(SimpleEnvironment):
     """Proves that a number comes down to 0, by halving even ones and subtracting 1."""
 
     is_closed = False
@@ -64,7 +64,10 @@ def test_only_whole_proofs_are_accepted(statement, script, message):
 
 def test_proofs_are_written_as_text():
     written = Countdown().source([(Statement("2"), ["halve", "decrement"]), (Theorem("A.txt", "one"), ["decrement"])])
-    assert written == {"proofs.txt": "2\n  halve\n  decrement\n\nA.txt: one\n  decrement\n"}
+    assert written == {
+        "searched_statement.txt": "searched_statement:\n  halve\n  decrement\n",
+        "A.txt": "one:\n  decrement\n",
+    }
 
 
 def test_it_is_an_environment_by_its_class_path_and_closes():
