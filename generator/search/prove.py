@@ -88,6 +88,10 @@ class ProofRun:
         check_positive(max_batch=max_batch, theorem_timeout_s=theorem_timeout_s)
         if workers < 0:
             raise ConfigError(f"workers is {workers}; give 0 to search in this process, or more")
+        if ray is not None and workers == 0:
+            raise ConfigError(
+                "workers is 0, which searches in this process, and ray is given; give --workers, or no --ray"
+            )
         if environment is None:
             raise ConfigError(f"no prover is named; give --environment, one of {', '.join(ENVIRONMENTS)}")
         environment_class(environment)

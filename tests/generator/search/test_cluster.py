@@ -12,6 +12,7 @@ from generator.environments.base import Theorem
 from generator.interface.tactic_generator import TacticGenerator
 from generator.search.cluster import RayWorkers
 from generator.search.options import SearchOptions
+from generator.search.prove import ProofRun
 from generator.search.remote_generator import GeneratorFailedError
 from generator.search.schedule import Job
 from generator.search.shared_generator import SharedGenerator
@@ -36,6 +37,11 @@ def test_without_ray_the_message_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"needs the package ray; pip install -e '\.\[ray\]'"):
         RayWorkers(setup_of(tmp_path, {}, {}, Speller()), 2, "local")
+
+
+def test_a_cluster_without_workers_is_refused():
+    with pytest.raises(ConfigError, match="workers is 0"):
+        ProofRun(environment="scripted", workers=0, ray="local")
 
 
 @pytest.mark.slow

@@ -86,6 +86,16 @@ def test_a_batch_has_no_more_states_than_max_batch_and_one_number_of_candidates(
         assert found == [expected(state, 1) for state in states]
 
 
+def test_a_batch_waits_until_it_is_as_large_as_the_last_one_and_one_asker_never_waits():
+    recording = Recording()
+    with SharedGenerator(recording, wait_s=60.0) as shared:
+        assert [ask(shared, state) for state in "ab"] == [expected("a"), expected("b")]
+        ask_in_threads(shared, recording, ["c", "d", "e"])
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(lambda state: ask(shared, state), "xyz")) == [expected(state) for state in "xyz"]
+    assert sorted(recording.batches[-1]) == ["x", "y", "z"]
+
+
 def test_what_was_asked_before_is_remembered_up_to_max_entries():
     recording = Recording()
     with SharedGenerator(recording, max_entries=2) as shared:
