@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from common import ConfigError
+from common import ConfigError, DataError
 from generator.environments.base import Theorem
 from generator.interface.tactic_generator import TacticGenerator
-from generator.search.cluster import RayWorkers
+from generator.search.cluster import RayWorkers, _plain
 from generator.search.options import SearchOptions
 from generator.search.prove import ProofRun
 from generator.search.remote_generator import GeneratorFailedError
@@ -20,11 +20,9 @@ from generator.search.workers import WorkerSetup
 
 
 class Speller(TacticGenerator):
-    """Proposes to finish, in every state but one, which it refuses by a bug."""
+    """Proposes to finish, in every state."""
 
     def propose(self, contexts, num_candidates):
-        if any(context.state == "bug" for context in contexts):
-            raise RuntimeError("a bug")
         return [[("done", -0.5), ("on", -1.0)][:num_candidates] for _ in contexts]
 
 
@@ -63,17 +61,19 @@ def test_two_workers_of_a_local_cluster_share_a_model_and_one_that_is_killed_los
     assert answers["t0"].proof == ("done",) and killed.exists()
 
 
+def test_what_the_model_raised_in_its_process_is_raised_here():
+    for cause in (ConfigError("num_samples is 0"), DataError("no position")):
+        assert _plain(SimpleNamespace(cause=cause)) is cause
+    failed = _plain(SimpleNamespace(cause=RuntimeError("a bug")))
+    assert isinstance(failed, GeneratorFailedError) and str(failed) == "RuntimeError: a bug"
+    assert "has ended" in str(_plain(SimpleNamespace()))
+
+
 @pytest.mark.slow
-def test_what_fails_on_the_cluster_is_raised_here_and_a_worker_that_always_dies_gives_the_theorem_up(tmp_path):
+def test_a_worker_that_always_dies_gives_the_theorem_up(tmp_path):
     pytest.importorskip("ray")
     with SharedGenerator(Speller()) as shared:
-        setup = setup_of(tmp_path, {"s": {"done": {"kill": True}}}, {"t": "s", "u": "bug"}, shared)
+        setup = setup_of(tmp_path, {"s": {"done": {"kill": True}}}, {"t": "s"}, shared)
         with RayWorkers(setup, 1, "local") as workers:
             ((_, answer),) = workers.run([Job(Theorem("F.txt", "t"))])
-            assert answer.status == "discarded" and answer.reason.startswith("its worker died 2 times")
-            with pytest.raises(GeneratorFailedError, match="RuntimeError: a bug"):
-                list(workers.run([Job(Theorem("F.txt", "u"))]))
-            workers._setup = replace(workers._setup, environment_options={"script": "missing.json"})
-            workers._workers.clear()
-            with pytest.raises(ConfigError, match="missing.json"):
-                list(workers.run([Job(Theorem("F.txt", "t"))]))
+    assert answer.status == "discarded" and answer.reason.startswith("its worker died 2 times")

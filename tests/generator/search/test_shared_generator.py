@@ -54,6 +54,7 @@ def expected(state, number=2):
 def ask_in_threads(shared, recording, states):
     """Answers to states that all ask while the generator is busy with another one."""
     recording.gate.clear()
+    recording.is_asked.clear()
     with ThreadPoolExecutor(len(states) + 1) as pool:
         first = pool.submit(ask, shared, "first")
         assert recording.is_asked.wait(WAIT_S)
