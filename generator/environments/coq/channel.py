@@ -18,6 +18,7 @@ from generator.environments.coq.confinement import Confinement, kill
 from generator.environments.coq.messages import ANSWER_END, Answer, GarbledAnswerError, read_answer
 
 _GRACE_S = 2.0  # for an answer to SIGINT, which mostly takes milliseconds
+_MAX_ANSWER = 2**28  # bytes; a tactic that prints for ever is stopped before it fills our own memory
 _INTERRUPTED = "User interrupt"
 _OUT_OF_MEMORY = ("out of memory", "stack overflow", "out_of_memory", "cannot allocate")
 
@@ -120,6 +121,9 @@ class Channel:
             if not data:
                 raise self._death()
             self._buffer += data
+            if len(self._buffer) > _MAX_ANSWER:
+                self.close()
+                raise DiedError(f"an answer of more than {_MAX_ANSWER:,} bytes", "memory")
         end += len(ANSWER_END)
         answer = bytes(self._buffer[:end])
         del self._buffer[:end]

@@ -26,6 +26,7 @@ class Confinement:
         self._memory = int(memory_gb * 2**30)
         self._thread = ThreadPoolExecutor(1, "starts-coq")
         self._running: list[subprocess.Popen[bytes]] = []
+        self._owner = os.getpid()
 
     @property
     def folder(self) -> Path:
@@ -40,6 +41,8 @@ class Confinement:
             errors: where its standard error goes
             folder: where it runs, within the scratch folder
         """
+        if os.getpid() != self._owner:  # the thread is not here, and the folder is not ours
+            raise RuntimeError("an environment works only in the process that made it; make one in each worker")
         whole = [*_without_network(), *_with_limits(self._memory), *command]
 
         def start() -> subprocess.Popen[bytes]:

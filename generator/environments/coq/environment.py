@@ -172,8 +172,9 @@ class CoqEnvironment:
         """
         by_file: dict[str, dict[int, Sequence[str]]] = {}
         statements: list[tuple[Statement, Sequence[str]]] = []
-        for theorem, script in proofs:
-            context = self.sources.context_of(theorem)
+        placed = [(self.sources.context_of(theorem), theorem, script) for theorem, script in proofs]
+        # in the order of the files, so that one process goes through each of them once
+        for context, theorem, script in sorted(placed, key=lambda each: _place_in_order(each[0])):
             if isinstance(theorem, Statement):
                 statements.append((theorem, self._sentences(theorem, script)))
             else:
@@ -321,6 +322,11 @@ class CoqEnvironment:
     def _drop(self, context: Context) -> None:
         if found := self._sessions.pop(context.place, None):
             found[1].close()
+
+
+def _place_in_order(context: Context) -> tuple[str, int]:
+    """By file and place; free statements stay in their order."""
+    return context.file_path, 0 if context.text else context.offset
 
 
 def _name(theorem: Theorem | Statement) -> str:

@@ -15,7 +15,7 @@ from common import ConfigError
 # place differs, which is not read. Before 8.16 `Add` took no offsets.
 _OLDEST, _BEYOND = (8, 16), (10, 0)
 _NAMES = ("coqidetop.opt", "rocqidetop.opt", "coqidetop", "rocqidetop")
-INSTALL = "install Coq 8.16 to Rocq 9, such as by `apt-get install coq libcoq-stdlib` or `opam install rocqide-server`"
+INSTALL = "install Coq 8.16 to Rocq 9, such as by `apt-get install coq libcoq-stdlib` or `opam install coqide-server`"
 
 
 @dataclass(frozen=True)

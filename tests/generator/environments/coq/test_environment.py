@@ -317,6 +317,15 @@ def test_tactics_that_eat_memory_end() -> None:
         assert environment.run_tactic(state, "exact I") == ProofFinished()
 
 
+def test_a_tactic_that_prints_for_ever_does_not_fill_our_memory(
+    coq: CoqEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generator.environments.coq.channel._MAX_ANSWER", 2**20)
+    result = error(run(coq, ADD, 'do 100000 idtac "' + "x" * 1000 + '"'))
+    assert result.kind == "memory" and "1,048,576 bytes" in result.message
+    assert isinstance(run(coq, ADD, "intros n m"), CoqState)
+
+
 def test_interrupts_at_any_moment_leave_the_states_right() -> None:
     with CoqEnvironment() as environment:
         first = environment.start(ADD)
@@ -388,6 +397,23 @@ def test_coq_does_not_outlive_its_parent_though_a_thread_started_it() -> None:
             return
         time.sleep(0.05)
     pytest.fail("coqidetop goes on")
+
+
+def use_in_a_fork(environment: CoqEnvironment, said: Connection) -> None:
+    try:
+        environment.start(Statement("True"))
+    except RuntimeError as told:
+        said.send(str(told))
+
+
+def test_an_environment_is_not_used_in_a_fork_of_its_process() -> None:
+    with CoqEnvironment() as environment:
+        ours, theirs = FORK.Pipe()
+        child = FORK.Process(target=use_in_a_fork, args=(environment, theirs))
+        child.start()
+        assert "make one in each worker" in ours.recv()
+        child.join()
+        assert run(environment, Statement("True"), "exact I") == ProofFinished()
 
 
 # ------------------------------------------------------------------------------------------------- sources
