@@ -20,12 +20,15 @@ def test_the_newest_run_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for version, status, time in ((9, "crashed", 1000), (10, "finished", 3000), (11, "crashed", 2000)):
         path = tmp_path / "runs" / "quickstart" / f"version_{version}" / "metrics.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"status": status}))
+        path.write_text(json.dumps({"status": status, "Pass@1_val": 0.5}))
         os.utime(path, (time, time))
     monkeypatch.chdir(tmp_path)
     exec(compile(found[1], ".ci/run", "exec"), {})
     os.utime(path, (4000, 4000))
     with pytest.raises(AssertionError, match="crashed"):
+        exec(compile(found[1], ".ci/run", "exec"), {})
+    path.write_text(json.dumps({"status": "finished"}))
+    with pytest.raises(AssertionError, match="no proofs were searched"):
         exec(compile(found[1], ".ci/run", "exec"), {})
 
 
