@@ -1,14 +1,13 @@
 """`python -m generator.domains`: the same commands for every domain, and what they refuse."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from common import NextstepError
 from generator.domains import DOMAINS
-from generator.domains.__main__ import COMMANDS, cli, main
+from generator.domains.__main__ import COMMANDS, main
 from tests.fakes import save_checkpoint
 from tests.generator.families import FAMILIES
 
@@ -198,14 +197,6 @@ def test_every_command_explains_itself(capsys):
         assert command in listed
         run(command, "--help")
         assert f"python -m generator.domains {command}" in capsys.readouterr().out
-
-
-def test_from_a_shell_a_mistake_ends_with_status_two(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["domains", "solve", "[11+11-]", "--writer", "dsl"])
-    with pytest.raises(SystemExit) as stopped:
-        cli()
-    printed = capsys.readouterr()
-    assert stopped.value.code == 2 and printed.err.startswith("error: no program exists") and not printed.out
 
 
 def test_losses_of_a_run_are_drawn_against_the_floor(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A model as a writer: independent samples in the order in which they were drawn, or a beam's candidates."""
 
 import pytest
+import torch
 
 from common import ConfigError
 from generator.decoding.settings import Sampling
@@ -9,7 +10,7 @@ from generator.domains.model_writer import SampleWriter
 from generator.domains.synthesize import Synthesizer
 from generator.domains.writers import RankedWriter
 from generator.interface.wrappers import CachingGenerator, FixedTacticGenerator
-from tests.generator.families import FAMILIES
+from tests.generator.families import ENCODER_DECODER, FAMILIES
 
 SPECS = ["[11+50-]", "[34-]", "[00+]"]
 DOMAIN = make_domain("rectangle")
@@ -47,6 +48,18 @@ def test_tells_probability_only_of_the_whole_distribution(model):
     assert SampleWriter(model).tells_probability and SampleWriter(model).is_independent
     assert not SampleWriter(model, Sampling(top_p=0.9)).tells_probability
     assert not SampleWriter(model, Sampling(temperature=0.7)).tells_probability
+
+
+def test_the_log_probability_of_a_program_is_the_sum_over_its_tokens_and_eos():
+    model = ENCODER_DECODER.build(max_inp_seq_len=64, max_oup_seq_len=12).eval()
+    ids = torch.tensor([model.tokenizer.encode("[1,3,1,4]")])
+    inputs = model.tokenizer(SPECS[:1], return_tensors="pt")
+    with torch.no_grad():
+        logits = model.generator(**inputs, labels=ids).logits
+    expected = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).sum()
+    assert ids.shape == (1, 10)
+    assert SampleWriter(model).log_prob(SPECS[0], "[1,3,1,4]") == pytest.approx(float(expected), abs=1e-3)
+    assert SampleWriter(model, Sampling(top_p=0.5)).log_prob(SPECS[0], "[1,3,1,4]") is None
 
 
 def test_a_search_with_a_model_counts_alike_in_batches(model):
