@@ -179,7 +179,13 @@ def read_split(folder: Path, split: Split, domain: Domain[Any, Any]) -> list[Pro
     check_same_domain(folder / CARD, card, domain)
     if not card["complete"]:
         raise DataError(f"data_path {folder} is not finished; run the `generate` that made it again")
-    return list(read_problems(folder / f"{split}.jsonl", domain))
+    problems, sizes = list(read_problems(folder / f"{split}.jsonl", domain)), card.get("sizes")
+    size = sizes.get(split) if isinstance(sizes, dict) else None
+    if len(problems) != size:
+        raise DataError(
+            f"{folder / f'{split}.jsonl'} has {len(problems):,} problems, and {CARD} says {size}; generate it again"
+        )
+    return problems
 
 
 def check_same_domain(path: Path, card: Mapping[str, Any], domain: Domain[Any, Any]) -> None:

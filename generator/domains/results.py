@@ -286,17 +286,7 @@ def _read_result(path: Path, domain: Domain[Any, Any]) -> Result:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         version, name = metrics["format_version"], metrics["domain"]
-        shares = metrics["curve"]["share"]
-        numbers = [
-            metrics["num_problems"],
-            metrics["budget"],
-            *shares,
-            *metrics["curve"]["low"],
-            *metrics["curve"]["high"],
-        ]
-        if not all(type(each) in (int, float) for each in numbers) or len(shares) != metrics["budget"]:
-            raise ValueError("its curve is none")
-        metrics["writer"], metrics["options"]
+        _check_drawable(metrics)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a file that `baseline` or `evaluate` wrote") from error
     except (KeyError, RecursionError, TypeError, ValueError) as error:
@@ -306,6 +296,21 @@ def _read_result(path: Path, domain: Domain[Any, Any]) -> Result:
     if name != domain.name:
         raise DataError(f"{path} is a result of domain {name}, not {domain.name}; compare results of one domain")
     return Result(path, metrics)
+
+
+def _check_drawable(metrics: Metrics) -> None:
+    """Raise an error unless what figures show is there, and of numbers."""
+    curve, calibration, budget = metrics["curve"], metrics.get("calibration", []), metrics["budget"]
+    if type(budget) is not int or type(metrics["num_problems"]) is not int or type(metrics["writer"]) is not str:
+        raise ValueError("budget, num_problems or writer is none")
+    if not all(type(curve[part]) is list and len(curve[part]) == budget for part in ("share", "low", "high")):
+        raise ValueError("its curve has not a share for each budget")
+    numbers = [each for part in ("share", "low", "high") for each in curve[part]]
+    numbers += [each[part] for each in calibration for part in ("count", "proposed", "posterior")]
+    numbers += [metrics["total_variation"]] if calibration else []
+    numbers += [metrics[each] for each in ("nll", "nll_floor") if metrics.get(each) is not None]
+    if not all(type(each) in (int, float) and math.isfinite(each) for each in numbers):
+        raise ValueError("one of its figures is no number")
 
 
 def file_name(writer: str) -> str:

@@ -111,6 +111,14 @@ def test_a_broken_card_is_refused(tmp_path, card):
         read_split(tmp_path, "test", DOMAIN)
 
 
+def test_lost_lines_are_noticed(tmp_path):
+    write_problem_files(DOMAIN, tmp_path / "d", SIZES, seed=3)
+    path = tmp_path / "d" / "val.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(DataError, match="val.jsonl has 19 problems, and domain.json says 20"):
+        read_split(tmp_path / "d", "val", DOMAIN)
+
+
 def test_missing_files_are_said(tmp_path):
     with pytest.raises(DataError, match="no domain.json"):
         read_split(tmp_path, "test", DOMAIN)
