@@ -2,7 +2,7 @@
 
     python -m generator.domains baseline --output_dir runs/rectangle --num_problems 12000 --budget 100 \
         --domain_options.splits independent --stop_at_first \
-        --writers dsl tight manual unigram_as_published unigram bigram posterior all_strings
+        --writers dsl tight manual unigram_as_published unigram bigram posterior
     python tests/benchmarks/rectangle_curves.py runs/rectangle
 
 Sampled shares, those that each writer's own probabilities give, and those of an independent simulation of 12,000
