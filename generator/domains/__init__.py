@@ -1,0 +1,52 @@
+"""Domains: a specification goes in, programs come out, and a checker of the domain says which of them hold.
+
+`make_domain(name)` returns a domain, `Synthesizer(writer, domain, budget)` asks a writer for programs until one holds,
+and `python -m generator.domains` does all of it from a shell. Adding a domain: one module beside `rectangle`, after
+`base`, and one line in DOMAINS.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+from common import ConfigError, check_choice
+from generator.domains.base import Domain, Problem, Verdict
+from retrieval.training.options import check_types
+
+__all__ = ["DOMAINS", "Domain", "Problem", "Verdict", "make_domain"]
+
+DOMAINS = {
+    "rectangle": "generator.domains.rectangle.Rectangle",
+    "regex": "generator.domains.regex.Regular",
+}
+
+
+def make_domain(name: str, options: Mapping[str, Any] | None = None) -> Domain[Any, Any]:
+    """Return a domain; its module is imported when it is chosen.
+
+    >>> make_domain("rectangle", {"max_examples": 10}).options.max_examples
+    10
+
+    Args:
+        name: one of DOMAINS
+        options: fields of its dataclass of options that differ from the defaults
+
+    Raises:
+        ConfigError: for an unknown name, or an option that it has not or that has a value it cannot have
+        DataError: for an option of a wrong type
+    """
+    check_choice("domain", name, tuple(DOMAINS))
+    module, _, class_name = DOMAINS[name].rpartition(".")
+    kind: type[Domain[Any, Any]] = getattr(import_module(module), class_name)
+    known = [field.name for field in fields(kind.Options)]
+    for option in options or {}:
+        if option not in known:
+            nearest = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {nearest[0]}? " if nearest else ""
+            raise ConfigError(f"domain {name} has no option {option!r}; {hint}it takes {', '.join(known)}")
+    check_types(kind.Options, options or {}, f"domain {name}")
+    return kind(kind.Options(**(options or {})))
