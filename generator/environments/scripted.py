@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from common import NO_GOALS, ConfigError
+from common import NO_GOALS, ConfigError, DataError
 from generator.environments.base import (
     BrokenEnvironmentError,
     CannotStartError,
@@ -28,6 +28,7 @@ from generator.environments.base import (
     Verdict,
 )
 from generator.environments.simple import SimpleEnvironment
+from retrieval.training.options import check_types
 
 _KEYS = ("delay_s", "error", "kind", "broken", "kill", "once", "then")
 
@@ -71,11 +72,12 @@ class ScriptedEnvironment(SimpleEnvironment):
             ConfigError: if it is no such script
         """
         table = script if isinstance(script, Mapping) else _read(Path(script))
-        self._starts = {name: _effect(value, f"starts of {name!r}") for name, value in table.get("starts", {}).items()}
+        starts, by_state = _object(table.get("starts", {}), "starts"), _object(table.get("tactics", {}), "tactics")
+        self._starts = {name: _effect(value, f"starts of {name!r}") for name, value in starts.items()}
         self._tactics = {
             (state, tactic): _effect(value, f"tactic {tactic!r}")
-            for state, tactics in table.get("tactics", {}).items()
-            for tactic, value in tactics.items()
+            for state, tactics in by_state.items()
+            for tactic, value in _object(tactics, f"tactics of {state!r}").items()
         }
         self._calls_path = calls_path
         self._theorem = ""
@@ -128,11 +130,16 @@ class ScriptedEnvironment(SimpleEnvironment):
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"script {path}: {error}; give a JSON file with starts and tactics") from error
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"script {path}: is no object; give one with starts and tactics")
-    return table
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"script {path}: {reason}; give a JSON file with starts and tactics") from error
+    return _object(table, f"script {path}")
+
+
+def _object(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{what}: is {str(value)[:60]!r}; it must be a mapping")
+    return value
 
 
 def _effect(value: Any, where: str) -> Effect:
@@ -145,7 +152,11 @@ def _effect(value: Any, where: str) -> Effect:
     if isinstance(value, Effect):
         return value
     if not isinstance(value, Mapping) or not set(value) <= set(_KEYS):
-        raise ConfigError(f"{where} is {value!r}; it must be a text, or have keys among {', '.join(_KEYS)}")
+        raise ConfigError(f"{where} is {str(value)[:60]!r}; it must be a text, or have keys among {', '.join(_KEYS)}")
     if value.get("kind", "error") not in get_args(ErrorKind):
         raise ConfigError(f"{where} has kind {value['kind']!r}; there are {', '.join(get_args(ErrorKind))}")
+    try:
+        check_types(Effect, value, where)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     return Effect(**value)

@@ -29,7 +29,7 @@ class SearchOptions:
             breadth_first this is a beam search
         temperature: of the draws of rollouts: 0 takes the likeliest tactic, high values draw each equally often
         num_rollouts: proofs drawn at most; null for no limit
-        seed: of the draws of rollouts
+        seed: of what is drawn: by rollouts, and by the command where theorems or tactics are drawn
     """
 
     algorithm: Algorithm = "best_first"

@@ -145,7 +145,12 @@ class ResultsFile:
         if not lines:
             self._write(header)
             return
-        self._check_header(_parse(lines[0], f"{self.path}:1"), header)
+        found = _parse(lines[0], f"{self.path}:1")
+        if len(lines) == 1 and found.get("format") == header["format"]:  # a run that came to nothing, by a wrong option
+            self._file.truncate(0)
+            self._write(header)
+            return
+        self._check_header(found, header)
         seen = set[Goal]()
         for number, line in enumerate(lines[1:], start=2):
             where = f"{self.path}:{number}"

@@ -41,6 +41,7 @@ from retrieval.leandojo.traces import TracedTactics
 from retrieval.model import PremiseRetriever
 from retrieval.predictions.reader_writer import Predictions
 from tests.fakes import TINY
+from tests.fuzz.search_files import make_lists, make_results, read_lists, read_results
 from tests.generator.causal_fakes import GPT2
 
 WRITTEN = Path(__file__).parents[1] / "fixtures" / "written_before"
@@ -310,4 +311,6 @@ KINDS = [
     Kind("architecture file", make_architecture, "*.yaml", read_architecture),
     Kind("run configuration", make_run, "*.yaml", read_run, share=0.3),
     Kind("states", make_states, "states.jsonl", read_states),
+    Kind("search results", make_results, "results.jsonl", read_results),
+    Kind("theorems, tactics, script", make_lists, "[nst]*", read_lists),
 ]

@@ -82,7 +82,10 @@ def test_it_dies_once_and_tells_of_every_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ({"starts": {"a": 3}}, "starts of 'a' is 3"),
+        ({"starts": {"a": 3}}, "starts of 'a' is '3'"),
+        ({"starts": ["a"]}, "starts: is .* must be a mapping"),
+        ({"tactics": {"s": "t"}}, "tactics of 's': is 't'"),
+        ({"starts": {"a": {"delay_s": "long"}}}, "option delay_s is 'long'"),
         ({"starts": {"a": "s"}, "tactics": {"s": {"t": {"eror": "x"}}}}, "tactic 't'.* keys among"),
         ({"starts": {"a": {"error": "x", "kind": "bad"}}}, "kind 'bad'; there are error, refused"),
         ("missing.json", "missing.json"),

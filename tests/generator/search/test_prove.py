@@ -124,6 +124,14 @@ def test_results_of_another_run_are_refused_and_kept(split: Path, tmp_path: Path
         prove(split, script, out, "--num_theorems=2")
 
 
+def test_a_run_that_came_to_nothing_is_in_nobodys_way(split: Path, tmp_path: Path) -> None:
+    script, out = write_script(tmp_path / "s.json", STARTS), tmp_path / "out"
+    with pytest.raises(ConfigError, match="did you mean calls_path"):
+        prove(split, script, out, "--environment_options.calls_pat=x")
+    prove(split, script, out)
+    assert len(results_of(out)) == 3
+
+
 def test_a_proof_that_does_not_hold_once_more_is_none(
     split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
