@@ -47,7 +47,7 @@ from retrieval.model import PremiseRetriever
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.training.datamodule import SPLITS
 from tests.fakes import TINY
-from tests.fuzz.search_files import make_lists, make_results, read_lists, read_results
+from tests.fuzz.search_files import make_lists, make_search_results, read_lists, read_search_results
 from tests.generator.causal_fakes import GPT2
 
 WRITTEN = Path(__file__).parents[1] / "fixtures" / "written_before"
@@ -347,6 +347,6 @@ KINDS = [
     Kind("architecture file", make_architecture, "*.yaml", read_architecture),
     Kind("run configuration", make_run, "*.yaml", read_run, share=0.3),
     Kind("states", make_states, "states.jsonl", read_states),
-    Kind("search results", make_results, "results.jsonl", read_results),
+    Kind("search results", make_search_results, "results.jsonl", read_search_results),
     Kind("theorems, tactics, script", make_lists, "[nst]*", read_lists),
 ]

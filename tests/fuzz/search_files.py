@@ -20,14 +20,14 @@ RESULTS = [
 ]
 
 
-def make_results(folder: Path) -> None:
+def make_search_results(folder: Path) -> None:
     """Write results of three theorems."""
     with ResultsFile(folder / "results.jsonl", RUN, [result.theorem for result in RESULTS]) as file:
         for result in RESULTS:
             file.append(result)
 
 
-def read_results(folder: Path, rng: random.Random) -> None:
+def read_search_results(folder: Path, rng: random.Random) -> None:
     """Go on with them: what is read must be writable again."""
     with ResultsFile(folder / "results.jsonl", RUN, [result.theorem for result in RESULTS]) as file:
         read = {result.theorem for result in file.results}
