@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from inspect import Parameter
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
-
 from common import ConfigError
 from generator.environments.base import Environment
 from retrieval.training.options import options_of
@@ -54,6 +52,8 @@ def _checked(kind: Any, options: dict[str, Any], where: str) -> dict[str, Any]:
     missing = [key for key, each in accepted.items() if each.default is Parameter.empty and key not in options]
     if missing:
         raise ConfigError(f"{where} needs the option {missing[0]}; give --environment_options.{missing[0]}")
+    from jsonargparse import ArgumentError, ArgumentParser  # provers can be used without a parser of options
+
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, as_group=False)
     try:
