@@ -243,7 +243,7 @@ def test_a_statement_is_proved_and_printed(capsys: pytest.CaptureFixture[str]) -
 def test_a_prover_of_ones_own_needs_two_methods(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--environment=tests.generator.search.own_prover.Even", "--tactics=zero,minus_two"]
     command.main([*args, "--statement=4"])
-    assert capsys.readouterr().out.endswith("searched_statement:\n  minus_two\n  minus_two\n  zero\n")
+    assert capsys.readouterr().out.endswith("searched_statement: 4\n  minus_two\n  minus_two\n  zero\n")
     with Even() as environment:
         four = Statement("4")
         assert environment.check(four, ["minus_two", "minus_two", "zero"]).accepted
