@@ -21,6 +21,7 @@ __all__ = ["DOMAINS", "Domain", "Problem", "Verdict", "make_domain"]
 
 DOMAINS = {
     "rectangle": "generator.domains.rectangle.Rectangle",
+    "regex": "generator.domains.regex.Regular",
 }
 
 

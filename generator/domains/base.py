@@ -25,6 +25,7 @@ Splits = Literal["disjoint", "independent"]
 
 _SHARES = {"val": 10, "test": 10}  # percent of the specifications, by their hash; the others are for train
 _MAX_DRAWS = 20_000  # in a row that give nothing new
+_NUM_READ = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Domain(ABC, Generic[S, P]):
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options
-        self._latest: tuple[str, S] | None = None  # proposals for the same specification come together
+        self._read: dict[str, S] = {}  # specifications that many proposals are for
 
     # ------------------------------------------------------------------------------- what a domain gives
 
@@ -197,9 +198,11 @@ class Domain(ABC, Generic[S, P]):
         return [self.check(spec, program) for spec, program in pairs]
 
     def _spec(self, text: str) -> S:
-        if self._latest is None or self._latest[0] != text:
-            self._latest = text, self.read_spec(text)
-        return self._latest[1]
+        if text not in self._read:
+            if len(self._read) >= _NUM_READ:
+                self._read.clear()
+            self._read[text] = self.read_spec(text)
+        return self._read[text]
 
     def _judge(self, spec: S, text: str) -> tuple[VerdictKind, str]:
         try:

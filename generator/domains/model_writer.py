@@ -41,6 +41,8 @@ class SampleWriter(BlockWriter):
         check_positive(MAX_BLOCK, block_size=block_size)
         super().__init__(name, sampling.seed, block_size)
         self.model, self.sampling = model, sampling
+        # those of the engine are the model's own, whatever part of the distribution is drawn from
+        self.tells_probability = (sampling.temperature, sampling.top_k, sampling.top_p) == (1.0, 0, 1.0)
 
     def draw(self, spec: str, block: int) -> list[Candidate]:
         """See `BlockWriter.draw`."""

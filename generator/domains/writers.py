@@ -21,9 +21,13 @@ class Writer(ABC):
 
     Attributes:
         name: in results and figures
+        is_independent: whether proposals are independent draws from one distribution
+        tells_probability: whether exp(log_prob) is the probability of drawing that proposal
     """
 
     name: str
+    is_independent: bool = False
+    tells_probability: bool = False
 
     @abstractmethod
     def propose(self, specs: Sequence[str], first: int, count: int) -> list[list[Candidate]]:
@@ -48,6 +52,8 @@ class BlockWriter(Writer):
         seed: of the draws, with the specification and the block's number
         block_size: proposals in a block
     """
+
+    is_independent = tells_probability = True
 
     def __init__(self, name: str, seed: int = 0, block_size: int = 32) -> None:
         check_positive(block_size=block_size)

@@ -179,7 +179,57 @@ class Curve(_Titled):
     num: int
 
 
-Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve
+@dataclass(frozen=True)
+class Series:
+    """A line of a chart, or dots.
+
+    Attributes:
+        name: for the legend; "" for none
+        x: rising
+        y: as many
+        low: lower end of a band around y; () for none
+        high: upper end
+        is_dots: whether points are drawn, and no line
+        like: name of the series whose colour it has; "" for one of its own
+    """
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    is_dots: bool = False
+    like: str = ""
+
+
+@dataclass(frozen=True)
+class Lines(_Titled):
+    """Several series in one chart, of the width of a column of a paper.
+
+    Attributes:
+        ylabel: what y is
+        series: from the back to the front
+        num: things counted
+        is_share: whether y goes from 0 to 1, and is shown in percent
+        is_log_x: whether the horizontal axis is logarithmic
+        is_log_y: whether the vertical one is
+        labels: of x = 0, 1, 2, ...; () where x is a number
+        levels: horizontal lines by their names
+        has_diagonal: whether y = x is drawn
+    """
+
+    ylabel: str
+    series: tuple[Series, ...]
+    num: int
+    is_share: bool = False
+    is_log_x: bool = False
+    is_log_y: bool = False
+    labels: tuple[str, ...] = ()
+    levels: tuple[tuple[str, float], ...] = ()
+    has_diagonal: bool = False
+
+
+Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve | Lines
 
 
 def rank_histogram(num_at_rank: Sequence[int], *, title: str, what: str, xlabel: str) -> Histogram:

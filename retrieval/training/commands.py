@@ -44,18 +44,23 @@ def _in_one_line(error: OSError) -> str:
 
 
 def parse_arguments(
-    function: Callable[..., object], args: Sequence[str] | None = None, *, positional: str = ""
+    function: Callable[..., object],
+    args: Sequence[str] | None = None,
+    *,
+    positional: str = "",
+    subcommand: str = "",
 ) -> dict[str, Any]:
     """Read the arguments of a function from a command line.
 
     Each parameter is an option of its name; without a default it is required. A sequence takes one or more words after
     its option, a bool that is False by default none. The function's Google docstring tells what options mean. What can
-    be given by keyword only is for callers in Python, and no option.
+    be given by keyword only is for callers in Python, and no option, unless it is a field of `flat_options`.
 
     Args:
         function: with the type of every parameter in its signature
         args: replaces the command line of this process
         positional: parameter of the function that is given without its name, and may be left out
+        subcommand: word behind `python -m package` that the function is run by; it then takes YAML too (`--config`)
 
     Returns:
         What to call the function with, by parameter.
@@ -63,18 +68,23 @@ def parse_arguments(
     Raises:
         SystemExit: after --help, or for arguments that the function does not take
     """
-    options: dict[str, Any] = _parser_of(function, positional).parse_args(args).as_dict()
+    options: dict[str, Any] = _parser_of(function, positional, subcommand).parse_args(args).as_dict()
+    options.pop("config", None)
     return options
 
 
-def _parser_of(function: Callable[..., object], positional: str) -> PlainParser:
+def _parser_of(function: Callable[..., object], positional: str, subcommand: str) -> PlainParser:
     text = google.parse(inspect.getdoc(function))
     help_of = {param.arg_name: param.description for param in text.params}
     description = "\n\n".join(part for part in (text.short_description, text.long_description) if part)
     # abbreviated options are understood; without the argument jsonargparse warns that one day they are not
-    parser = PlainParser(prog=f"python -m {_module_of(function)}", description=description, allow_abbrev=True)
+    module = _module_of(function)
+    prog = f"python -m {module.rpartition('.')[0]} {subcommand}" if subcommand else f"python -m {module}"
+    parser = PlainParser(prog=prog, description=description, allow_abbrev=True)
+    if subcommand:
+        parser.add_argument("--config", action="config", help="YAML file with any of these options")
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or name in getattr(function, "flat_fields", ()):
             flag = name if name == positional else f"--{name}"
             parser.add_argument(flag, help=help_of.get(name), **_settings(parameter, name == positional))
     return parser

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.training.charts import Calibration, Chart, Curve, GroupedShares, Histogram, Share
+from retrieval.training.charts import Calibration, Chart, Curve, GroupedShares, Histogram, Lines, Share
 from retrieval.training.extras import import_extra
 
 _INTERVALS = "95% intervals"
 _SIZE = (5.4, 3.6)  # inches; small, so that texts are large on the narrow cards of TensorBoard
 _DPI = 130
 # of Okabe and Ito, told apart with any kind of colour vision, and by brightness
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222", "#8c6d31")
+_COLUMN = (4.3, 3.9), 180  # inches and dots an inch of charts for a column of a paper, about 3.3 inches there
 _MARKERS = ("o", "s", "^", "D")
 _INK, _FAINT = "#222222", "#5f5f5f"
 
@@ -37,8 +38,9 @@ def draw(chart: Chart, note: str = "") -> npt.NDArray[np.uint8]:
     Returns:
         pixels, uint8 (height, width, 3)
     """
+    size, dpi = _COLUMN if isinstance(chart, Lines) else (_SIZE, _DPI)
     figure = import_extra("matplotlib.figure", "figures", "drawing figures").Figure(
-        figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained"
+        figsize=size, dpi=dpi, facecolor="white", layout="constrained"
     )
     canvas = import_extra("matplotlib.backends.backend_agg", "figures", "drawing figures").FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
@@ -122,6 +124,66 @@ def _(chart: Curve, figure: Any) -> str:
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_ylim(0, 100)
+    return ""
+
+
+@_plot.register
+def _(chart: Lines, figure: Any) -> str:
+    axes, factor = _axes(figure, chart.xlabel, chart.ylabel + " (%)" * chart.is_share), 100 if chart.is_share else 1
+    colors: dict[str, str] = {}
+    for series in chart.series:
+        color = colors.setdefault(series.like or series.name, _COLORS[len(colors) % len(_COLORS)])
+        x, y = np.array(series.x), factor * np.array(series.y)
+        if series.is_dots:
+            style = {
+                "linestyle": "none",
+                "marker": "o",
+                "markersize": 4.5,
+                "markerfacecolor": "white",
+                "clip_on": False,
+            }
+        else:
+            style = {"linewidth": 1.8, "linestyle": "-" if len(colors) <= len(_COLORS) else "--"}
+        axes.plot(x, y, color=color, label=series.name or "_", zorder=4 if series.is_dots else 3, **style)
+        if series.low:
+            low, high = factor * np.array(series.low), factor * np.array(series.high)
+            if series.is_dots:
+                axes.vlines(x, low, high, color=color, linewidth=1.4, zorder=3)
+            else:
+                axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    ends = [x for series in chart.series for x in series.x]
+    for name, level in chart.levels:
+        axes.axhline(factor * level, color=_FAINT, linestyle="--", linewidth=1, label=name)
+    if chart.has_diagonal and ends:
+        limits = min(ends), max(ends)
+        axes.plot(limits, limits, color=_FAINT, linestyle="--", linewidth=1, label="equal")
+    if chart.is_log_x and ends:
+        axes.set_xscale("log")
+        ticks = [10.0**i * m for i in range(-8, 8) for m in (1, 2, 5) if min(ends) <= 10.0**i * m <= max(ends)]
+        ticks = ticks if len(ticks) < 10 else [10.0**i for i in range(-8, 8) if min(ends) <= 10.0**i <= max(ends)]
+        axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(min(ends), max(ends))
+    if chart.is_log_y:
+        axes.set_yscale("log")
+        axes.minorticks_off()
+    elif not chart.is_share:
+        axes.set_ylim(bottom=0)
+    if chart.labels:
+        axes.set_xticks(range(len(chart.labels)), chart.labels, rotation=30, ha="right")
+        axes.set_xlim(-0.5, len(chart.labels) - 0.5)
+    if chart.is_share:
+        axes.set_ylim(0, 101)
+    named = len({each.name for each in chart.series if each.name}) + len(chart.levels) + chart.has_diagonal
+    if named > 1 or chart.levels:
+        figure.legend(
+            loc="outside lower center",
+            ncols=min(3, named),
+            fontsize=8.5,
+            frameon=False,
+            labelcolor=_INK,
+            columnspacing=1,
+        )
     return ""
 
 

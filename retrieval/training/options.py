@@ -37,25 +37,26 @@ from common import DataError
 
 
 def flat_options(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor take the fields of its dataclasses as options of its own.
+    """Let a constructor, or the function of a command, take the fields of its dataclasses as options of its own.
 
     A parameter whose default is a dataclass is replaced by keyword-only parameters, one for each field, with the
     default's values. The dataclass as a whole is accepted too, and single fields then change it.
 
     Args:
-        init: an `__init__` whose Google docstring has arguments; the fields' descriptions are added to them
+        init: has a Google docstring with arguments, and the fields' descriptions are added to them
     """
     signature = inspect.signature(init)
     groups = {p.name: p.default for p in signature.parameters.values() if is_dataclass(p.default)}
 
     @functools.wraps(init)
-    def wrapper(self: Any, *args: Any, **options: Any) -> None:
+    def wrapper(*args: Any, **options: Any) -> None:
         for name, default in groups.items():
             given = {field.name: options.pop(field.name) for field in fields(default) if field.name in options}
             options[name] = replace(options.get(name, default), **given)
-        init(self, *args, **options)
+        init(*args, **options)
 
     wrapper.__signature__ = _flattened(init, signature, groups)  # type: ignore[attr-defined]
+    wrapper.flat_fields = names_of(*map(type, groups.values()))  # type: ignore[attr-defined]
     wrapper.__doc__ = _described(init.__doc__ or "", groups.values())
     return wrapper
 
@@ -79,7 +80,8 @@ def _flattened(init: Callable[..., None], signature: inspect.Signature, groups: 
 def _described(doc: str, groups: typing.Iterable[Any]) -> str:
     """The docstring with the attributes of dataclasses behind its arguments."""
     doc = inspect.cleandoc(doc)
-    attributes = [_section(inspect.getdoc(type(group)) or "", "Attributes") for group in groups]
+    kinds = [kind for group in groups for kind in reversed(type(group).__mro__) if is_dataclass(kind)]
+    attributes = [_section(inspect.cleandoc(kind.__doc__ or ""), "Attributes") for kind in kinds]
     arguments = _section(doc, "Args")
     return doc.replace(arguments, "\n".join([arguments, *attributes]), 1)
 

@@ -1,0 +1,108 @@
+"""The command `plot`: figures of results, as PNG files and in TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import ConfigError, DataError
+from generator.domains.base import Domain
+from generator.domains.choices import DomainChoice
+from generator.domains.figures import result_charts, training_chart
+from generator.domains.results import read_results
+from retrieval.training.charts import Chart
+from retrieval.training.drawing import check_drawing, draw, to_png
+from retrieval.training.files import writing_file
+from retrieval.training.options import flat_options
+
+_NUM_FOR_FLOOR = 1000
+_LOSSES = {"training": ("loss_train_step", "loss_train"), "validation": ("loss_val",)}  # names in TensorBoard
+
+
+@flat_options
+def plot(
+    output_dir: Path,
+    results: Sequence[Path] = (),
+    choice: DomainChoice = DomainChoice(),
+    run: Path | None = None,
+    without_published: bool = False,
+) -> None:
+    """Draw what `baseline` and `evaluate` found: solved within a budget, the loss against its floor, calibration.
+
+    Figures are PNG files of the width of a paper's column, and events of TensorBoard in the same folder. Bands are 95%
+    bootstrap intervals over problems; dots are published numbers.
+
+    Args:
+        output_dir: folder to write to
+        results: files that `baseline` and `evaluate` wrote, or their folders
+        choice: which domain they are of
+        run: folder of a training run, whose losses are drawn against the least possible ones
+        without_published: leave out the numbers of others
+    """
+    check_drawing()
+    if not results and run is None:
+        raise ConfigError("results is missing; give files that `baseline` or `evaluate` wrote, or their folders")
+    domain, charts = choice.make(), dict[str, Chart]()
+    if results:
+        charts |= result_charts(read_results(results, domain), () if without_published else domain.published)
+    if run is not None:
+        charts["training"] = training_chart(read_losses(run), floor_of(domain))
+    _write(output_dir, domain.name, charts)
+
+
+def _write(folder: Path, domain: str, charts: Mapping[str, Chart]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with SummaryWriter(str(folder)) as board:
+        for name, chart in charts.items():
+            pixels = draw(chart, domain)
+            with writing_file(folder / f"{name}.png") as part:
+                part.write_bytes(to_png(pixels))
+            board.add_image(f"figures/{name}", pixels, dataformats="HWC")
+            print(folder / f"{name}.png")
+
+
+def read_losses(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return steps and losses of a run from its TensorBoard events.
+
+    Raises:
+        DataError: if there are none
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    if not list(run.glob("events.out.tfevents.*")):
+        raise DataError(
+            f"run {run} holds no events of TensorBoard; give the folder of a run, such as runs/<name>/version_0"
+        )
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    events: Any = EventAccumulator(str(run), size_guidance={"scalars": 2000})
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    found = {name: next((tag for tag in names if tag in tags), None) for name, names in _LOSSES.items()}
+    losses = {
+        name: [(int(each.step), float(each.value)) for each in events.Scalars(tag)]
+        for name, tag in found.items()
+        if tag
+    }
+    if not losses:
+        raise DataError(f"run {run} has logged no loss_train or loss_val")
+    return losses
+
+
+def floor_of(domain: Domain[Any, Any]) -> float | None:
+    """Return the least loss in nats a token of bytes, EOS counted; None where the posterior is not known.
+
+    It is the entropy of the posterior, on average over problems of val.
+    """
+    nats = num_tokens = 0.0
+    for problem in domain.problems(0, "val", _NUM_FOR_FLOOR):
+        posterior = domain.posterior(problem.spec)
+        if posterior is None:
+            return None
+        nats -= sum(p * math.log(p) for p in posterior.values() if p > 0)
+        num_tokens += len(problem.program.encode()) + 1
+    return nats / num_tokens

@@ -1,0 +1,200 @@
+"""The commands `solve`, `inspect` and `check`: single problems, in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import ConfigError, DataError, check_positive
+from generator.domains.base import KINDS, Domain, Problem, SpecError, Verdict
+from generator.domains.choices import DomainChoice, ModelChoice, ProblemChoice, SearchChoice, baseline_writers
+from generator.domains.problem_files import read_records
+from generator.domains.synthesize import Outcome, Try
+from retrieval.training.options import flat_options
+from retrieval.training.shown import shown
+
+_BAR = 40  # characters
+
+
+@flat_options
+def solve(
+    spec: str | None = None,
+    model: ModelChoice = ModelChoice(),
+    problems: ProblemChoice = ProblemChoice(),
+    search: SearchChoice = SearchChoice(budget=20, batch_size=20, stop_at_first=True),
+    writer: str = "",
+    num_train: int = 5000,
+    max_shown: int = 30,
+) -> None:
+    """Solve one specification, and show the proposals as they come and the first that holds.
+
+    Args:
+        spec: text of the specification; without one, the first problem of the split is taken
+        model: which, unless a baseline is named
+        problems: which domain, and what baselines learn from
+        search: how
+        writer: a baseline of the domain, instead of a model
+        num_train: problems that a baseline learns from, if it does
+        max_shown: proposals to print, at most
+
+    Raises:
+        SystemExit: with status 1 if no proposal holds
+    """
+    check_positive(max_shown=max_shown)
+    domain = problems.make()
+    text = problems.of_split(domain, problems.split, 1)[0].spec if spec is None else spec
+    domain.read_spec(text)
+    if writer and model.ckpt_path:
+        raise ConfigError("both writer and ckpt_path are given; give one of them")
+    if not writer and not model.ckpt_path:
+        names = ", ".join(domain.baselines()) or "none"
+        raise ConfigError(f"give a model (ckpt_path), or a writer; domain {domain.name} has {names}")
+    made = (
+        baseline_writers([writer], domain, problems, num_train)[writer]
+        if writer
+        else model.writer(search, problems.seed)
+    )
+    print(f"{shown(text)}\n\n{shown(domain.show(text))}\n", flush=True)
+    synthesizer = search.synthesizer(made, _Reporting(domain, max_shown))
+    outcome = synthesizer(text)
+    print(_ending(domain, outcome, search.budget))
+    if not outcome.is_solved:
+        sys.exit(1)
+
+
+class _Reporting:
+    """A checker that prints what it is asked."""
+
+    def __init__(self, domain: Domain[Any, Any], max_shown: int) -> None:
+        self.domain, self.max_shown, self.num = domain, max_shown, 0
+
+    def check_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """Judge, and print."""
+        verdicts = self.domain.check_all(pairs)
+        for (_, program), verdict in zip(pairs, verdicts, strict=True):
+            self.num += 1
+            if self.num <= self.max_shown or verdict.holds:
+                print(verdict_row(program, verdict), flush=True)
+            elif self.num == self.max_shown + 1:
+                print("  ...", flush=True)
+        return verdicts
+
+
+def verdict_row(program: str, verdict: Verdict) -> str:
+    """Return a proposal and what became of it, in a line."""
+    mark = {"verified": "+", "rejected": "-", "malformed": "?", "timeout": "~", "error": "!"}[verdict.kind]
+    reason = f"  {verdict.message}" if verdict.message else ""
+    text = program if program.isprintable() else repr(program)[1:-1]
+    return shown(f"  {mark} {text:<12} {verdict.kind}{reason}")
+
+
+def _ending(domain: Domain[Any, Any], outcome: Outcome, budget: int) -> str:
+    if outcome.program is not None:
+        tried = "the first proposal" if outcome.num_samples == 1 else f"proposal {outcome.num_samples}"
+        probability = _log_prob(outcome.tries)
+        return f"\nsolved by {tried}{probability}\n\n{shown(domain.show(outcome.spec, outcome.program))}"
+    if outcome.ending == "no_more" and not outcome.tries:
+        return "\nnot solved: the writer proposes nothing"
+    reason = {
+        "no_more": f"the writer has no more than {len(outcome.tries)} proposals",
+        "repeats": "the writer only repeats itself",
+    }.get(outcome.ending, f"the budget of {budget} proposals is spent")
+    return f"\nnot solved: {reason}"
+
+
+def _log_prob(tries: Sequence[Try]) -> str:
+    solved = next(each for each in tries if each.verdict.holds)
+    repeats = sum(each.is_repeat for each in tries)
+    repeated = f", {repeats} of them repeats" if repeats else ""
+    return f" (log-probability {solved.log_prob:.2f}{repeated})"
+
+
+@flat_options
+def inspect(problems: ProblemChoice = ProblemChoice(num_problems=100), num_shown: int = 3) -> None:
+    """Show problems of a split: some as pictures, of all how long they are and in which groups.
+
+    Args:
+        problems: which
+        num_shown: pictures
+    """
+    domain = problems.make()
+    found = problems.problems(domain)
+    for number, problem in enumerate(found[: max(0, num_shown)]):
+        print(f"problem {number}: {shown(problem.spec)} -> {shown(problem.program)}\n")
+        print(shown(domain.show(problem.spec, problem.program)), end="\n\n")
+    print("\n\n".join(_counted(domain, found)))
+
+
+def _counted(domain: Domain[Any, Any], problems: Sequence[Problem]) -> Iterable[str]:
+    yield _histogram("bytes of the specification", _lengths(len(problem.spec.encode()) for problem in problems))
+    yield _histogram("bytes of the program", _lengths(len(problem.program.encode()) for problem in problems))
+    groups: dict[str, Counter[str]] = {}
+    for problem in problems:
+        for kind, group in domain.groups(domain.read_spec(problem.spec)).items():
+            groups.setdefault(kind, Counter())[group] += 1
+    for kind, counts in groups.items():
+        yield _histogram(kind, dict(sorted(counts.items(), key=lambda item: (len(item[0]), item[0]))))
+
+
+def _lengths(lengths: Iterable[int]) -> dict[str, int]:
+    """Counts of lengths, in at most ten groups of equal width."""
+    found = list(lengths)
+    low, width = min(found), max(1, -(-(max(found) - min(found) + 1) // 10))
+    counts = Counter((length - low) // width for length in found)
+    ends = [(low + k * width, low + (k + 1) * width - 1) for k in range(max(counts) + 1)]
+    return {f"{a}" if a == b else f"{a}-{b}": counts[k] for k, (a, b) in enumerate(ends)}
+
+
+def _histogram(title: str, counts: dict[str, int]) -> str:
+    most, width = max(counts.values(), default=1), max(map(len, counts), default=0)
+    rows = [f"  {label:>{width}}  {'#' * round(_BAR * n / most):<{_BAR}} {n:,}" for label, n in counts.items()]
+    return "\n".join([title, *rows])
+
+
+@flat_options
+def check(
+    choice: DomainChoice = DomainChoice(),
+    spec: str | None = None,
+    program: str | None = None,
+    path: Path | None = None,
+) -> None:
+    """Judge given programs, without any model: one, or those of a file.
+
+    Args:
+        choice: which domain
+        spec: a specification
+        program: an answer to it
+        path: JSON lines with "spec" and "program", such as `generate` writes; the verdicts are counted, and those that
+            do not hold are printed with their lines
+
+    Raises:
+        SystemExit: with status 1 if one does not hold
+    """
+    domain = choice.make()
+    if (spec is None) != (program is None) or (spec is None) == (path is None):
+        raise ConfigError("give either spec and program, or path")
+    if spec is not None and program is not None:
+        verdict = domain.check(spec, program)
+        print(verdict_row(program, verdict))
+        if verdict.kind != "malformed":
+            print("\n" + shown(domain.show(spec, program)))
+        sys.exit(0 if verdict.holds else 1)
+    counts: Counter[str] = Counter()
+    assert path is not None
+    for number, record in read_records(path):
+        texts = [record.get(name) for name in ("spec", "program")]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError(f'{path}:{number}: give an object with the texts "spec" and "program"')
+        try:
+            verdict = domain.check(*map(str, texts))
+        except SpecError as error:
+            raise DataError(f"{path}:{number}: {error}") from error
+        counts[verdict.kind] += 1
+        if not verdict.holds:
+            print(f"{path}:{number}:{verdict_row(str(texts[1]), verdict)}")
+    print(", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS if counts[kind]) or "no lines")
+    if counts.total() != counts["verified"]:
+        sys.exit(1)
