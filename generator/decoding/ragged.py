@@ -21,7 +21,7 @@ from generator.decoding.beams import search
 from generator.decoding.causal_decoder import CausalDecoder
 from generator.decoding.grouping import longest_first
 from generator.decoding.protocol import Decoder, NaNLogitsError
-from generator.decoding.sampling import draw, draw_noise
+from generator.decoding.sampling import Generators, draw, draw_noise
 from generator.decoding.settings import Decoding
 from generator.decoding.stopping import StopStrings
 from generator.decoding.t5_decoder import T5Decoder
@@ -59,7 +59,7 @@ def decode(
     decoding: Decoding,
     *,
     tokenizer: Any = None,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Decoded:
     """Finds candidates for each state: the best ones, best first, or samples in the order drawn.
 
@@ -71,7 +71,7 @@ def decode(
         num_candidates: for each state, at least 1.
         decoding: how to find them; its seed is left to `generator`.
         tokenizer: what decodes candidates; needed with `decoding.stop`.
-        generator: CPU generator that seeds the samples; None uses torch's default one.
+        generator: CPU generator that seeds the samples, or one for each state; None uses torch's default one.
 
     Returns:
         The candidates, in the order of the states; fewer than asked for exist where the vocabulary is small.

@@ -20,6 +20,8 @@ from generator.domains import make_domain
 from generator.domains.base import Domain, Problem
 from generator.domains.dataset import DomainDataset, FreshDataset
 from generator.domains.encodings import Encoding, PromptCompletion, SourceTarget
+from generator.domains.model_writer import MAX_BLOCK
+from generator.domains.problem_files import read_split
 from generator.domains.solved_in_training import SolvedInTraining
 from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, text_or_none
 from retrieval.training.options import flat, flat_options
@@ -101,8 +103,8 @@ class DomainDataModule(SplitDataModule):
         """
         super().__init__(model_name, **shared)
         check_choice("predict_split", predict_split, SPLITS)
-        if num_proposals < 0:
-            raise ConfigError(f"num_proposals is {num_proposals}; it must be at least 0")
+        if not 0 <= num_proposals <= MAX_BLOCK:
+            raise ConfigError(f"num_proposals is {num_proposals}; it must be from 0 to {MAX_BLOCK}")
         self.domain: Domain[Any, Any] = make_domain(domain, problems.domain_options)
         self.problems, self.limits, self.format = problems, limits, format
         self.num_proposals, self.predict_split = num_proposals, predict_split
@@ -159,8 +161,6 @@ class DomainDataModule(SplitDataModule):
     def _read(self, split: Split, count: int | None) -> list[Problem]:
         if self.problems.data_path is None:
             return self.domain.problems(self.batching.seed, split, count or _DEFAULT_SIZES[split])
-        from generator.domains.problem_files import read_split
-
         found = read_split(Path(self.problems.data_path), split, self.domain)
         if count is not None and count > len(found):
             raise ConfigError(
