@@ -36,7 +36,7 @@ class LogisticRegression:
         optimizer = torch.optim.LBFGS(
             [weights],
             max_iter=_MAX_ITERATIONS,
-            tolerance_grad=1e-4,
+            tolerance_grad=5e-3,  # of a sum over the examples: probabilities are exact to 1e-5
             tolerance_change=1e-12,
             line_search_fn="strong_wolfe",
         )

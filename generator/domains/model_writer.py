@@ -65,6 +65,18 @@ class SampleWriter(BlockWriter):
             for spec, text in zip(specs, inputs, strict=True)
         ]
 
+    @torch.no_grad()
+    def log_prob(self, spec: str, program: str) -> float | None:
+        """See `Writer.log_prob`; of encoder-decoders."""
+        if not self.tells_probability or not hasattr(self.model, "limits"):
+            return None
+        text = self.model.write_inputs([context_of(format_state(spec))])[0]
+        state, target = (
+            self.model.tokenizer([each], return_tensors="pt").to(self.model.device) for each in (text, program)
+        )
+        mean_loss = self.model(state["input_ids"], state["attention_mask"], target["input_ids"])
+        return -float(mean_loss) * int(target["attention_mask"].sum())
+
     def _in_drawn_order(self, spec: str, samples: Sequence[Candidate], block: int) -> list[Candidate]:
         """Samples come sorted by probability; a shuffle makes them independent again."""
         written = [(self.model.parse(text), text, log_prob) for text, log_prob in samples]

@@ -26,7 +26,7 @@ from retrieval.training.files import one_at_a_time, write_json, writing_file
 FORMAT_VERSION = 1
 CARD = "domain.json"
 _SHARDS = "shards"
-_SHARD_SIZE = 5000
+_MAX_SHARD = 5000  # problems; of a small split, as many as it has
 
 Card = dict[str, Any]
 
@@ -104,11 +104,11 @@ class _Shards:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
 
-    def problems(self, split: Split, first: int, count: int) -> Iterator[Problem]:
-        """Problems of `count` shards from number `first` on; those that are missing are made."""
+    def problems(self, split: Split, first: int, count: int, size: int) -> Iterator[Problem]:
+        """Problems of `count` shards of a size from number `first` on; those that are missing are made."""
         wanted = [(number, self.folder / f"{split}-{number:05d}.jsonl") for number in range(first, first + count)]
         tasks = [
-            (self.domain.name, asdict(self.domain.options), self.seed, split, number, path)
+            (self.domain.name, asdict(self.domain.options), self.seed, split, number * size, size, path)
             for number, path in wanted
             if not path.exists()
         ]
@@ -119,20 +119,20 @@ class _Shards:
             yield from read_problems(path, self.domain)
 
 
-def _make_shard(task: tuple[str, dict[str, Any], int, Split, int, Path]) -> None:
-    name, options, seed, split, number, path = task
+def _make_shard(task: tuple[str, dict[str, Any], int, Split, int, int, Path]) -> None:
+    name, options, seed, split, first, size, path = task
     domain = make_domain(name, options)
-    numbers = range(number * _SHARD_SIZE, (number + 1) * _SHARD_SIZE)
-    _write(path, (domain.problem(seed, split, index) for index in numbers))
+    _write(path, (domain.problem(seed, split, index) for index in range(first, first + size)))
 
 
 def _write_split(domain: Domain[Any, Any], folder: Path, shards: _Shards, split: Split, size: int) -> list[Problem]:
     """The first problems of a split, each specification once where splits are disjoint."""
 
     def endless() -> Iterator[Problem]:
-        first, count = 0, -(-size // _SHARD_SIZE)
+        shard_size = min(size, _MAX_SHARD)
+        first, count = 0, -(-size // shard_size)
         while True:
-            yield from shards.problems(split, first, count)
+            yield from shards.problems(split, first, count, shard_size)
             first, count = first + count, max(1, count // 4)
 
     numbered = domain.distinct(endless())
@@ -179,7 +179,13 @@ def read_split(folder: Path, split: Split, domain: Domain[Any, Any]) -> list[Pro
     check_same_domain(folder / CARD, card, domain)
     if not card["complete"]:
         raise DataError(f"data_path {folder} is not finished; run the `generate` that made it again")
-    return list(read_problems(folder / f"{split}.jsonl", domain))
+    problems, sizes = list(read_problems(folder / f"{split}.jsonl", domain)), card.get("sizes")
+    size = sizes.get(split) if isinstance(sizes, dict) else None
+    if len(problems) != size:
+        raise DataError(
+            f"{folder / f'{split}.jsonl'} has {len(problems):,} problems, and {CARD} says {size}; generate it again"
+        )
+    return problems
 
 
 def check_same_domain(path: Path, card: Mapping[str, Any], domain: Domain[Any, Any]) -> None:

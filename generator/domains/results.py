@@ -19,8 +19,8 @@ import numpy as np
 
 from common import DataError, check_positive
 from generator.domains.base import KINDS, Domain, Problem
-from generator.domains.solved import SolvedCurve, all_samples, first_solved, within
-from generator.domains.synthesize import Outcome, Synthesizer
+from generator.domains.solved import Curves, SolvedCurve, all_samples, first_solved, within
+from generator.domains.synthesize import Outcome, Synthesizer, Try
 from generator.domains.writers import Writer
 from retrieval.training.files import write_json, writing_file
 
@@ -54,18 +54,18 @@ def evaluate_writer(
         The metrics, as `<path>.json` has them.
     """
     check_positive(num_problems=len(problems))
-    outcomes: list[Outcome] = []
+    tally = Tally(writer, domain, synthesizer)
     with writing_file(path.with_suffix(".jsonl")) as part, part.open("w", encoding="utf-8") as file:
         found = progress(synthesizer.solve([problem.spec for problem in problems]))
         for problem, outcome in zip(problems, found, strict=True):
             file.write(_line(problem, outcome))
-            outcomes.append(outcome)
+            tally.add(problem, outcome)
     metrics = {
         "format_version": FORMAT_VERSION,
         "domain": domain.name,
         "writer": writer.name,
         "options": dict(options),
-        **measure(writer, domain, problems, outcomes, synthesizer),
+        **tally.metrics(problems),
     }
     write_json(path.with_suffix(".json"), _plain(metrics))
     return metrics
@@ -85,46 +85,63 @@ def _line(problem: Problem, outcome: Outcome) -> str:
     return json.dumps(record, ensure_ascii=True) + "\n"
 
 
-def measure(
-    writer: Writer,
-    domain: Domain[Any, Any],
-    problems: Sequence[Problem],
-    outcomes: Sequence[Outcome],
-    search: Synthesizer,
-) -> Metrics:
-    """Return the figures of an evaluation."""
-    has_all = not search.stop_at_first and search.charge_repeats and writer.is_independent
-    rows = (all_samples if has_all else first_solved)(outcomes, search.budget)
-    curve = SolvedCurve.of(rows)
-    chances = [writer.success_probability(problem.spec) for problem in problems]
-    exact = None if any(chance is None for chance in chances) else SolvedCurve.of(within(chances, search.budget))  # type: ignore[arg-type]
-    tries = [each for outcome in outcomes for each in outcome.tries]
-    kinds = Counter(each.verdict.kind for each in tries)
-    num_tries = max(1, len(tries))
-    writing, checking = sum(o.seconds_writing for o in outcomes), sum(o.seconds_checking for o in outcomes)
-    pairs = list(zip(problems, outcomes, strict=True))
-    return {
-        "num_problems": len(problems),
-        "budget": search.budget,
-        "estimator": "pass@k of the whole budget" if has_all else "first that holds",
-        **{f"solved@{b}": curve.share[b - 1] for b in _SHOWN if b <= search.budget},
-        "num_proposals": len(tries),
-        "verdicts": {kind: kinds[kind] for kind in KINDS},
-        "endings": dict(Counter(outcome.ending for outcome in outcomes)),
-        "valid_syntax": 1 - kinds["malformed"] / num_tries,
-        "distinct": sum(not each.is_repeat for each in tries) / num_tries,
-        "exact_match@1": sum(bool(o.tries) and o.tries[0].program == p.program for p, o in pairs) / len(pairs),
-        **_losses(writer, domain, problems),
-        **_distance(writer, domain, outcomes, has_all),
-        "seconds": {
-            "writing": writing,
-            "checking": checking,
-            "per_solved": (writing + checking) / max(1, sum(outcome.is_solved for outcome in outcomes)),
-        },
-        "by_group": _by_group(domain, problems, rows),
-        "curve": asdict(curve),
-        "exact_curve": None if exact is None else asdict(exact),
-    }
+class Tally:
+    """Counts outcomes one after another: millions of proposals need not stay in memory."""
+
+    def __init__(self, writer: Writer, domain: Domain[Any, Any], search: Synthesizer) -> None:
+        self.writer, self.domain, self.search = writer, domain, search
+        # all samples of a problem serve Pass@k, if each is drawn like the others
+        self.has_all = not search.stop_at_first and search.charge_repeats and writer.is_independent
+        self.rows: list[Curves] = []
+        self.kinds, self.endings = Counter[str](), Counter[str]()
+        self.num_new = self.num_exact = 0
+        self.seconds_writing = self.seconds_checking = 0.0
+        self.distance = Distance(self.has_all)
+
+    def add(self, problem: Problem, outcome: Outcome) -> None:
+        """Count an outcome."""
+        self.rows.append((all_samples if self.has_all else first_solved)([outcome], self.search.budget)[0])
+        self.kinds.update(each.verdict.kind for each in outcome.tries)
+        self.endings[outcome.ending] += 1
+        self.num_new += sum(not each.is_repeat for each in outcome.tries)
+        self.num_exact += bool(outcome.tries) and outcome.tries[0].program == problem.program
+        self.seconds_writing += outcome.seconds_writing
+        self.seconds_checking += outcome.seconds_checking
+        if self.writer.tells_probability and (posterior := self.domain.posterior(outcome.spec)) is not None:
+            self.distance.add(outcome.tries, posterior)
+
+    def metrics(self, problems: Sequence[Problem]) -> Metrics:
+        """Return the figures of an evaluation; the problems are those that were counted."""
+        rows, num_tries, budget = np.array(self.rows), self.kinds.total(), self.search.budget
+        curve = SolvedCurve.of(rows)
+        return {
+            "num_problems": len(problems),
+            "budget": budget,
+            "estimator": "pass@k of the whole budget" if self.has_all else "first that holds",
+            **{f"solved@{b}": curve.share[b - 1] for b in _SHOWN if b <= budget},
+            "num_proposals": num_tries,
+            "verdicts": {kind: self.kinds[kind] for kind in KINDS},
+            "endings": dict(self.endings),
+            "valid_syntax": 1 - self.kinds["malformed"] / max(1, num_tries),
+            "distinct": self.num_new / max(1, num_tries),
+            "exact_match@1": self.num_exact / len(problems),
+            **_losses(self.writer, self.domain, problems),
+            **self.distance.metrics(),
+            "seconds": {
+                "writing": self.seconds_writing,
+                "checking": self.seconds_checking,
+                "per_solved": (self.seconds_writing + self.seconds_checking) / max(1, self.endings["solved"]),
+            },
+            "by_group": _by_group(self.domain, problems, rows),
+            "curve": asdict(curve),
+            "exact_curve": self._exact(problems),
+        }
+
+    def _exact(self, problems: Sequence[Problem]) -> Metrics | None:
+        """The curve that the writer's own probabilities give, without chance, where they are known."""
+        chances = [self.writer.success_probability(problem.spec) for problem in problems]
+        known = [chance for chance in chances if chance is not None]
+        return asdict(SolvedCurve.of(within(known, self.search.budget))) if len(known) == len(chances) else None
 
 
 def _losses(writer: Writer, domain: Domain[Any, Any], problems: Sequence[Problem]) -> Metrics:
@@ -146,41 +163,51 @@ def _entropy(posterior: Mapping[str, float] | None) -> float:
     return -sum(p * math.log(p) for p in posterior.values() if p > 0)
 
 
-def _distance(writer: Writer, domain: Domain[Any, Any], outcomes: Sequence[Outcome], has_all: bool) -> Metrics:
-    """How far proposals are from the true posterior, where it is known.
+class Distance:
+    """How far proposals are from the true posterior.
 
     The total variation of distributions q and p is the mean of max(0, 1 - p / q) over samples of q: exact on average,
     whatever the number of samples. That of the samples' frequencies is above it by chance.
     """
-    if not writer.tells_probability or domain.posterior(outcomes[0].spec) is None:
-        return {}
-    distances, of_frequencies = list[float](), list[float]()
-    num_bins = 24
-    sums = np.zeros((num_bins, 3))  # of proposals by log10 q from -6 to 0: how many, their q, their p
-    for outcome in outcomes:
-        posterior = domain.posterior(outcome.spec) or {}
-        tries = outcome.tries if has_all else outcome.tries[:1]  # a search that stopped favours what holds
-        if not tries:
-            continue
-        p = np.array([posterior.get(each.program, 0.0) for each in tries])
-        q = np.exp([each.log_prob for each in tries])
-        distances.append(float(np.maximum(0, 1 - p / np.maximum(q, 1e-300)).mean()))
-        place = (4 * (np.log10(np.maximum(q, 1e-6)) + 6)).astype(int).clip(0, num_bins - 1)
-        np.add.at(sums, place, np.stack([np.ones_like(q), q, p], axis=1))
-        if has_all:
-            counts = Counter(each.program for each in tries)
-            gap = sum(abs(counts[text] / len(tries) - posterior.get(text, 0.0)) for text in {*counts, *posterior})
-            of_frequencies.append(gap / 2)
-    if not distances:
-        return {}
-    filled = sums[sums[:, 0] > 0]
-    return {
-        "total_variation": sum(distances) / len(distances),
-        "total_variation_of_frequencies": sum(of_frequencies) / len(of_frequencies) if of_frequencies else None,
-        "calibration": [
-            {"count": int(count), "proposed": q / count, "posterior": p / count} for count, q, p in filled.tolist()
-        ],
-    }
+
+    _NUM_BINS, _PER_DECADE, _DECADES = 24, 4, 6
+
+    def __init__(self, has_all: bool) -> None:
+        """Start without a problem; a search that stops at the first that holds has one fair sample, its first."""
+        self.has_all = has_all
+        self.distances, self.of_frequencies = list[float](), list[float]()
+        # of proposals by log10 of q: how many, and the sums of their q and p
+        self.sums = np.zeros((self._NUM_BINS, 3))
+
+    def add(self, tries: Sequence[Try], posterior: Mapping[str, float]) -> None:
+        """Count the proposals of a problem."""
+        fair = tries if self.has_all else tries[:1]
+        if not fair:
+            return
+        p = np.array([posterior.get(each.program, 0.0) for each in fair])
+        q = np.maximum(np.exp([each.log_prob for each in fair]), 1e-300)
+        self.distances.append(float(np.maximum(0, 1 - p / q).mean()))
+        place = (self._PER_DECADE * (np.log10(q) + self._DECADES)).clip(0, self._NUM_BINS - 1).astype(int)
+        np.add.at(self.sums, place, np.stack([np.ones_like(q), q, p], axis=1))
+        if self.has_all:
+            counts = Counter(each.program for each in fair)
+            gap = sum(abs(counts[text] / len(fair) - posterior.get(text, 0.0)) for text in {*counts, *posterior})
+            self.of_frequencies.append(gap / 2)
+
+    def metrics(self) -> Metrics:
+        """Return the distances and the bins that hold something; nothing without a problem."""
+        if not self.distances:
+            return {}
+        frequencies = sum(self.of_frequencies) / len(self.of_frequencies) if self.of_frequencies else None
+        return {
+            "total_variation": sum(self.distances) / len(self.distances),
+            "total_variation_of_frequencies": frequencies,
+            "calibration": [
+                {"count": int(count), "proposed": q / count, "posterior": p / count}
+                for count, q, p in self.sums.tolist()
+                if count
+            ],
+        }
 
 
 def _by_group(domain: Domain[Any, Any], problems: Sequence[Problem], rows: Any) -> Metrics:
@@ -259,17 +286,7 @@ def _read_result(path: Path, domain: Domain[Any, Any]) -> Result:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         version, name = metrics["format_version"], metrics["domain"]
-        shares = metrics["curve"]["share"]
-        numbers = [
-            metrics["num_problems"],
-            metrics["budget"],
-            *shares,
-            *metrics["curve"]["low"],
-            *metrics["curve"]["high"],
-        ]
-        if not all(type(each) in (int, float) for each in numbers) or len(shares) != metrics["budget"]:
-            raise ValueError("its curve is none")
-        metrics["writer"], metrics["options"]
+        _check_drawable(metrics)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a file that `baseline` or `evaluate` wrote") from error
     except (KeyError, RecursionError, TypeError, ValueError) as error:
@@ -279,6 +296,21 @@ def _read_result(path: Path, domain: Domain[Any, Any]) -> Result:
     if name != domain.name:
         raise DataError(f"{path} is a result of domain {name}, not {domain.name}; compare results of one domain")
     return Result(path, metrics)
+
+
+def _check_drawable(metrics: Metrics) -> None:
+    """Raise an error unless what figures show is there, and of numbers."""
+    curve, calibration, budget = metrics["curve"], metrics.get("calibration", []), metrics["budget"]
+    if type(budget) is not int or type(metrics["num_problems"]) is not int or type(metrics["writer"]) is not str:
+        raise ValueError("budget, num_problems or writer is none")
+    if not all(type(curve[part]) is list and len(curve[part]) == budget for part in ("share", "low", "high")):
+        raise ValueError("its curve has not a share for each budget")
+    numbers = [each for part in ("share", "low", "high") for each in curve[part]]
+    numbers += [each[part] for each in calibration for part in ("count", "proposed", "posterior")]
+    numbers += [metrics["total_variation"]] if calibration else []
+    numbers += [metrics[each] for each in ("nll", "nll_floor") if metrics.get(each) is not None]
+    if not all(type(each) in (int, float) and math.isfinite(each) for each in numbers):
+        raise ValueError("one of its figures is no number")
 
 
 def file_name(writer: str) -> str:

@@ -174,16 +174,8 @@ def _(chart: Lines, figure: Any) -> str:
         axes.set_xlim(-0.5, len(chart.labels) - 0.5)
     if chart.is_share:
         axes.set_ylim(0, 101)
-    named = len({each.name for each in chart.series if each.name}) + len(chart.levels) + chart.has_diagonal
-    if named > 1 or chart.levels:
-        figure.legend(
-            loc="outside lower center",
-            ncols=min(3, named),
-            fontsize=8.5,
-            frameon=False,
-            labelcolor=_INK,
-            columnspacing=1,
-        )
+    if chart.levels or chart.has_diagonal or len({each.name for each in chart.series if each.name}) > 1:
+        _legend_below(figure)
     return ""
 
 
@@ -227,6 +219,16 @@ def _legend(figure: Any) -> None:
     """Show what is what beside the label of the x axis, where no point can be."""
     style = {"fontsize": 10, "frameon": False, "labelcolor": _INK, "handletextpad": 0.3, "columnspacing": 1.2}
     figure.legend(loc="lower right", ncols=4, borderaxespad=0.35, **style)
+
+
+def _legend_below(figure: Any) -> None:
+    """Show what is what under the axes, in as many columns as there is room for."""
+    style = {"fontsize": 8.5, "frameon": False, "labelcolor": _INK, "columnspacing": 1.0}
+    for num_columns in (3, 2, 1):
+        legend = figure.legend(loc="outside lower center", ncols=num_columns, **style)
+        if num_columns == 1 or legend.get_window_extent(figure.canvas.get_renderer()).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _short(count: int) -> str:

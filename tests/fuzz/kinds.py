@@ -28,6 +28,11 @@ from generator.architectures.decoder_only import build_causal
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.data.download import ARCHIVE_NAME, download_leandojo_benchmark_4
 from generator.data.instruct_records import InstructRecords
+from generator.domains import make_domain
+from generator.domains.figures import result_charts
+from generator.domains.problem_files import read_split, write_problem_files
+from generator.domains.results import evaluate_writer, read_results
+from generator.domains.synthesize import Synthesizer
 from generator.export import export
 from generator.instruct_convert import to_instruct, to_leandojo
 from generator.main import main
@@ -40,6 +45,7 @@ from retrieval.evaluate import evaluate
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.model import PremiseRetriever
 from retrieval.predictions.reader_writer import Predictions
+from retrieval.training.datamodule import SPLITS
 from tests.fakes import TINY
 from tests.generator.causal_fakes import GPT2
 
@@ -188,6 +194,34 @@ def read_archive(folder: Path, rng: random.Random) -> Counts:
 
 
 # ------------------------------------------------------------------------------------------------
+# Domains
+
+
+def make_problems(folder: Path) -> None:
+    write_problem_files(make_domain("rectangle"), folder, {"train": 6, "val": 2, "test": 3}, seed=0)
+
+
+def read_domain_problems(folder: Path, rng: random.Random) -> Counts:
+    domain, split = make_domain("rectangle"), rng.choice(SPLITS)
+    problems = read_split(folder, split, domain)
+    assert all(domain.check(problem.spec, problem.program).kind != "error" for problem in problems)
+    return sum(1 for line in (folder / f"{split}.jsonl").read_bytes().split(b"\n") if line.strip()), len(problems)
+
+
+def make_result(folder: Path) -> None:
+    domain = make_domain("rectangle")
+    writer, problems = domain.baselines()["tight"](0, list), domain.problems(0, "test", 3)
+    search = Synthesizer(writer, domain, 30, stop_at_first=False)
+    evaluate_writer(writer, domain, problems, search, folder / "tight", {})
+
+
+def read_result(folder: Path, rng: random.Random) -> Counts:
+    domain = make_domain("rectangle")
+    assert result_charts(read_results([folder], domain), domain.published)
+    return None
+
+
+# ------------------------------------------------------------------------------------------------
 # Models
 
 
@@ -294,6 +328,8 @@ KINDS = [
     Kind("retrieved premises", make_retrieved, "*-of-*", read_retrieved),
     Kind("BM25 folder", make_bm25, "*-of-*", read_retrieved),
     Kind("index", copied("index"), "*", read_index),
+    Kind("problems of a domain", make_problems, "*.json*", read_domain_problems),
+    Kind("result of a domain", make_result, "*.json", read_result),
     Kind("archive", make_archive, ARCHIVE_NAME, read_archive),
     Kind(
         "checkpoint, encoder-decoder",

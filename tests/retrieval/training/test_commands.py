@@ -196,6 +196,7 @@ MISTAKES: dict[str, list[str]] = {
     "generator.prepare": ["--output_dir", "file/below"],
     "generator.instruct_convert": ["--data_path", "gone", "--output_dir", "out", "--template", "ntp-st"],
     "generator.environments.propositional_benchmark": ["--output_dir", "out", "--num_theorems", "1"],
+    "generator.domains.__main__": ["solve", "[11+11-]", "--writer", "dsl"],
     "retrieval.index": ["--ret_ckpt_path", "gone.ckpt", "--corpus_path", "gone.jsonl", "--output_dir", "out"],
     "retrieval.bm25": ["--data_path", "gone", "--corpus_path", "gone.jsonl", "--output_dir", "out"],
     "retrieval.evaluate": ["--data_path", "gone", "--corpus_path", "gone.jsonl", "--predictions", "gone"],
@@ -214,6 +215,18 @@ def test_every_command_ends_a_mistake_in_the_same_way(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert stopped.value.code == 2 and last.startswith("error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_subcommand_takes_yaml_and_is_named_in_its_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "some.yaml").write_text("k: 7\nnames: [y]\n", encoding="utf-8")
+    words = ["--config", str(tmp_path / "some.yaml"), "--data_path", "d", "--k", "8"]
+    assert parse_arguments(convert, words, subcommand="turn")["names"] == ["y"]
+    assert parse_arguments(convert, words, subcommand="turn")["k"] == 8
+    with pytest.raises(SystemExit):
+        parse_arguments(convert, ["--help"], subcommand="turn")
+    assert " turn [-h]" in " ".join(capsys.readouterr().out.split()).replace("turn [--config", "turn [-h] [--config")
+    with pytest.raises(SystemExit):  # a command without subcommands has no --config
+        parse_arguments(convert, words)
 
 
 def test_a_module_that_is_run_is_named_in_its_help() -> None:

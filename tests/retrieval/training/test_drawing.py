@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.training.charts import Bins, Chart, Curve, calibration, rank_histogram, shares_by_group
+from retrieval.training.charts import Bins, Chart, Curve, Lines, Series, calibration, rank_histogram, shares_by_group
 from retrieval.training.drawing import draw, to_png
 
 pytest.importorskip("matplotlib")
@@ -23,6 +23,35 @@ CHARTS: dict[str, Chart] = {
     ),
     "cosines": calibration([0, 3], [0, 1], [0, 1.5], (-1, 1), **TEXTS, ylabel="right", is_probability=False),
     "curve": Curve("What it shows", "states", "k", "Recall@k", (1, 2, 3), (0.1, 0.2, 0.4), 12),
+    "lines": Lines(
+        **TEXTS,
+        ylabel="solved",
+        series=(
+            Series("a", (1, 2, 100), (0.1, 0.2, 0.4), (0.0, 0.1, 0.3), (0.2, 0.3, 0.5)),
+            Series("published", (1, 10), (0.1, 0.3), is_dots=True, like="a"),
+        ),
+        num=12,
+        is_share=True,
+        is_log_x=True,
+    ),
+    "levels": Lines(
+        **TEXTS,
+        ylabel="nats",
+        series=(Series("", (0, 1), (3.0, 4.0), is_dots=True),),
+        num=2,
+        labels=("a", "b"),
+        levels=(("least possible", 2.7),),
+    ),
+    "diagonal": Lines(
+        **TEXTS,
+        ylabel="p",
+        series=(Series("a", (1e-6, 1.0), (1e-5, 0.5)),),
+        num=2,
+        is_log_x=True,
+        is_log_y=True,
+        has_diagonal=True,
+    ),
+    "no_lines": Lines(**TEXTS, ylabel="p", series=(), num=0, is_log_x=True),
     "one_point": Curve("What it shows", "states", "k", "Recall@k", (1,), (0.1,), 12),
 }
 

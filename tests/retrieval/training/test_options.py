@@ -95,6 +95,39 @@ def test_help_has_the_descriptions_of_fields() -> None:
     assert "    limit: metres a second,\n        at most\n    unit: what is shown" in (Racer.__init__.__doc__ or "")
 
 
+@dataclass(frozen=True)
+class Flight(Speed):
+    """How far up.
+
+    Attributes:
+        height: metres
+    """
+
+    height: float = 100.0
+
+
+@flat_options
+def fly(where: str, flight: Flight = Flight(limit=5.0)) -> None:
+    """Fly.
+
+    Args:
+        where: to
+        flight: how
+    """
+    flown.append((where, flight))
+
+
+flown: list[tuple[str, Flight]] = []
+
+
+def test_a_function_takes_fields_as_options_too_and_those_of_a_parent_are_described() -> None:
+    fly("home", height=3.0)
+    assert flown.pop() == ("home", Flight(limit=5.0, height=3.0))
+    assert list(inspect.signature(fly).parameters) == ["where", "limit", "unit", "height"]
+    for described in ("limit: metres a second", "unit: what is shown", "height: metres"):
+        assert described in (fly.__doc__ or "")
+
+
 def test_saved_options_are_plain_and_load_again() -> None:
     racer = Racer("b", limit=3.0)
     assert dict(racer.hparams) == {"limit": 3.0, "unit": "m/s", "name": "b", "doors": 4}
