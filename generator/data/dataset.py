@@ -237,6 +237,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             num_bytes[index] = len(fit_state(self.traces[int(self._steps[index])].state, max_bytes).encode())
         return num_bytes
 
+
 def collate_steps(examples: Sequence[GeneratorExample], tokenizer: Any, max_inp_seq_len: int) -> GeneratorBatch:
     """Pad examples to one batch; no target is cut.
 
@@ -248,9 +249,7 @@ def collate_steps(examples: Sequence[GeneratorExample], tokenizer: Any, max_inp_
     states = [example.state for example in examples]
     tactics = [example.tactic for example in examples]
     # texts fit already, unless a tokenizer makes several tokens of a byte
-    source = tokenizer(
-        states, padding="longest", max_length=max_inp_seq_len, truncation=True, return_tensors="pt"
-    )
+    source = tokenizer(states, padding="longest", max_length=max_inp_seq_len, truncation=True, return_tensors="pt")
     target = tokenizer(tactics, padding="longest", return_tensors="pt")
     return GeneratorBatch(
         state=states,

@@ -169,5 +169,8 @@ def pick(probabilities: Tensor, noise: Tensor, rows: Tensor | None = None) -> Te
     for _ in range((num_classes - 1).bit_length()):
         middle = (low + high) // 2
         is_beyond = flat[start + middle] > target
-        low, high = torch.where(is_beyond, low, middle + 1).clamp(max=num_classes - 1), torch.where(is_beyond, middle, high)
+        low, high = (
+            torch.where(is_beyond, low, middle + 1).clamp(max=num_classes - 1),
+            torch.where(is_beyond, middle, high),
+        )
     return low

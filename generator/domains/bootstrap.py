@@ -110,7 +110,9 @@ def bootstrap(
 
 
 _NO_CURVES = ("format_version", "round")
-_HEADER = "| round | pairs | new | accepted | solved@1 | solved@10 | valid syntax | loss |\n|--:|--:|--:|--:|--:|--:|--:|--:|"
+_HEADER = (
+    "| round | pairs | new | accepted | solved@1 | solved@10 | valid syntax | loss |\n|--:|--:|--:|--:|--:|--:|--:|--:|"
+)
 
 
 def _row(metrics: Mapping[str, Any]) -> str:
@@ -133,7 +135,12 @@ class _Run:
     """A folder of rounds."""
 
     def __init__(
-        self, folder: Path, model: Mapping[str, Any], data: Mapping[str, Any], choice: DomainChoice, rounds: RoundOptions
+        self,
+        folder: Path,
+        model: Mapping[str, Any],
+        data: Mapping[str, Any],
+        choice: DomainChoice,
+        rounds: RoundOptions,
     ) -> None:
         self.folder, self.choice, self.options = folder, choice, rounds
         self.kind, self.model_options = _class_and_options(model)
@@ -161,7 +168,16 @@ class _Run:
 
     def data(self, pairs: Sequence[Problem] = ()) -> _Pairs:
         """The data module of a round."""
-        taken = ("domain", "domain_options", "model_name", "data_path", "fresh", "num_train", "num_val", "num_proposals")
+        taken = (
+            "domain",
+            "domain_options",
+            "model_name",
+            "data_path",
+            "fresh",
+            "num_train",
+            "num_val",
+            "num_proposals",
+        )
         for name in self.data_options:
             known = sorted(set(options_of(DomainDataModule)) - set(taken) - {"shared"})
             if name not in known:

@@ -17,7 +17,6 @@ from generator.decoding.settings import Decoding
 from generator.decoding.stopping import StopStrings
 from generator.engines.engine import Input, TokenEngine, best_first, input_seed
 
-
 # Of all samples of a call: samples x vocabulary. 100 samples of 100 short inputs (model of 1 million weights, Xeon with
 # AMX, one thread) take TIMES.
 MAX_PROBABILITIES = 2**19

@@ -68,7 +68,13 @@ def test_samples_that_have_ended_are_not_fed_again(family, batch):
         )
     has_ended = (found.sequences[0] == EOS).long().cumsum(1) > 0
     num_texts = [
-        len({tuple(row[: step + 1].tolist()) for row, ended in zip(found.sequences[0], has_ended, strict=True) if not ended[step]})
+        len(
+            {
+                tuple(row[: step + 1].tolist())
+                for row, ended in zip(found.sequences[0], has_ended, strict=True)
+                if not ended[step]
+            }
+        )
         for step in range(has_ended.shape[1] - 1)
     ]
     assert len(set(num_texts)) > 2 and num_texts[-1] < 5
@@ -83,7 +89,9 @@ def test_samples_share_a_row_as_long_as_they_have_written_the_same(family, batch
     assert {rows for _, rows in fed} == {1}
     assert (found.sequences == found.sequences[:, :1]).all()
     with watched_steps(family.decoder_class) as fed:
-        found = family.sample(*batch, num_samples=50, max_new_tokens=6, top_k=2, generator=torch.Generator().manual_seed(1))
+        found = family.sample(
+            *batch, num_samples=50, max_new_tokens=6, top_k=2, generator=torch.Generator().manual_seed(1)
+        )
     for step, (_, rows) in enumerate(fed):
         most = max(len({tuple(row[:step].tolist()) for row in rows_of}) for rows_of in found.sequences)
         assert rows <= max(1, most) <= min(50, 2**step)

@@ -20,7 +20,12 @@ from retrieval.training.checkpoints import read_checkpoint
 from tests.fakes import TINY
 from tests.generator.causal_fakes import GPT2
 
-MODEL = {"model_name": {**TINY, "num_layers": 1, "num_decoder_layers": 1}, "lr": 1e-2, "warmup_steps": 2, "num_beams": 1}
+MODEL = {
+    "model_name": {**TINY, "num_layers": 1, "num_decoder_layers": 1},
+    "lr": 1e-2,
+    "warmup_steps": 2,
+    "num_beams": 1,
+}
 DATA = {"max_inp_seq_len": 64, "max_oup_seq_len": 16, "batch_size": 8}
 FEW = {"num_pairs": 8, "num_specs": 12, "num_samples": 6, "num_steps": 40, "num_val": 6, "num_proposals": 4}
 FEW |= {"domain_options": {"max_examples": 2}, "device": "cpu"}  # two cells are often right by chance
@@ -49,7 +54,8 @@ def test_pairs_that_are_added_hold_and_are_new(whole: tuple[Path, list[dict[str,
     folder, metrics = whole
     domain = make_domain("rectangle", {"max_examples": 2})
     rounds = [
-        [json.loads(line) for line in (folder / f"round-{r}" / "pairs.jsonl").read_text().splitlines()] for r in range(3)
+        [json.loads(line) for line in (folder / f"round-{r}" / "pairs.jsonl").read_text().splitlines()]
+        for r in range(3)
     ]
     assert len(rounds[0]) == 8 and metrics[0]["num_new"] == 8 and "accepted" not in metrics[0]
     assert len(rounds[2]) > len(rounds[0]), "by chance some hold"

@@ -80,7 +80,9 @@ def test_the_floor_of_rectangles_is_what_is_known_of_it() -> None:
     floors = [callback._floor(domain, problem.spec) for problem in problems]
     mean = sum(each for each in floors if each is not None) / len(floors)
     assert 2.6 < mean < 2.95, "nats a program: 0.27 to 0.29 for each of ten tokens"
-    assert callback._floor(domain, "[" + "".join(f"{i}{j}+" for i in range(6) for j in range(6)) + "]") == pytest.approx(
+    assert callback._floor(
+        domain, "[" + "".join(f"{i}{j}+" for i in range(6) for j in range(6)) + "]"
+    ) == pytest.approx(
         math.log(4)  # rows and columns 0 to 5 or 6; all four are as likely
     )
 
@@ -116,7 +118,9 @@ def test_metrics_add_up_over_batches() -> None:
 def test_other_data_is_refused(tmp_path: Path) -> None:
     trainer = quiet_trainer(tmp_path, callbacks=[SolvedInTraining(2)])
     with pytest.raises(ConfigError, match="needs a DomainDataModule as data"):
-        trainer.validate(ENCODER_DECODER.build(), ENCODER_DECODER.data(write_splits(tmp_path / "d", EIGHT)), verbose=False)
+        trainer.validate(
+            ENCODER_DECODER.build(), ENCODER_DECODER.data(write_splits(tmp_path / "d", EIGHT)), verbose=False
+        )
 
 
 @pytest.mark.parametrize("has_own", [False, True])
