@@ -99,7 +99,7 @@ class _Samples:
         going = self.is_writing.any(1).nonzero()[:, 0]
         if not len(going):
             return False
-        num_rows, num_classes = self.latest.shape[1], int(max(self.tokens.max(), self.decoder.special.pad)) + 1
+        num_rows, num_classes = self.latest.shape[1], max(int(self.tokens.max()), self.decoder.special.pad) + 1
         writing = self.is_writing[going]
         texts = (torch.arange(len(going), device=going.device).unsqueeze(1) * num_rows + self.rows[going]) * num_classes
         texts, text_of = torch.unique((texts + self.tokens[going])[writing], return_inverse=True)

@@ -201,7 +201,7 @@ class _Run:
         if done.is_file():
             return _read_json(done)
         torch.manual_seed(stable_seed("bootstrap", self.options.seed, number))
-        model, pairs, found = self._model(number), self._pairs(number), {}
+        model, pairs, found = self._model(number), self._pairs(number), dict[str, float]()
         if number == 0:
             new = self.domain.problems(self.options.seed, "train", self.options.num_pairs)
         else:

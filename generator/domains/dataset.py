@@ -61,8 +61,8 @@ class DomainDataset(KeyedDataset[Any]):
 class FreshDataset(DomainDataset):
     """Problems that are drawn anew in every epoch, each from (seed, epoch, index) alone.
 
-    The process that makes batches draws a whole epoch when it begins, to put similar lengths together; workers draw what
-    they are asked for (40 us a problem of the rectangle domain, Intel Xeon with AMX, one thread).
+    The process that makes batches draws a whole epoch when it begins, to put similar lengths together; workers draw
+    what they are asked for.
     """
 
     _note = " in every epoch, each time others"

@@ -1,4 +1,4 @@
-"""What validation and test say of a program writer: how often its samples hold, and its loss against the least possible.
+"""What validation and test say of a program writer: how often its samples hold, its loss, and the least possible.
 
 Shape legend: N problems, B budgets 1..B.
 """
@@ -156,7 +156,7 @@ class SolvedInTraining(pl.Callback):
         self._log(pl_module, "test")
 
     def _observe(self, trainer: pl.Trainer, pl_module: Any, batch: Any, role: str) -> None:
-        dataset = getattr(getattr(trainer, "datamodule", None), "datasets", {}).get(role)
+        dataset: Any = getattr(getattr(trainer, "datamodule", None), "datasets", {}).get(role)
         if not hasattr(dataset, "problem"):
             raise ConfigError("SolvedInTraining checks programs of a domain; it needs a DomainDataModule as data")
         specs = [dataset.problem(0, index).spec for index in batch["index"]]

@@ -17,8 +17,8 @@ from generator.decoding.settings import Decoding
 from generator.decoding.stopping import StopStrings
 from generator.engines.engine import Input, TokenEngine, best_first, input_seed
 
-# Of all samples of a call: samples x vocabulary. 100 samples of 100 short inputs (model of 1 million weights, Xeon with
-# AMX, one thread) take TIMES.
+# Of all samples of a call: samples x vocabulary. 100 samples of 40 short inputs take 0.51 s, one input at a time 1.27 s
+# (a trained model of a million weights, bytes, one thread of an Intel Xeon with AMX).
 MAX_PROBABILITIES = 2**19
 
 
