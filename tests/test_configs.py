@@ -41,7 +41,7 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     limit = "max_seq_len" if is_causal else "max_inp_seq_len"
     assert made.model.kept_options()[limit] == made.datamodule.hparams[limit] == options(values, "data")[limit]
     assert isinstance(made.model, CausalGenerator) == is_causal
-    hub_ids = ("google/byt5-small", "deepseek-ai/deepseek-coder-1.3b-base")
+    hub_ids = ("google/byt5-small", "google/byt5-base", "deepseek-ai/deepseek-coder-1.3b-base")
     assert model_name in hub_ids or isinstance(model_name, dict)
 
 

@@ -185,23 +185,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
 
     def collate(self, examples: Sequence[GeneratorExample]) -> GeneratorBatch:
         """Pad examples to one batch; no target is cut."""
-        states = [example.state for example in examples]
-        tactics = [example.tactic for example in examples]
-        # texts fit already, unless a tokenizer makes several tokens of a byte
-        source = self.tokenizer(
-            states, padding="longest", max_length=self.max_inp_seq_len, truncation=True, return_tensors="pt"
-        )
-        target = self.tokenizer(tactics, padding="longest", return_tensors="pt")
-        return GeneratorBatch(
-            state=states,
-            state_ids=source["input_ids"],
-            state_mask=source["attention_mask"],
-            tactic=tactics,
-            tactic_ids=target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORE_INDEX),
-            tactic_mask=target["attention_mask"],
-            **provenance_lists([example.provenance for example in examples]),
-            index=[example.index for example in examples],
-        )
+        return collate_steps(examples, self.tokenizer, self.max_inp_seq_len)
 
     def summary(self) -> str:
         """Say in one line what was read, what was left out, and what is cut."""
@@ -252,3 +236,28 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         for index in tqdm(is_long.tolist(), desc="fit states", delay=1, disable=not self._progress):
             num_bytes[index] = len(fit_state(self.traces[int(self._steps[index])].state, max_bytes).encode())
         return num_bytes
+
+
+def collate_steps(examples: Sequence[GeneratorExample], tokenizer: Any, max_inp_seq_len: int) -> GeneratorBatch:
+    """Pad examples to one batch; no target is cut.
+
+    Args:
+        examples: B of them
+        tokenizer: see `common.load_tokenizer`
+        max_inp_seq_len: tokens of an input, EOS included
+    """
+    states = [example.state for example in examples]
+    tactics = [example.tactic for example in examples]
+    # texts fit already, unless a tokenizer makes several tokens of a byte
+    source = tokenizer(states, padding="longest", max_length=max_inp_seq_len, truncation=True, return_tensors="pt")
+    target = tokenizer(tactics, padding="longest", return_tensors="pt")
+    return GeneratorBatch(
+        state=states,
+        state_ids=source["input_ids"],
+        state_mask=source["attention_mask"],
+        tactic=tactics,
+        tactic_ids=target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORE_INDEX),
+        tactic_mask=target["attention_mask"],
+        **provenance_lists([example.provenance for example in examples]),
+        index=[example.index for example in examples],
+    )

@@ -23,7 +23,7 @@ from generator.decoding.causal_decoder import CausalDecoder
 from generator.decoding.grouping import longest_first
 from generator.decoding.memory import SHARE, bytes_of_state, free_bytes, in_chunks, say_once
 from generator.decoding.protocol import Decoder, NaNLogitsError, SpecialTokens
-from generator.decoding.sampling import draw, draw_noise
+from generator.decoding.sampling import Generators, draw, draw_noise
 from generator.decoding.settings import Decoding
 from generator.decoding.static import search as static
 from generator.decoding.static.store import release, store_of
@@ -64,7 +64,7 @@ def decode(
     decoding: Decoding,
     *,
     tokenizer: Any = None,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     cuda_graphs: bool = True,
 ) -> Decoded:
     """Finds candidates for each state: the best ones, best first, or samples in the order drawn.
@@ -80,7 +80,7 @@ def decode(
         num_candidates: for each state, at least 1.
         decoding: how to find them; its seed is left to `generator`.
         tokenizer: what decodes candidates; needed with `decoding.stop`.
-        generator: CPU generator that seeds the samples; None uses torch's default one.
+        generator: CPU generator that seeds the samples, or one for each state; None uses torch's default one.
         cuda_graphs: on a GPU, replay steps as CUDA graphs, which are kept on the model (`static.store.release` frees
             them); where they cannot be captured, that is said once, and steps run one operation at a time.
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "solve": ("solve", "solve one specification, in the terminal"),
     "check": ("solve", "judge given programs"),
     "plot": ("plot", "draw what `baseline` and `evaluate` found"),
+    "bootstrap": ("bootstrap", "teach a model by those of its own programs that hold"),
 }
 _POSITIONAL = {"solve": "spec"}
 

@@ -234,6 +234,7 @@ TEMPLATES: dict[str, PromptTemplate] = {
         # for encoder-decoders: nothing marks where the state ends and the tactic begins
         PromptTemplate("reprover", "{state}", takes_premises=True),
         PromptTemplate("llmstep", "[GOAL]{state}[PROOFSTEP]"),
+        PromptTemplate("spec-program", "[SPEC]{state}[PROGRAM]"),  # this project's, for domains of programs
         PromptTemplate("vllm-reprover", "[GOAL]\n{state}\n[PROOFSTEP]\n", takes_premises=True),
         PromptTemplate("ntp-st", _NTP_ST, end="\n[/TAC]", stop=("[/TAC]",)),
         PromptTemplate("ntp-ctx", _NTP_CTX, end="\n[/TAC]", stop=("[/TAC]",)),

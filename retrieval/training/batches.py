@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
@@ -72,6 +72,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         rank: int = 0,
         rows: int = 0,
         padded: bool = True,
+        lengths_of: Callable[[int], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] | None = None,
     ) -> None:
         """Fix the number of batches.
 
@@ -90,6 +91,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             rows: tells data of equal size apart whose examples are put together from others, such as packed rows
             padded: whether a batch is padded. If not, max_tokens counts what its examples hold, and a batch takes them
                 as they come, of any length
+            lengths_of: returns both lengths in an epoch, of examples that differ from epoch to epoch; those given are
+                of the first
 
         Raises:
             ConfigError: if a limit is not positive, an example alone exceeds max_tokens, or there are fewer
@@ -98,6 +101,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         check_positive(batch_size=batch_size, max_tokens_per_batch=max_tokens, batches_per_pool=batches_per_pool)
         if batch_size is None and max_tokens is None:
             raise ConfigError("give batch_size, max_tokens_per_batch, or both")
+        self._lengths_of = lengths_of
         self.sources = np.asarray(source_lengths, dtype=np.int64)
         self.targets = (
             np.zeros_like(self.sources) if target_lengths is None else np.asarray(target_lengths, dtype=np.int64)
@@ -172,6 +176,8 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         Raises:
             ConfigError: if fewer examples are left than there are ranks
         """
+        if self._lengths_of is not None:
+            self.sources, self.targets = self._lengths_of(epoch)
         for attempt in range(10):
             order = self._order(epoch, attempt)
             if taken is not None:
@@ -217,7 +223,7 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
         lengths = np.stack([self.sources, self.targets])
         return {
             "num_examples": len(self.sources),
-            "lengths": zlib.crc32(lengths.tobytes()),
+            "lengths": zlib.crc32(lengths.tobytes()) if self._lengths_of is None else 0,
             "rows": self.rows,
             "batch_size": self.batch_size,
             "max_tokens_per_batch": self.max_tokens,

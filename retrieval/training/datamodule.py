@@ -95,8 +95,8 @@ def make_loader(dataset: Any, trainer: pl.Trainer | None, batching: Batching, *,
     """Return a loader of batches of similar length, shared out over the ranks, that resumes in mid-epoch.
 
     Args:
-        dataset: a Dataset with `source_lengths`, `collate`, and perhaps `target_lengths`, and `rows_id` if its examples
-            are put together from others
+        dataset: a Dataset with `source_lengths`, `collate`, and perhaps `target_lengths`, `rows_id` if its examples
+            are put together from others, and `lengths_of(epoch)` if they differ in length from epoch to epoch
         trainer: whose ranks and device count
         batching: how large batches are
         is_train: in a new order each epoch; else the same batches each time, in one mixed order
@@ -119,6 +119,7 @@ def make_loader(dataset: Any, trainer: pl.Trainer | None, batching: Batching, *,
         rank=rank_of(trainer),
         rows=getattr(dataset, "rows_id", 0),
         padded=not (is_train and batching.max_tokens_per_batch and _needs_no_padding(trainer)),
+        lengths_of=getattr(dataset, "lengths_of", None),
     )
     return ResumableDataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=dataset.collate, **options)
 

@@ -67,10 +67,48 @@ def test_samples_that_have_ended_are_not_fed_again(family, batch):
             *one_state(batch, 0), num_samples=20, max_new_tokens=40, generator=torch.Generator().manual_seed(0)
         )
     has_ended = (found.sequences[0] == EOS).long().cumsum(1) > 0
-    num_writing = (~has_ended).sum(0).tolist()[:-1]
-    assert len(set(num_writing)) > 2 and num_writing[-1] < 5
-    for (_, rows), writing in zip(fed[1:], num_writing, strict=True):
-        assert MAX_WRITING_SHARE * rows < writing <= rows
+    num_texts = [
+        len(
+            {
+                tuple(row[: step + 1].tolist())
+                for row, ended in zip(found.sequences[0], has_ended, strict=True)
+                if not ended[step]
+            }
+        )
+        for step in range(has_ended.shape[1] - 1)
+    ]
+    assert len(set(num_texts)) > 2 and num_texts[-1] < 5
+    for (_, rows), texts in zip(fed[1:], num_texts, strict=True):
+        assert MAX_WRITING_SHARE * rows < texts <= rows
+
+
+def test_samples_share_a_row_as_long_as_they_have_written_the_same(family, batch):
+    """The text of a sure model is computed once, however many samples write it."""
+    with watched_steps(family.decoder_class) as fed:
+        found = family.sample(*batch, num_samples=50, max_new_tokens=6, top_k=1)
+    assert {rows for _, rows in fed} == {1}
+    assert (found.sequences == found.sequences[:, :1]).all()
+    with watched_steps(family.decoder_class) as fed:
+        found = family.sample(
+            *batch, num_samples=50, max_new_tokens=6, top_k=2, generator=torch.Generator().manual_seed(1)
+        )
+    for step, (_, rows) in enumerate(fed):
+        most = max(len({tuple(row[:step].tolist()) for row in rows_of}) for rows_of in found.sequences)
+        assert rows <= max(1, most) <= min(50, 2**step)
+    assert_log_probs_of(family.model, batch, found)
+
+
+def test_a_draw_by_halves_is_that_of_the_whole_distribution():
+    generator = torch.Generator().manual_seed(0)
+    for num_classes in (1, 2, 3, 7, 384):
+        probabilities = torch.rand((3, 4, num_classes), generator=generator, dtype=torch.float64)
+        probabilities[probabilities < 0.3] = 0.0
+        probabilities[..., num_classes // 2] += 0.1
+        rows = torch.randint(4, (3, 200), generator=generator)
+        noise = torch.rand((3, 200), generator=generator, dtype=torch.float64)
+        noise[:, :2] = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+        copied = probabilities.gather(1, rows.unsqueeze(-1).expand(-1, -1, num_classes))
+        assert torch.equal(pick(probabilities, noise, rows), pick(copied, noise))
 
 
 def test_filters_apply_in_order():

@@ -1,0 +1,173 @@
+"""DomainDataModule: any domain to batches for any generator, drawn as training goes on or read from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from common import ConfigError, check_choice, check_positive
+from generator.causal import CausalGenerator
+from generator.data.dataset import InputLimits
+from generator.data.instruct_dataset import PromptFormat
+from generator.domains import make_domain
+from generator.domains.base import Domain, Problem
+from generator.domains.dataset import DomainDataset, FreshDataset
+from generator.domains.encodings import Encoding, PromptCompletion, SourceTarget
+from generator.domains.model_writer import MAX_BLOCK
+from generator.domains.problem_files import read_split
+from generator.domains.solved_in_training import SolvedInTraining
+from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, text_or_none
+from retrieval.training.options import flat, flat_options
+
+_ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: SPLITS,
+}
+
+
+@dataclass(frozen=True)
+class ProblemOptions:
+    """Which problems of a domain there are.
+
+    Attributes:
+        domain_options: what the domain is told, such as max_examples: 10 of rectangle
+        data_path: folder that `python -m generator.domains generate` made; without one, problems are drawn on the spot
+        num_train: problems of an epoch; of a folder all by default, else 20,000
+        num_val: problems of validation; of a folder all by default, else 500
+        num_test: problems of test; of a folder all by default, else 1000
+        fresh: draw new problems in every epoch, instead of the same ones; not from a folder
+    """
+
+    domain_options: dict[str, Any] | None = None
+    data_path: str | None = None
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    fresh: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(num_train=self.num_train, num_val=self.num_val, num_test=self.num_test)
+        object.__setattr__(self, "data_path", text_or_none(self.data_path))
+
+
+_DEFAULT_SIZES: Mapping[Split, int] = {"train": 20_000, "val": 500, "test": 1000}
+
+
+class DomainDataModule(SplitDataModule):
+    """Specifications and programs of a domain; validation and test also draw programs and check them.
+
+    Attributes:
+        domain: what they are of
+        problems: which there are
+    """
+
+    @flat_options
+    def __init__(
+        self,
+        domain: str,
+        model_name: str | dict[str, Any],
+        *,
+        problems: ProblemOptions = ProblemOptions(),
+        limits: InputLimits = InputLimits(),
+        format: PromptFormat = PromptFormat(),
+        num_proposals: int = 20,
+        predict_split: Split = "test",
+        **shared: Any,
+    ) -> None:
+        """Check and keep the options; nothing is drawn or read before `setup`.
+
+        Args:
+            domain: its name, see `generator.domains.DOMAINS`
+            model_name: whose tokenizer to use; see `common.load_tokenizer`
+            problems: which there are
+            limits: how long specifications and programs may be, for encoder-decoders
+            format: how specifications become prompts, and how long they may be, for decoder-only models, which need a
+                template, such as spec-program
+            num_proposals: programs that validation and test draw for each problem, for the shares of problems solved
+                within 1, 10, 20 and this many; 0 draws none
+            predict_split: the split that `predict` reads
+            **shared: see SplitDataModule
+
+        Raises:
+            ConfigError: if an option has a value that cannot be used
+        """
+        super().__init__(model_name, **shared)
+        check_choice("predict_split", predict_split, SPLITS)
+        if not 0 <= num_proposals <= MAX_BLOCK:
+            raise ConfigError(f"num_proposals is {num_proposals}; it must be from 0 to {MAX_BLOCK}")
+        self.domain: Domain[Any, Any] = make_domain(domain, problems.domain_options)
+        self.problems, self.limits, self.format = problems, limits, format
+        self.num_proposals, self.predict_split = num_proposals, predict_split
+        self.keep(
+            **flat(problems, limits, format), domain=domain, num_proposals=num_proposals, predict_split=predict_split
+        )
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """How problems become examples: prompts where there is a template."""
+        if self.format.template is None:
+            return SourceTarget(self.tokenizer, self.limits)
+        return PromptCompletion(self.tokenizer, self.format)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw or read what a stage needs: "fit", "validate", "test" or "predict"; None needs all.
+
+        Raises:
+            ConfigError: if the model reads other batches than the options make
+        """
+        if self.trainer is not None:
+            self._check_model(self.trainer.lightning_module)
+            self._judge(self.trainer)
+        for role in _ROLES[stage]:
+            if role not in self.datasets:
+                split: Split = self.predict_split if role == "predict" else role  # type: ignore[assignment]
+                self.datasets[role] = self._dataset(split, is_train=role == "train")
+                rank_zero_info(self.datasets[role].summary())
+
+    def _check_model(self, model: pl.LightningModule) -> None:
+        if isinstance(model, CausalGenerator) and self.format.template is None:
+            raise ConfigError(
+                "the model is decoder-only, so specifications become prompts; set data.template to spec-program"
+            )
+        if not isinstance(model, CausalGenerator) and self.format.template is not None:
+            raise ConfigError(
+                f"template is {self.format.template!r}, but the model reads specifications as they are; leave it out, "
+                "or train generator.causal.CausalGenerator"
+            )
+
+    def _judge(self, trainer: pl.Trainer) -> None:
+        """Let evaluation draw and check programs, unless the configuration has its own callback for that."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if self.num_proposals and not any(isinstance(each, SolvedInTraining) for each in callbacks):
+            callbacks.insert(0, SolvedInTraining(self.num_proposals))
+
+    def _dataset(self, split: Split, *, is_train: bool) -> DomainDataset:
+        options, seed = self.problems, self.batching.seed
+        count: int | None = getattr(options, f"num_{split}")
+        if is_train and options.fresh and options.data_path is None:
+            return FreshDataset(self.domain, split, self.encoding, count or _DEFAULT_SIZES[split], seed)
+        return DomainDataset(self.domain, split, self.encoding, self._read(split, count))
+
+    def _read(self, split: Split, count: int | None) -> list[Problem]:
+        if self.problems.data_path is None:
+            return self.domain.problems(self.batching.seed, split, count or _DEFAULT_SIZES[split])
+        found = read_split(Path(self.problems.data_path), split, self.domain)
+        if count is not None and count > len(found):
+            raise ConfigError(
+                f"num_{split} is {count:,}, but {self.problems.data_path} has {len(found):,} problems of {split}"
+            )
+        return found[:count]
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches of predict_split; `index` in a batch tells which examples it holds."""
+        return self.loader("predict")
