@@ -142,6 +142,33 @@ def test_the_tutorials_commands_run_on_the_debug_configuration(tmp_path, monkeyp
     assert capsys.readouterr().out.strip()
 
 
+def test_the_commands_of_domains_run_one_after_the_other(quickstart, monkeypatch, capsys):
+    monkeypatch.chdir(quickstart)
+    checkpoint = "runs/quickstart/version_0/checkpoints/last.ckpt"
+    commands = [
+        [word.replace("...", checkpoint) for word in words] for words in commands_after("Programs for specifications")
+    ]
+    done = [words[1] for words in commands]
+    assert done == ["inspect", "solve", "generate", "baseline", "evaluate", "plot", "baseline", "solve"]
+    sizes = {"generate": {"num_train": "60", "num_val": "5", "num_test": "5"}, "baseline": {"num_problems": "5"}}
+    few = {"num_problems": "2", "budget": "3"}
+    for module, command, *words in commands:
+        assert module == "generator.domains"
+        extra = sizes.get(command, {}) | (few if command == "evaluate" else {})
+        if command == "baseline":
+            words += [
+                "--budget",
+                "5",
+                "--num_train",
+                "50",
+                "--writers",
+                *(["words"] if "--config" in words else ["tight", "unigram"]),
+            ]
+        run_here(["generator.domains.__main__", command, *words], **extra)
+    assert (quickstart / "runs/rectangle_writers/figures").is_dir()
+    assert "verified" in capsys.readouterr().out
+
+
 def statement_command(environment: str) -> list[str]:
     """README's words for proving a statement in a prover."""
     commands = [words for words in commands_after("Prove something") if "--statement" in words]
