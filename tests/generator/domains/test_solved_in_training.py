@@ -150,4 +150,4 @@ def test_eight_problems_are_learnt_by_heart(family: WriterFamily, tmp_path: Path
     torch.manual_seed(0)
     trainer.fit(model, data)
     metrics = trainer.callback_metrics
-    assert metrics["loss_val"] < 0.05 and metrics["solved@1_val"] > 0.6 and metrics["top1_acc_val"] == 1.0
+    assert metrics["loss_val"] < 0.1 and metrics["solved@1_val"] > 0.4 and metrics["top1_acc_val"] == 1.0
