@@ -43,7 +43,7 @@ WRITERS = [
         RetrievalAugmentedGenerator,
         TINY,
         SHORT,
-        {"d_model": 64, "num_layers": 1, "num_decoder_layers": 1},
+        {},
     ),
     WriterFamily(
         "decoder_only",
