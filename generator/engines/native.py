@@ -27,7 +27,7 @@ class NativeEngine(TokenEngine):
     """Decodes T5-family and decoder-only models; reads the weights, and where they are, at each call.
 
     The candidates of an input share what was read of it. Samples of an input depend on the seed and its text alone;
-    inputs that are sampled in one call add up in another order, which in about one of a million tokens draws another.
+    inputs that are sampled in one call add up in another order, which may now and then draw another token.
     """
 
     name: ClassVar[str] = "native"
