@@ -36,6 +36,7 @@ ORDERS: dict[str, dict[str, Any]] = {
     "best first": {},
     "length penalty 0.5": {"length_penalty": 0.5},
     "length penalty 1": {"length_penalty": 1.0},
+    "length penalty 2": {"length_penalty": 2.0},
     "breadth first": {"algorithm": "breadth_first"},
     "breadth first, 8 a depth": {"algorithm": "breadth_first", "max_breadth": 8},
     "breadth first, 4 a depth": {"algorithm": "breadth_first", "max_breadth": 4},
