@@ -19,7 +19,7 @@ class BestFirstSearch(Search):
     The score is the log-probability of the state's likeliest way from the root, divided by its length to the power of
     `length_penalty`. breadth_first puts depth before score.
 
-    Sources: ReProver (arXiv:2306.15626, section 4); BFS-Prover (arXiv:2502.03438, section 3.1) for the power.
+    Sources: ReProver (arXiv:2306.15626); BFS-Prover for the power.
     """
 
     def __init__(self, state: ProofState, options: SearchOptions, clock: Callable[[], float] = time.monotonic) -> None:

@@ -24,6 +24,7 @@ from generator.search.schedule import Job, Schedule
 from generator.search.shared_generator import SharedGenerator
 from generator.search.workers import MAX_TRIES, Answer, WorkerSetup, do, given_up
 from retrieval.training.extras import import_extra
+from retrieval.training.signals import handlers_kept
 
 
 def import_ray() -> Any:
@@ -118,9 +119,12 @@ class RayWorkers:
         self._num_workers, self._job_timeout_s = num_workers, job_timeout_s
         own = {"num_cpus": num_workers + 1, "include_dashboard": False} if address == "local" else {}
         try:
-            self._ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"ray is {address!r}, where no cluster answers: {str(error).splitlines()[0]}") from error
+            with handlers_kept():  # Ray's own for SIGTERM ends the process with status 15
+                self._ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
+        except Exception as error:  # a start that takes too long is a plain Exception
+            self._ray.shutdown()
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"ray is {address!r}, where no cluster answers: {said}") from error
         self._model: Any = None
         self._setup = replace(setup, generator=self._shared(setup.generator))
         self._workers: dict[int, _Worker] = {}

@@ -45,7 +45,7 @@ class Rollouts(Search):
     Attributes:
         num_rollouts: proofs that were drawn or begun
 
-    Source: Rango (arXiv:2412.14063, section 4.3), which draws each tactic from the model itself.
+    Source: Rango, which draws each tactic from the model itself.
     """
 
     def __init__(self, state: ProofState, options: SearchOptions, clock: Callable[[], float] = time.monotonic) -> None:

@@ -56,7 +56,7 @@ def draw_svg(
     width = max(x for (x, _), _, _ in placed) + _BOX[0] + _MARGIN
     height = max(y for (_, y), _, _ in placed) + _BOX[1] + _MARGIN
     lines = [_line(where[branch.edge.source], place, branch) for place, _, branch in placed if branch is not None]
-    again = [_again(where[node], where[target]) for node, target in _known_again(trace, where)]
+    lines += [_again(where[node], where[to], is_proof) for (node, to), is_proof in _known_again(trace, where).items()]
     boxes = [_box(place, node, branch) for place, node, branch in placed]
     width = max(width, 2 * _MARGIN + 620)
     return "\n".join(
@@ -66,8 +66,7 @@ def draw_svg(
             f"<style>{_STYLE}</style>",
             '<rect width="100%" height="100%" fill="#ffffff"/>',
             *_head(tree, trace, title),
-            *again,
-            *sorted(lines, key=lambda line: 'class="proof"' in line),  # the proof lies on top
+            *sorted(lines, key=_layer),
             *boxes,
             "</svg>\n",
         ]
@@ -84,9 +83,9 @@ def _layout(trace: Trace) -> list[tuple[_Place, Node[ProofState] | None, Branch 
     """Places of states and of ends of proofs: a column for each depth, a row for each state that leads no further."""
     placed: list[tuple[_Place, Node[ProofState] | None, Branch | None]] = []
     row = 0
-    # depth first, a state after all below it, so that it stands in the middle of them
+    # depth first, a state after all below it, so that it stands beside the first of them: the proof is the first row
     stack: list[tuple[Node[ProofState] | None, Branch | None, int, int | None]] = [(trace.root, None, 0, None)]
-    row_of: dict[int, list[float]] = {}  # rows of what hangs directly below, by the number of the state
+    row_of: dict[int, int] = {}  # of the first that hangs directly below, by the number of the state
     while stack:
         node, branch, depth, begun = stack.pop()
         below = [] if node is None or begun is not None else _drawn_below(trace, node)
@@ -95,15 +94,11 @@ def _layout(trace: Trace) -> list[tuple[_Place, Node[ProofState] | None, Branch 
             stack.append((node, branch, depth, 1))
             stack += [(each.child, each, depth + 1, None) for each in reversed(below)]
             continue
-        rows = row_of.get(node.number, []) if node is not None else []
-        if rows:
-            middle = (min(rows) + max(rows)) / 2
-        else:
-            middle = float(row)
-            row += 1
+        own = row_of.get(node.number, row) if node is not None else row
+        row = max(row, own + 1)
         if branch is not None:
-            row_of.setdefault(branch.edge.source.number, []).append(middle)
-        place = (_MARGIN + depth * (_BOX[0] + _GAP[0]), _HEAD + middle * (_BOX[1] + _GAP[1]))
+            row_of.setdefault(branch.edge.source.number, own)
+        place = (_MARGIN + depth * (_BOX[0] + _GAP[0]), _HEAD + own * (_BOX[1] + _GAP[1]))
         placed.append((place, node, branch))
     return placed
 
@@ -114,15 +109,15 @@ def _drawn_below(trace: Trace, node: Node[ProofState]) -> list[Branch]:
 
 def _known_again(
     trace: Trace, where: dict[Node[ProofState], _Place]
-) -> list[tuple[Node[ProofState], Node[ProofState]]]:
-    """States that lead to one drawn elsewhere, and that one, each pair once."""
-    pairs = {
-        (node, branch.edge.target): None
-        for node in where
-        for branch in trace.branches(node)
-        if branch.child is None and branch.edge.target in where and branch.edge.target is not node
-    }
-    return [(node, target) for node, target in pairs if target is not None]
+) -> dict[tuple[Node[ProofState], Node[ProofState]], bool]:
+    """States that lead to one drawn elsewhere, and that one, each pair once; whether the proof goes this way."""
+    pairs: dict[tuple[Node[ProofState], Node[ProofState]], bool] = {}
+    for node in where:
+        for branch in trace.branches(node):
+            target = branch.edge.target
+            if branch.child is None and target is not None and target in where and target is not node:
+                pairs[node, target] = pairs.get((node, target), False) or branch.is_proof
+    return pairs
 
 
 def _head(tree: Tree[ProofState], trace: Trace, title: str) -> list[str]:
@@ -147,7 +142,8 @@ def _box(place: _Place, node: Node[ProofState] | None, branch: Branch | None) ->
     errors = "" if node is None else error_counts(node)
     state = "∎ no goals" if node is None else f"{MARKS[node.status]} {goal_of(node.state.pp)}"
     whole = tactic + "\n" + ("no goals" if node is None else f"{node.number}: {node.state.pp}")
-    stroke_width = 2.5 if branch is not None and branch.is_proof else 1.2
+    is_proof = branch.is_proof if branch is not None else node is not None and node.status == "proved"
+    stroke_width = 2.5 if is_proof else 1.2
     upper = fitted(tactic, _CHARACTERS - len(score) - 1) if tactic else "start"
     lower = fitted(state, _CHARACTERS - (len(errors) + 1 if errors else 0))
     return (
@@ -168,11 +164,17 @@ def _line(source: _Place, target: _Place, branch: Branch) -> str:
     return f'<path{kind} d="M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"/>'
 
 
-def _again(source: _Place, target: _Place) -> str:
+def _again(source: _Place, target: _Place, is_proof: bool) -> str:
     """A dashed line from the right of a state to the left of one that was found before, through the gaps."""
     x0, y0 = source[0] + _BOX[0], source[1] + _BOX[1] / 2 + 8
     x1, y1 = target[0], target[1] + _BOX[1] / 2 + 8
-    return f'<path class="again" d="M{x0:g} {y0:g}C{x0 + 60:g} {y0:g} {x1 - 60:g} {y1:g} {x1:g} {y1:g}"/>'
+    kind = "again proof" if is_proof else "again"
+    return f'<path class="{kind}" d="M{x0:g} {y0:g}C{x0 + 60:g} {y0:g} {x1 - 60:g} {y1:g} {x1:g} {y1:g}"/>'
+
+
+def _layer(line: str) -> int:
+    """Which lines lie above which: the proof on top, those to states that were found before below all."""
+    return ('class="again"' not in line) + ('proof"' in line)
 
 
 def _xml(text: str) -> str:

@@ -40,5 +40,19 @@ def interrupted_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put the handlers of Ctrl-C and SIGTERM back that a library replaces in the block, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in WORDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)

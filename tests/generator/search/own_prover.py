@@ -69,6 +69,15 @@ class Refusing(ScriptedEnvironment):
         raise ConfigError("the prover is not installed; apt-get install prover")
 
 
+class WithBrokenFiles(ScriptedEnvironment):
+    """Cannot be made, since a file that it reads is broken."""
+
+    def __init__(self, script: str) -> None:
+        from common import DataError
+
+        raise DataError("A.v:3: is broken")
+
+
 class KilledCoq(CoqEnvironment):
     """Coq whose process is killed again and again, before a tactic runs."""
 

@@ -110,7 +110,34 @@ def test_a_picture_has_a_box_for_each_state_and_end_none_above_another(seed):
     assert max(x for x, _ in places) + 250 <= float(root.attrib["width"])
     assert max(y for _, y in places) + 44 <= float(root.attrib["height"])
     proof = search.tree.proof() or []
-    assert sum(path.attrib.get("class") == "proof" for path in root.iter(f"{SVG}path")) == len(proof)
+    assert sum("proof" in path.attrib.get("class", "") for path in root.iter(f"{SVG}path")) == len(proof)
+
+
+def rows_of(picture):
+    """By the whole text of a box, where it stands from above."""
+    groups = ElementTree.fromstring(picture).iter(f"{SVG}g")
+    return {group.find(f"{SVG}title").text: float(group.find(f"{SVG}rect").attrib["y"]) for group in groups}
+
+
+def test_a_picture_begins_above_with_the_proof_in_one_row():
+    tree = Tree(ProofState("⊢ a"))
+    for i in range(5):
+        tree.record(tree.root, f"t{i}", -1.0 - i, ProofState(f"⊢ s{i}"))
+    tree.record_finished(tree.nodes[ProofState("⊢ s3")], "done", -1.0)
+    rows = rows_of(draw_svg(tree))
+    assert rows["0: ⊢ a"] == rows["t3\n4: ⊢ s3"] == rows["done\nno goals"] == min(rows.values())
+    assert sorted(set(rows.values())) == [min(rows.values()) + 54 * i for i in range(5)]
+
+
+def test_a_proof_by_a_state_that_was_found_before_on_another_way_is_thick_all_along():
+    tree = Tree(ProofState("a"))
+    for source, tactic, target in (("a", "1", "b"), ("b", "2", "c"), ("c", "3", "d"), ("a", "4", "e"), ("e", "5", "d")):
+        tree.record(tree.nodes[ProofState(source)], tactic, -1.0, ProofState(target))
+    tree.record_finished(tree.nodes[ProofState("d")], "6", -1.0)
+    assert [edge.tactic for edge in tree.proof()] == ["4", "5", "6"]
+    paths = ElementTree.fromstring(draw_svg(tree)).iter(f"{SVG}path")
+    kinds = [path.attrib.get("class") for path in paths]
+    assert sorted(kind for kind in kinds if kind) == ["again proof", "proof", "proof"]
 
 
 def test_a_picture_shows_the_whole_state_where_it_is_pointed_at(tmp_path):
