@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from common import (
     format_augmented_state,
     format_state,
     load_tokenizer,
+    split_name,
 )
 
 # ---------------------------------------------------------------------------------------- positions
@@ -73,6 +75,33 @@ def premise(full_name: str, code: str) -> Premise:
 )
 def test_serialize_marks_the_whole_name_only(full_name, code, expected):
     assert premise(full_name, code).serialize() == expected
+
+
+def test_names_are_found_as_their_pattern_finds_them():
+    """In texts of all that matters to the pattern, which says what a whole name is."""
+    draw, found = random.Random(0), 0
+    words = ["a", "b", "a.a", "_root_.", "_root_.a", ".", "«a»", "«", "»", " ", "\n", "\u00a0", "'", "a'", "é", "a a"]
+    for _ in range(3000):
+        code = "".join(draw.choices(words, k=draw.randint(0, 9)))
+        full_name = "".join(draw.choices([*words[:7], "«a.b»", "«»"], k=draw.randint(1, 4)))
+        parts = split_name(full_name)
+        expected = code
+        for i in range(len(parts)):
+            name = r"\.".join(f"(?:«{re.escape(part)}»|{re.escape(part)})" for part in parts[i:])
+            pattern = rf"(?<!\S)(?:_root_\.)?{name}(?![\w'!?«»]|\.[\w«])"
+            expected, count = re.subn(pattern, lambda _, full=full_name: f"<a>{full}</a>", code)
+            if count:
+                break
+        assert premise(full_name, code).serialize() == expected, (full_name, code)
+        found += expected != code
+    assert found > 100
+
+
+def test_no_pattern_is_compiled_for_a_name(monkeypatch):
+    """Batches of a retriever hold hundreds of premises, each with a name of its own."""
+    monkeypatch.setattr(re, "compile", None)
+    monkeypatch.setattr(re, "sub", None)
+    assert premise("Foo.bar", "theorem bar : p").serialize() == "theorem <a>Foo.bar</a> : p"
 
 
 def test_a_premise_cannot_end_before_it_starts():

@@ -34,7 +34,7 @@ def test_what_the_parts_say_is_on_the_page(gpu_page: Any) -> None:
     said = json.dumps({"processor": "NVIDIA H100", "table": cells})
     outcomes = {
         "tests": gpu_page.Outcome(0, 61.0, "....\n37 passed in 60 s\n", ""),
-        "decoding": gpu_page.Outcome(0, 100.0, f"progress\n{said}\n", "| a | table |\n"),
+        "decoding": gpu_page.Outcome(0, 100.0, f"progress\n{said}\nlibrary: said when it ended\n", "| a | table |\n"),
         "training": gpu_page.Outcome(None, 150.0, "", ""),
     }
     parts = [gpu_page.Part(name, ("x.py",), 1) for name in outcomes]

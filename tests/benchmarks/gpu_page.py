@@ -4,13 +4,14 @@
     python tests/benchmarks/gpu_page.py --without-running    # the page with nothing but what was known before
 
 Each part is a process of its own with a limit on its time; one that fails is named on the page, and the rest goes on.
-The last line of a benchmark is JSON: its `table` holds the cells of the page's table, or its `rows`, by name and side,
-what was measured of a training step.
+The last line of a benchmark that begins with a brace is JSON: its `table` holds the cells of the page's table, or its
+`rows`, by name and side, what was measured of a training step.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -187,12 +188,12 @@ def facts(outcomes: dict[str, Outcome]) -> dict[str, Any]:
     """What the last lines of the benchmarks say."""
     found: dict[str, Any] = {}
     for name, outcome in outcomes.items():
-        last = outcome.output.strip().rsplit("\n", 1)[-1]
-        if last.startswith("{"):
-            try:
-                found[name] = json.loads(last)
-            except ValueError:
-                continue
+        # libraries may say something when a process ends, behind its last line
+        for line in reversed(outcome.output.splitlines()):
+            if line.startswith("{"):
+                with contextlib.suppress(ValueError):
+                    found[name] = json.loads(line)
+                break
     return found
 
 

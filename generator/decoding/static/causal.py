@@ -2,7 +2,7 @@
 
 What a step reads, a Llama of 135 million parameters in bfloat16 with 32 candidates of a 1,500-token prompt: 270 MB of
 weights and, as candidates share what they have read, 34 MB of keys and values of the prompt and 12 to 24 MB of nodes:
-0.1 ms at 3.3 TB/s. The launches of its 1,200 kernels, 25 ms from Python, are what a captured step saves.
+0.1 ms at 3.3 TB/s. The launches of its kernels, some 1,200, are what a captured step saves. All counted, not measured.
 
 Shapes: B states, R rows a state, S tokens of prompts and N nodes that there is room for, V vocabulary.
 """
