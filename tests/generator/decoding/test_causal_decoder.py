@@ -110,5 +110,5 @@ def test_samples_need_no_more_room_than_their_tokens(model, batch, calls, monkey
     monkeypatch.setattr(causal_decoder, "STEPS_PER_GROWTH", 2)
     found = sample(model, *batch, num_samples=3, max_new_tokens=30)
     cache = calls[-1][1]
-    assert cache.num_nodes == 3 * 29 <= cache.capacity <= 3 * 30
+    assert cache.num_nodes <= 3 * 29 and cache.num_nodes <= cache.capacity <= 3 * 30  # equal beginnings share nodes
     assert_log_probs_of(model, batch, found, tolerance=1e-3)

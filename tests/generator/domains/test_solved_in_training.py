@@ -36,6 +36,9 @@ class FakeEngine:
         self.decoding = decoding
         return [[(self.answer(text), -1.0)] * num_candidates for text in inputs]
 
+    def release(self) -> None:
+        """There is nothing to let go of."""
+
 
 def right(text: str) -> str:
     """The likeliest program for a specification, however it is written into the input."""

@@ -61,7 +61,7 @@ def test_it_checks_and_writes_whole_proofs() -> None:
     assert environment.check(A, ["split", "done"]).accepted
     assert not environment.check(A, ["split"]).accepted and not environment.check(A, ["split", "done", "done"]).accepted
     files = environment.source([(A, ["split", "done"]), (Statement("P -> P", name="s"), ["done"])])
-    assert files == {"A.lean": "a:\n  split\n  done\n", "s.txt": "s:\n  done\n"}
+    assert files == {"A.lean": "a:\n  split\n  done\n", "s.txt": "s: P -> P\n  done\n"}
 
 
 def test_it_dies_once_and_tells_of_every_call(tmp_path: Path) -> None:
