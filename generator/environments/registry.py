@@ -42,6 +42,8 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None) -> Env
 
 def _checked(kind: Any, options: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the options as the constructor's types have them: YAML knows no paths and no tuples."""
+    from jsonargparse import ArgumentError, ArgumentParser  # here, as training and decoding need no parser of options
+
     accepted = options_of(kind)
     for option in options:
         if option not in accepted:
