@@ -54,8 +54,6 @@ def _checked(kind: Any, options: dict[str, Any], where: str) -> dict[str, Any]:
     missing = [key for key, each in accepted.items() if each.default is Parameter.empty and key not in options]
     if missing:
         raise ConfigError(f"{where} needs the option {missing[0]}; give --environment_options.{missing[0]}")
-    from jsonargparse import ArgumentError, ArgumentParser  # provers can be used without a parser of options
-
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, as_group=False)
     try:

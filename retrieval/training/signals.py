@@ -32,9 +32,19 @@ def interrupted_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _interrupt) for number in WORDS}
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in WORDS}
     try:
         yield
+    except SystemExit as error:
+        if came and not isinstance(error, Interrupted):  # a library's native code, such as Ray's, has made it another
+            raise Interrupted(came[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -52,7 +62,3 @@ def handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -106,6 +109,23 @@ def test_sigterm_ends_a_command_on_a_cluster_as_it_ends_others(ray, tmp_path):
         with RayWorkers(setup_of(tmp_path, {}, {}, Speller()), 2, "local"):
             signal.raise_signal(signal.SIGTERM)
     assert caught.value.code == 128 + signal.SIGTERM and not ray.is_running
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_command_on_a_real_cluster_with_what_was_found(tmp_path):
+    pytest.importorskip("ray")
+    tactics = {"⊢ 3": {"done": {"delay_s": 600}}}
+    args = command(tmp_path)
+    write_script(tmp_path / "s.json", STARTS, tactics)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "generator.search.prove", *args], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    while process.poll() is None and not ((tmp_path / "out").exists() and len(results_of(tmp_path / "out")) == 2):
+        time.sleep(0.2)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "interrupted by SIGTERM: 2 of 3 theorems are done; the same command goes on" in said
 
 
 @pytest.mark.slow
