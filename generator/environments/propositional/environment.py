@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
 
 from common import ConfigError
 from generator.environments.base import (
@@ -20,7 +19,6 @@ from generator.environments.base import (
     TacticError,
     TacticResult,
     Theorem,
-    Verdict,
 )
 from generator.environments.propositional.declarations import Declaration, FindConstant, SourceTheorem
 from generator.environments.propositional.goals import MAX_LINE_WIDTH, Goal, print_goals
@@ -29,6 +27,7 @@ from generator.environments.propositional.proof_files import write_sources
 from generator.environments.propositional.statements import read_header, read_statement
 from generator.environments.propositional.syntax import SyntaxProblem
 from generator.environments.propositional.tactics import FAILURES, apply_tactic
+from generator.environments.simple import SimpleEnvironment
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class PropositionalState(ProofState):
     find_constant: FindConstant = field(compare=False, repr=False)
 
 
-class PropositionalEnvironment:
+class PropositionalEnvironment(SimpleEnvironment):
     """Proofs of the theorems of a library, each from what stands before it, and of statements.
 
     A statement is what stands behind a theorem's name, `(p q : Prop) (h : p ∧ q) : q ∧ p`, or a formula alone,
@@ -109,23 +108,6 @@ class PropositionalEnvironment:
             raise TypeError(f"expected a state of this environment, got {type(state).__name__}")
         return run_tactic(state, tactic)
 
-    def check(self, theorem: Theorem | Statement, script: Sequence[str]) -> Verdict:
-        """Prove `theorem` from nothing with the tactics of `script`."""
-        try:
-            current: PropositionalState | ProofFinished = self.start(theorem)
-        except CannotStartError as error:
-            return Verdict(False, str(error))
-        for tactic in script:
-            if isinstance(current, ProofFinished):
-                return Verdict(False, f"'{tactic}' comes after the end of the proof")
-            result = run_tactic(current, tactic)
-            if isinstance(result, TacticError):
-                return Verdict(False, f"'{tactic}': {result.message}")
-            current = result
-        if isinstance(current, ProofFinished):
-            return Verdict(True)
-        return Verdict(False, f"goals are left:\n{current.pp}")
-
     def source(self, proofs: Sequence[tuple[Theorem | Statement, Sequence[str]]]) -> dict[str, str]:
         """Write proofs as Lean files, which import those of the library.
 
@@ -153,17 +135,6 @@ class PropositionalEnvironment:
             if isinstance(state, PropositionalState):
                 state = run_tactic(state, tactic)
         return found
-
-    def close(self) -> None:
-        """Do nothing: there is no process to stop."""
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close it."""
-        self.close()
 
 
 def run_tactic(state: PropositionalState, tactic: str) -> ProofFinished | PropositionalState | TacticError:
