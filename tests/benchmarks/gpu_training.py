@@ -90,11 +90,13 @@ def main() -> None:
     for row in args.rows:
         left = TOTAL_S - (time.perf_counter() - start)
         found[row] = in_own_process(row, args, min(LIMIT_S, left))
-    page = table(found)
-    print(page)
-    if args.output:
-        args.output.write_text(page + "\n", encoding="utf-8")
-    print(json.dumps({**machine.facts(args.device), "rows": found}))
+        # said after each row: whoever ends this for its time keeps those that are measured
+        if args.output:
+            args.output.write_text(table(found) + "\n", encoding="utf-8")
+        said = json.dumps({**machine.facts(args.device), "rows": found})
+        print(said, flush=True)
+    print(table(found))
+    print(said)
 
 
 def parse_arguments() -> argparse.Namespace:
