@@ -149,10 +149,14 @@ def test_the_commands_of_domains_run_one_after_the_other(quickstart, monkeypatch
         [word.replace("...", checkpoint) for word in words] for words in commands_after("Programs for specifications")
     ]
     done = [words[1] for words in commands]
-    assert done == ["inspect", "solve", "generate", "baseline", "evaluate", "plot", "baseline", "solve"]
+    assert done == ["inspect", "solve", "generate", "baseline", "evaluate", "plot", "fit", "baseline", "solve"]
     sizes = {"generate": {"num_train": "60", "num_val": "5", "num_test": "5"}, "baseline": {"num_problems": "5"}}
     few = {"num_problems": "2", "budget": "3"}
     for module, command, *words in commands:
+        if command == "fit":
+            short = {"trainer__max_steps": "2", "trainer__val_check_interval": "2"}
+            run_here([module, command, *words], **short, data__num_train="128", data__num_val="4")
+            continue
         assert module == "generator.domains"
         extra = sizes.get(command, {}) | (few if command == "evaluate" else {})
         if command == "baseline":
