@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from machine import add_arguments, facts
 
 from common import Candidate, Context
 from generator.environments.base import Statement
@@ -26,7 +27,6 @@ from generator.model import RetrievalAugmentedGenerator
 from generator.search.loop import SearchResult, prove
 from generator.search.options import SearchOptions
 from generator.search.shared_generator import SharedGenerator
-from tests.benchmarks.machine import add_arguments, facts
 
 SIZES = {
     "d_model": 128,

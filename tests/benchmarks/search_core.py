@@ -18,10 +18,11 @@ import time
 import tracemalloc
 from dataclasses import dataclass
 
+from machine import facts
+
 from generator.environments.base import ProofFinished, ProofState, TacticError, TacticResult
 from generator.search.best_first import BestFirstSearch
 from generator.search.options import SearchOptions
-from tests.benchmarks.machine import facts
 
 TACTICS = [(f"tactic {i}", -0.1 - 0.3 * i) for i in range(10)]
 ERROR = TacticError("no")

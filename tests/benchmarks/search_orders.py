@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import facts
 
 from common import Candidate, Context
 from generator.environments.propositional.environment import PropositionalEnvironment
@@ -30,7 +31,6 @@ from generator.search.shared_generator import SharedGenerator
 from generator.search.tactic_sources import GeneratorOptions, make_generator
 from generator.search.theorems import Goal, TheoremOptions, load_theorems
 from retrieval.training.charts import Share
-from tests.benchmarks.machine import facts
 
 ORDERS: dict[str, dict[str, Any]] = {
     "best first": {},
