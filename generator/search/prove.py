@@ -66,7 +66,7 @@ class ProofRun:
 
         Args:
             environment: the prover: propositional (built in), coq, lean, dojo, or the dotted path of your own class
-            environment_options: of its constructor, such as --environment_options.library data/propositional/lean
+            environment_options: of its constructor, such as --environment_options.root data/propositional/lean
             output_dir: folder for results; not needed for a statement
             workers: processes that search, each with a prover of its own; they share the generator. 0: this one
             max_batch: states of several workers that the generator is asked about together, at most

@@ -94,7 +94,7 @@ class ProofSearch(pl.Callback):
         chosen = choose(list(dict.fromkeys(read_split(split_file(folder, "val")))), number, "md5", 0)
         self._theorems = list(in_file_order(chosen[trainer.global_rank :: trainer.world_size]))
         if self._name == "propositional" and (folder.parent / "lean").is_dir():  # made with the data
-            self._environment_options.setdefault("library", str(folder.parent / "lean"))
+            self._environment_options.setdefault("root", str(folder.parent / "lean"))
         self._environments = [make_environment(self._name, self._environment_options)]
         with isolate_rng():
             _check_startable(self._environments[0], self._theorems, self._name)

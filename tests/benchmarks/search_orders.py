@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ckpt_path")
     parser.add_argument("--tactics", help="instead of a model, as of the command prove")
-    parser.add_argument("--library", type=Path, default=Path("data/propositional/lean"))
+    parser.add_argument("--root", type=Path, default=Path("data/propositional/lean"))
     parser.add_argument("--data_path", type=Path, default=Path("data/propositional/random"))
     parser.add_argument("--theorems", type=int, default=200)
     parser.add_argument("--candidates", type=int, default=8)
@@ -108,7 +108,7 @@ def main() -> None:
         model.eval()
     assert not model.reads_theorem, "candidates are remembered by state alone"
     memory = Memory(model, args.memory)
-    library, limits = Library.load(args.library), sorted(args.expansions)
+    library, limits = Library.load(args.root), sorted(args.expansions)
     base = SearchOptions(num_candidates=args.candidates, max_expansions=limits[-1], max_seconds=None)
     print(
         f"| order | {' | '.join(map(str, limits))} | 95% interval | won, lost | states tried | tactics run | "

@@ -103,7 +103,7 @@ class CoqEnvironment:
             max_processes=max_processes,
         )
         self.programs = find_programs(coqidetop)
-        self.sources = SourceTree(root, self.programs.library, coq_options or ())
+        self.sources = SourceTree(root, self.programs.standard_library, coq_options or ())
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._skip_proofs = skip_proofs

@@ -26,13 +26,13 @@ class Programs:
         coqidetop: speaks the XML protocol of Coq's editor
         coqtop: command that runs a file sentence by sentence
         version: such as "8.16.1"
-        library: root of the standard library, what `coqc -where` prints
+        standard_library: its root, what `coqc -where` prints
     """
 
     coqidetop: str
     coqtop: tuple[str, ...]
     version: str
-    library: Path
+    standard_library: Path
 
 
 def find_programs(coqidetop: str | None = None) -> Programs:

@@ -52,13 +52,13 @@ class Source:
         path: where it lies, or would lie
         text: what it says
         options: for Coq
-        library: its dotted name for Coq, empty if unknown
+        dotted_name: of the file as a library of Coq, empty if unknown
     """
 
     path: Path
     text: str
     options: tuple[str, ...]
-    library: str = ""
+    dotted_name: str = ""
 
     @cached_property
     def sentences(self) -> list[Sentence]:
@@ -133,8 +133,8 @@ class SourceTree:
             text = path.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CannotStartError(f"{file_path}: {error}") from error
-        options, library = self._options_of(path)
-        return Source(path, text, (*options, *self._options), library)
+        options, dotted_name = self._options_of(path)
+        return Source(path, text, (*options, *self._options), dotted_name)
 
     def _locate(self, file_path: str) -> Path:
         for folder in (self.root, self.root / "user-contrib"):
@@ -184,7 +184,7 @@ def _by_position(source: Source, theorem: Theorem) -> Sentence:
 
 def _by_name(source: Source, theorem: Theorem) -> Sentence:
     """Return the sentence that declares a name, in full, or as much of its end as is unique."""
-    full = [(f"{source.library}.{each.name}".lstrip("."), each) for each in declarations(source.sentences)]
+    full = [(f"{source.dotted_name}.{each.name}".lstrip("."), each) for each in declarations(source.sentences)]
     found = [each for name, each in full if name == theorem.full_name]
     found = found or [each for name, each in full if name.endswith(f".{theorem.full_name}")]
     where = f"{theorem.file_path}: {theorem.full_name}"

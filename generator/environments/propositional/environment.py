@@ -48,22 +48,22 @@ class PropositionalEnvironment(SimpleEnvironment):
 
     suffix = ".lean"
 
-    def __init__(self, library: Library | str | Path | None = None) -> None:
+    def __init__(self, root: Library | str | Path | None = None) -> None:
         """Choose the library.
 
         Args:
-            library: where theorems and lemmas come from: a folder of Lean files, such as the `lean` of a dataset of
+            root: where theorems and lemmas come from: a folder of Lean files, such as the `lean` of a dataset of
                 generator.environments.propositional_benchmark; by default the lemmas of this package
 
         Raises:
             ConfigError: if there is no such folder
             DataError: naming the file of the folder that cannot be used
         """
-        if isinstance(library, str | Path):
-            if not Path(library).is_dir():
-                raise ConfigError(f"library is {str(library)!r}, which is no folder; give one of Lean files")
-            library = Library.load(Path(library))
-        self._library = lemma_library() if library is None else library
+        if isinstance(root, str | Path):
+            if not Path(root).is_dir():
+                raise ConfigError(f"root is {str(root)!r}, which is no folder; give one of Lean files")
+            root = Library.load(Path(root))
+        self._library = lemma_library() if root is None else root
 
     def start(self, theorem: Theorem | Statement) -> PropositionalState:
         """Return the state in which the proof of `theorem` begins.
@@ -99,7 +99,7 @@ class PropositionalEnvironment(SimpleEnvironment):
         place = self._library.find(theorem.full_name)
         if place is None or place[0] != theorem.file_path or place[1].statement is None:
             unknown = f"{theorem.file_path} declares no theorem {theorem.full_name}"
-            raise CannotStartError(f"{unknown}; the folder of Lean files that does is option library")
+            raise CannotStartError(f"{unknown}; the folder of Lean files that does is option root")
         return place[0], place[1], place[1].statement
 
     def run_tactic(self, state: ProofState, tactic: str) -> TacticResult:

@@ -34,8 +34,8 @@ def test_names_are_known_without_importing_what_stands_behind_them() -> None:
         ("no.such.Prover", {}, "no.such.Prover cannot be imported"),
         ("generator.environments.scripted.Nope", {}, "cannot be imported"),
         ("generator.environments.base.Verdict", {}, "which has no start, run_tactic"),
-        ("propositional", {"libary": "x"}, "no option libary; did you mean library"),
-        ("propositional", {"timeout_s": 3}, "no option timeout_s; it takes library"),
+        ("propositional", {"rot": "x"}, "no option rot; did you mean root"),
+        ("propositional", {"timeout_s": 3}, "no option timeout_s; it takes root"),
         ("scripted", {}, "needs the option script; give --environment_options.script"),
         ("scripted", {"script": {}, "calls_path": 3}, r"calls_path is 3; it must be of type str \| None"),
     ],
@@ -47,7 +47,7 @@ def test_what_is_unknown_is_refused_with_what_is_accepted(name: str, options: di
 
 def test_what_its_own_constructor_refuses_is_told_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no folder"):
-        make_environment("propositional", {"library": str(tmp_path / "missing")})
+        make_environment("propositional", {"root": str(tmp_path / "missing")})
 
 
 def test_every_name_has_one_class_path() -> None:

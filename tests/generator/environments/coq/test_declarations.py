@@ -88,16 +88,16 @@ def test_a_file_that_is_no_text_or_does_not_end(tmp_path: Path) -> None:
 def test_options_of_a_project_and_of_the_library(tmp_path: Path, tree: SourceTree) -> None:
     source = tree.source(BASICS)
     assert source.options == ("-R", str(PROJECT / "theories"), "Small", "-w", "none")
-    assert source.library == "Small.Basics"
+    assert source.dotted_name == "Small.Basics"
     for name in ("theories/Init/Peano.v", "theories/Lists/List.v", "user-contrib/stdpp/a/b.v"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("")
     library = SourceTree(None, tmp_path, ["-w", "none"])
     assert library.source("theories/Init/Peano.v").options == ("-noinit", "-w", "none")
-    assert library.source("theories/Lists/List.v").library == "Coq.Lists.List"
+    assert library.source("theories/Lists/List.v").dotted_name == "Coq.Lists.List"
     stdpp = library.source("stdpp/a/b.v")  # the data's way to write it
     assert stdpp.options[:3] == ("-R", str(tmp_path / "user-contrib" / "stdpp"), "stdpp")
-    assert stdpp.library == "stdpp.a.b"
+    assert stdpp.dotted_name == "stdpp.a.b"
 
 
 def test_a_project_without_its_file_and_a_broken_one(tmp_path: Path) -> None:
