@@ -17,16 +17,8 @@ from generator.data.known_datasets import BuiltIn, get_dataset
 from retrieval.corpus import Corpus
 from retrieval.leandojo.tactic_text import TacticText
 from retrieval.predictions.reader_writer import Predictions
-from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, rank_of, text_or_none
+from retrieval.training.datamodule import ROLES, SPLITS, Split, SplitDataModule, rank_of, text_or_none
 from retrieval.training.options import flat, flat_options
-
-_ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-    None: SPLITS,
-}
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ class StepDataModule(SplitDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read what a stage needs: "fit", "validate", "test" or "predict"; None needs all."""
-        split_of = {role: self.predict_split if role == "predict" else role for role in _ROLES[stage]}
+        split_of = {role: self.predict_split if role == "predict" else role for role in ROLES[stage]}
         new = {role: split for role, split in split_of.items() if role not in self.datasets}
         if new:
             self._before_reading(list(new.values()))

@@ -23,16 +23,8 @@ from generator.domains.encodings import Encoding, PromptCompletion, SourceTarget
 from generator.domains.model_writer import MAX_BLOCK
 from generator.domains.problem_files import read_split
 from generator.domains.solved_in_training import SolvedInTraining
-from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, text_or_none
+from retrieval.training.datamodule import ROLES, SPLITS, Split, SplitDataModule, text_or_none
 from retrieval.training.options import flat, flat_options
-
-_ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-    None: SPLITS,
-}
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,7 @@ class DomainDataModule(SplitDataModule):
         if self.trainer is not None:
             self._check_model(self.trainer.lightning_module)
             self._judge(self.trainer)
-        for role in _ROLES[stage]:
+        for role in ROLES[stage]:
             if role not in self.datasets:
                 split: Split = self.predict_split if role == "predict" else role  # type: ignore[assignment]
                 self.datasets[role] = self._dataset(split, is_train=role == "train")

@@ -22,6 +22,7 @@ from generator.domains import make_domain
 from generator.domains.base import Domain, Problem, SpecError
 from retrieval.training.datamodule import Split
 from retrieval.training.files import one_at_a_time, write_json, writing_file
+from retrieval.training.json_lines import parse_object
 
 FORMAT_VERSION = 1
 CARD = "domain.json"
@@ -225,13 +226,7 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                try:
-                    record = json.loads(line)
-                except (RecursionError, ValueError) as error:
-                    raise DataError(f"{path}:{number}: is no JSON ({error})") from error
-                if not isinstance(record, dict):
-                    raise DataError(f"{path}:{number}: is no object")
-                yield number, record
+                yield number, parse_object(line, f"{path}:{number}", "remove the line, or make the file again")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a file of JSON lines") from error
     except UnicodeDecodeError as error:

@@ -142,6 +142,10 @@ class Environment(Protocol):
         """Stop the proof assistant; the environment may be closed twice, and is not used afterwards."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()

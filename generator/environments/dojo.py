@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from common import check_positive
 from generator.environments.base import (
     BrokenEnvironmentError,
     CannotStartError,
+    Environment,
     ErrorKind,
     ProofFinished,
     ProofState,
@@ -45,7 +46,7 @@ class DojoState(ProofState):
     dojo: int = field(compare=False, repr=False)
 
 
-class DojoEnvironment:
+class DojoEnvironment(Environment):
     """Theorems of a repository that LeanDojo has traced, one Dojo at a time.
 
     Statements that stand in no file are not for a Dojo, and are refused by `start`.
@@ -136,14 +137,6 @@ class DojoEnvironment:
     def close(self) -> None:
         """See `Environment.close`."""
         self._leave()
-
-    def __enter__(self) -> Self:
-        """Return the environment itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close it."""
-        self.close()
 
     def _file_with(self, file_path: str, proofs: Sequence[tuple[Theorem, Sequence[str]]]) -> str:
         """The text of a traced file in which some theorems have other proofs."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Self
 
 from generator.environments.base import (
     CannotStartError,
+    Environment,
     ProofFinished,
     ProofState,
     Statement,
@@ -18,7 +18,7 @@ from generator.environments.base import (
 )
 
 
-class SimpleEnvironment(ABC):
+class SimpleEnvironment(Environment):
     """A prover of two methods: where a proof begins, and what a tactic does.
 
     A whole proof is checked by running it again, and is written as the tactics below the theorem's name. A prover that
@@ -75,13 +75,5 @@ class SimpleEnvironment(ABC):
             files[path] = files.get(path, "") + "\n".join([title, *(f"  {tactic}" for tactic in script), ""])
         return files
 
-    def close(self) -> None:  # noqa: B027 - a hook
+    def close(self) -> None:
         """Do nothing: there is no process to stop."""
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close it."""
-        self.close()

@@ -16,11 +16,14 @@ from generator.environments.base import Statement, Theorem
 from generator.search.loop import SearchResult
 from generator.search.theorems import Goal
 from retrieval.training.files import write_errors
+from retrieval.training.json_lines import parse_object
 from retrieval.training.options import check_types
 
 FORMAT_VERSION = 1
 _OUTCOMES = ("proved", "failed", "open", "discarded")
 _ADVICE = "check the path, permissions, and room on the disk"
+
+_REMOVE = "remove the line, or the file"  # what a user does about a broken line
 
 
 def hash_of(theorems: Iterable[Goal]) -> str:
@@ -145,7 +148,7 @@ class ResultsFile:
         if not lines:
             self._write(header)
             return
-        found = _parse(lines[0], f"{self.path}:1")
+        found = parse_object(lines[0], f"{self.path}:1", _REMOVE)
         if len(lines) == 1 and found.get("format") == header["format"]:  # a run that came to nothing, by a wrong option
             self._file.truncate(0)
             self._write(header)
@@ -154,7 +157,7 @@ class ResultsFile:
         seen = set[Goal]()
         for number, line in enumerate(lines[1:], start=2):
             where = f"{self.path}:{number}"
-            record = _parse(line, where)
+            record = parse_object(line, where, _REMOVE)
             try:
                 result = result_of(record)
             except (IndexError, KeyError, TypeError, ValueError, DataError) as error:
@@ -175,16 +178,6 @@ class ResultsFile:
                     f"{self.path}: holds results of another run: its {name} is {_short(there.get(name))}, that of this "
                     f"run {_short(here.get(name))}; give another output_dir, or remove the file"
                 )
-
-
-def _parse(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: is no JSON ({error}); remove the line, or the file") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: is no object; remove the line, or the file")
-    return record
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,13 @@ from retrieval.training.resumable_loader import ResumableDataLoader
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+ROLES: dict[str | None, tuple[str, ...]] = {  # what each stage reads
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: SPLITS,
+}
 DEFAULT_BATCH_SIZE = 8
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from common import check_positive
 from generator.environments.base import (
     BrokenEnvironmentError,
     CannotStartError,
+    Environment,
     ProofFinished,
     ProofState,
     Statement,
@@ -56,7 +57,7 @@ class CoqState(ProofState):
     name: str = field(compare=False, repr=False)
 
 
-class CoqEnvironment:
+class CoqEnvironment(Environment):
     """Proofs in Coq 8.16 to Rocq 9, by coqidetop.
 
     A proof is finished when no goal is open, shelved or given up, and the kernel accepts it (`Qed`). Tactics are one
@@ -190,12 +191,6 @@ class CoqEnvironment:
             channel.close()
         self._sessions.clear()
         self._confinement.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     @property
     def pids(self) -> list[int]:

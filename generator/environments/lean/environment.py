@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from common import ConfigError, check_positive
 from generator.environments.base import (
     BrokenEnvironmentError,
     CannotStartError,
+    Environment,
     ProofFinished,
     ProofState,
     Statement,
@@ -55,7 +56,7 @@ class _Place:
     is_statement: bool
 
 
-class LeanEnvironment:
+class LeanEnvironment(Environment):
     """Theorems of a Lake project, or statements by themselves.
 
     Args:
@@ -161,14 +162,6 @@ class LeanEnvironment:
     def close(self) -> None:
         """See `Environment.close`."""
         self._stop()
-
-    def __enter__(self) -> Self:
-        """Return the environment itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close it."""
-        self.close()
 
     # ------------------------------------------------------------------------------- one REPL's life
 

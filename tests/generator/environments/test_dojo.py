@@ -1,7 +1,7 @@
 """LeanDojo's Dojo as an environment; LeanDojo is stood in for, by its names, calls and answers."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -20,6 +20,7 @@ from generator.environments.base import (
     Verdict,
 )
 from generator.environments.dojo import DojoEnvironment
+from tests.generator.dojo_fakes import DojoFinished, LeanError, TacticState
 
 PROVER = PropositionalEnvironment()
 FILE = "A/B.lean"
@@ -29,26 +30,8 @@ TEXT = f"import C\ntheorem swap {SIGNATURES['swap']} := x\n\ntheorem same {SIGNA
 
 
 @dataclass(frozen=True)
-class TacticState:
-    pp: str
-    id: int = field(compare=False)
-    message: str | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True)
-class DojoFinished:
-    tactic_state_id: int
-    message: str | None = None
-
-
-@dataclass(frozen=True)
 class ProofGivenUp:
     pass
-
-
-@dataclass(frozen=True)
-class LeanError:
-    error: str
 
 
 class DojoCrashError(Exception):

@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -20,6 +20,8 @@ from generator import CachingGenerator, FixedTacticGenerator, render_state, with
 from generator.environments import ProofFinished, PropositionalEnvironment, TacticError
 from generator.environments.propositional.environment import PropositionalState
 from generator.environments.propositional.goals import print_goals
+from tests.generator.dojo_fakes import DojoFinished, TacticState
+from tests.generator.dojo_fakes import LeanError as DojoError
 
 ENVIRONMENT = PropositionalEnvironment()
 TACTICS = [
@@ -91,24 +93,6 @@ def awaiting(search):
     return defined[search.__name__]
 
 
-@dataclass(frozen=True)
-class DojoState:
-    pp: str
-    id: int = field(compare=False)
-    message: str | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True)
-class DojoFinished:
-    tactic_state_id: int
-    message: str | None = None
-
-
-@dataclass(frozen=True)
-class DojoError:
-    error: str
-
-
 class Dojo:
     """LeanDojo's: states have numbers, and a tactic that fails is an answer."""
 
@@ -116,7 +100,7 @@ class Dojo:
         self.states = [ENVIRONMENT.start_statement(signature)]
 
     def __enter__(self):
-        return self, DojoState(self.states[0].pp, 0)
+        return self, TacticState(self.states[0].pp, 0)
 
     def __exit__(self, *error):
         pass
@@ -127,13 +111,13 @@ class Dojo:
             return DojoError(result.message)
         self.states.append(result)
         number = len(self.states) - 1
-        return DojoFinished(number) if isinstance(result, ProofFinished) else DojoState(result.pp, number)
+        return DojoFinished(number) if isinstance(result, ProofFinished) else TacticState(result.pp, number)
 
 
 @pytest.fixture
 def lean_dojo(monkeypatch):
     module = ModuleType("lean_dojo")
-    module.Dojo, module.TacticState, module.ProofFinished, module.LeanError = Dojo, DojoState, DojoFinished, DojoError
+    module.Dojo, module.TacticState, module.ProofFinished, module.LeanError = Dojo, TacticState, DojoFinished, DojoError
     monkeypatch.setitem(sys.modules, "lean_dojo", module)
 
 
