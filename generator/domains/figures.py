@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from generator.domains.base import PublishedCurve
@@ -11,6 +12,7 @@ from generator.domains.results import Result
 from retrieval.training.charts import Lines, Series
 
 _PROBLEMS = "problems"
+_FLOOR = "least possible (entropy of the posterior)"
 
 
 def result_charts(results: Sequence[Result], published: Sequence[PublishedCurve] = ()) -> dict[str, Lines]:
@@ -69,18 +71,26 @@ def _solved(results: Sequence[Result], labels: Sequence[str], published: Sequenc
 def _loss(results: Sequence[Result], labels: Sequence[str]) -> Lines:
     rows = [(label, result.metrics) for label, result in zip(labels, results, strict=True)]
     known = [(label, metrics) for label, metrics in rows if metrics.get("nll") is not None]
-    floors = [metrics["nll_floor"] for _, metrics in known if metrics.get("nll_floor") is not None]
-    series = Series("", tuple(range(len(known))), tuple(metrics["nll"] for _, metrics in known), is_dots=True)
+    floors = {place: m["nll_floor"] for place, (_, m) in enumerate(known) if m.get("nll_floor") is not None}
+    is_level = len(known) == len(floors) and len({round(floor, 6) for floor in floors.values()}) == 1
+    losses = Series("losses" if floors and not is_level else "", *_places(dict(enumerate(m["nll"] for _, m in known))))
+    series = [replace(losses, is_dots=True)] if known else []
+    if floors and not is_level:  # of other problems each
+        series.append(Series(_FLOOR, *_places(floors), is_dots=True))
     return Lines(
         "Loss on the hidden programs",
         _PROBLEMS,
         "",
         "nats a program",
-        (series,) if known else (),
+        tuple(series),
         _num(results),
         labels=tuple(label for label, _ in known),
-        levels=(("least possible (entropy of the posterior)", sum(floors) / len(floors)),) if floors else (),
+        levels=((_FLOOR, floors[0]),) if is_level else (),
     )
+
+
+def _places(values: Mapping[int, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(values), tuple(values.values())
 
 
 def _calibration(results: Sequence[Result], labels: Sequence[str]) -> Lines:

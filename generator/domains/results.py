@@ -168,6 +168,9 @@ class Distance:
 
     The total variation of distributions q and p is the mean of max(0, 1 - p / q) over samples of q: exact on average,
     whatever the number of samples. That of the samples' frequencies is above it by chance.
+
+    A text may come from several sequences of tokens (those of ByT5 that stand for no byte are not written), and a
+    log-probability is that of one: the likeliest that was drawn stands for the text.
     """
 
     _NUM_BINS, _PER_DECADE, _DECADES = 24, 4, 6
@@ -176,7 +179,7 @@ class Distance:
         """Start without a problem; a search that stops at the first that holds has one fair sample, its first."""
         self.has_all = has_all
         self.distances, self.of_frequencies = list[float](), list[float]()
-        # of proposals by log10 of q: how many, and the sums of their q and p
+        # of proposals by log10 of q, from 1e-6 on: how many, and the sums of their q and p
         self.sums = np.zeros((self._NUM_BINS, 3))
 
     def add(self, tries: Sequence[Try], posterior: Mapping[str, float]) -> None:
@@ -184,11 +187,15 @@ class Distance:
         fair = tries if self.has_all else tries[:1]
         if not fair:
             return
+        log_probs: dict[str, float] = {}
+        for each in fair:
+            log_probs[each.program] = max(each.log_prob, log_probs.get(each.program, -math.inf))
         p = np.array([posterior.get(each.program, 0.0) for each in fair])
-        q = np.maximum(np.exp([each.log_prob for each in fair]), 1e-300)
+        q = np.maximum(np.exp([log_probs[each.program] for each in fair]), 1e-300)
         self.distances.append(float(np.maximum(0, 1 - p / q).mean()))
-        place = (self._PER_DECADE * (np.log10(q) + self._DECADES)).clip(0, self._NUM_BINS - 1).astype(int)
-        np.add.at(self.sums, place, np.stack([np.ones_like(q), q, p], axis=1))
+        place = np.floor(self._PER_DECADE * (np.log10(q) + self._DECADES)).clip(max=self._NUM_BINS - 1).astype(int)
+        sums = np.stack([np.ones_like(q), q, p], axis=1)
+        np.add.at(self.sums, place[place >= 0], sums[place >= 0])
         if self.has_all:
             counts = Counter(each.program for each in fair)
             gap = sum(abs(counts[text] / len(fair) - posterior.get(text, 0.0)) for text in {*counts, *posterior})

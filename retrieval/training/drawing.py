@@ -161,7 +161,9 @@ def _(chart: Lines, figure: Any) -> str:
         axes.set_xscale("log")
         ticks = [10.0**i * m for i in range(-8, 8) for m in (1, 2, 5) if min(ends) <= 10.0**i * m <= max(ends)]
         ticks = ticks if len(ticks) < 10 else [10.0**i for i in range(-8, 8) if min(ends) <= 10.0**i <= max(ends)]
-        axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+        axes.set_xticks(
+            ticks, None if chart.is_log_y else [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks]
+        )
         axes.set_xticks([], minor=True)
         axes.set_xlim(min(ends), max(ends))
     if chart.is_log_y:
