@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common import ByteTokenizer, DataError
+from generator.causal import CausalGenerator
 from generator.data.completion_encoding import CompletionEncoder
 from generator.data.dataset import GeneratorExample, InputLimits, collate_steps
 from generator.data.instruct_batch import InstructExample, collate_rows
@@ -118,6 +119,19 @@ class PromptCompletion(Encoding):
     def collate(self, examples: Sequence[Any]) -> Any:
         """See `Encoding`."""
         return collate_rows([[example] for example in examples], self.encoder.pad_id)
+
+
+def batch_of_one(model: Any, text: str, program: str) -> Any:
+    """Return a program as the target of an input that `write_inputs` of the model wrote, for its loss."""
+    place = Provenance()
+    if not isinstance(model, CausalGenerator):
+        example = GeneratorExample(state=text, tactic=program, provenance=place, index=0)
+        return collate_steps([example], model.tokenizer, model.limits.max_inp_seq_len)
+    encoder = CompletionEncoder(model.tokenizer)
+    completion = program if model.template is None else get_template(model.template).complete(program)
+    [encoded] = encoder.encode([text], [completion])
+    row = InstructExample(state=text, tactic=program, proof_state="", provenance=place, index=0, **encoded._asdict())
+    return collate_rows([[row]], encoder.pad_id)
 
 
 def _check(lengths: npt.NDArray[np.int64], limit: int, option: str, texts: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from common import Candidate, ConfigError, check_positive, format_state
 from generator.decoding.settings import Sampling
+from generator.domains.encodings import batch_of_one
 from generator.domains.writers import BlockWriter, context_of, stable_seed
 
 MAX_BLOCK = 1024
@@ -67,15 +68,13 @@ class SampleWriter(BlockWriter):
 
     @torch.no_grad()
     def log_prob(self, spec: str, program: str) -> float | None:
-        """See `Writer.log_prob`; of encoder-decoders."""
-        if not self.tells_probability or not hasattr(self.model, "limits"):
+        """See `Writer.log_prob`: by the model's own loss, from what it reads in inference."""
+        [text] = self.model.write_inputs([context_of(format_state(spec))])
+        if not self.tells_probability or not text:
             return None
-        text = self.model.write_inputs([context_of(format_state(spec))])[0]
-        state, target = (
-            self.model.tokenizer([each], return_tensors="pt").to(self.model.device) for each in (text, program)
-        )
-        mean_loss = self.model(state["input_ids"], state["attention_mask"], target["input_ids"])
-        return -float(mean_loss) * int(target["attention_mask"].sum())
+        batch = batch_of_one(self.model, text, program)
+        loss, num_tokens = self.model.loss_of(self.model.transfer_batch_to_device(batch, self.model.device, 0))
+        return -float(loss) * int(num_tokens)
 
     def _in_drawn_order(self, spec: str, samples: Sequence[Candidate], block: int) -> list[Candidate]:
         """Samples come sorted by probability; a shuffle makes them independent again."""

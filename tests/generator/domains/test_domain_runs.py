@@ -112,6 +112,7 @@ def test_evaluate_takes_a_checkpoint_of_training(run: tuple[Path, Path, str], tm
         domains(["evaluate", "--ckpt_path", best(folder), "--output_dir", str(tmp_path), *few])
     metrics = json.loads((tmp_path / "model.json").read_text())
     assert metrics["num_problems"] == 3 and metrics["num_proposals"] == 12
+    assert metrics["nll"] > metrics["nll_floor"] > 0
 
 
 def test_a_decoder_only_model_needs_prompts(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from generator.domains.model_writer import SampleWriter
 from generator.domains.synthesize import Synthesizer
 from generator.domains.writers import RankedWriter
 from generator.interface.wrappers import CachingGenerator, FixedTacticGenerator
-from tests.generator.families import ENCODER_DECODER, FAMILIES
+from tests.generator.families import DECODER_ONLY, ENCODER_DECODER, FAMILIES
 
 SPECS = ["[11+50-]", "[34-]", "[00+]"]
 DOMAIN = make_domain("rectangle")
@@ -62,7 +62,24 @@ def test_the_log_probability_of_a_program_is_the_sum_over_its_tokens_and_eos():
     expected = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).sum()
     assert ids.shape == (1, 10)
     assert SampleWriter(model).log_prob(SPECS[0], "[1,3,1,4]") == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_a_decoder_only_model_s_log_probability_is_of_the_program_alone_behind_its_prompt():
+    model = DECODER_ONLY.build(template="spec-program", max_seq_len=64, max_completion_len=12).eval()
+    prompt = model.tokenizer(f"[SPEC]{SPECS[0]}[PROGRAM]", add_special_tokens=False)["input_ids"]
+    ids = torch.tensor(model.tokenizer.encode("[1,3,1,4]"))
+    with torch.no_grad():
+        logits = model.generator(input_ids=torch.tensor([[*prompt, *ids.tolist()]])).logits[0]
+    expected = logits[len(prompt) - 1 : -1].log_softmax(-1).gather(-1, ids.unsqueeze(-1)).sum()
+    assert len(ids) == 10
+    assert SampleWriter(model).log_prob(SPECS[0], "[1,3,1,4]") == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_no_log_probability_where_a_part_of_the_distribution_is_drawn_from_or_no_prompt_has_room(model):
     assert SampleWriter(model, Sampling(top_p=0.5)).log_prob(SPECS[0], "[1,3,1,4]") is None
+    short = DECODER_ONLY.build(max_seq_len=12, max_completion_len=6).eval()
+    with pytest.warns(UserWarning, match="no candidates"):
+        assert SampleWriter(short).log_prob(SPECS[0], "[1,3,1,4]") is None
 
 
 def test_a_search_with_a_model_counts_alike_in_batches(model):
