@@ -202,7 +202,7 @@ class CausalGenerator(NextStepGenerator):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **packed}
         is_read = F.pad(labels[:, 1:] != IGNORE_INDEX, (0, 1))  # by the head: each position predicts the next token
         targets = labels[:, 1:][is_read[:, :-1]]
-        states = None if self._is_sharded else self._halves.read(**inputs)
+        states = None if self.is_sharded else self._halves.read(**inputs)
         if states is not None:
             return mean_loss(self._halves.logits, states[is_read], targets, self._halves.num_classes)
         columns = is_read.any(dim=0).nonzero()[:, 0]

@@ -69,7 +69,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         """
         inputs = {"input_ids": state_ids, "attention_mask": state_mask}
         num_classes = self._halves.num_classes
-        if not self._is_sharded and not is_one_chunk(tactic_ids.numel(), num_classes, tactic_ids.device):
+        if not self.is_sharded and not is_one_chunk(tactic_ids.numel(), num_classes, tactic_ids.device):
             given = self.generator.prepare_decoder_input_ids_from_labels(labels=tactic_ids)
             states, is_target = self._halves.read(**inputs, decoder_input_ids=given), tactic_ids != IGNORE_INDEX
             if states is not None:

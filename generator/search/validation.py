@@ -109,7 +109,7 @@ class ProofSearch(pl.Callback):
         """Search, before the checkpoints of this validation are written."""
         if self._name is None or trainer.sanity_checking:
             return
-        if not isinstance(pl_module, NextStepGenerator) or pl_module._is_sharded:
+        if not isinstance(pl_module, NextStepGenerator) or pl_module.is_sharded:
             rank_zero_info(f"no {METRIC}: it needs a generator whose weights are whole")
             return
         self.results, self.shown_proof = [], ""

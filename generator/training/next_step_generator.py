@@ -261,18 +261,18 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
     # ----------------------------------------------------------------------------------- evaluation
 
     @property
-    def _is_sharded(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether no rank has whole weights to decode with, and ranks would have to take equally many steps."""
         return is_sharded(self)
 
     def on_validation_start(self) -> None:
         """Say what is missing where weights are sharded."""
-        if self._is_sharded:
+        if self.is_sharded:
             rank_zero_info("weights are sharded, so only the loss is validated; `validate` the checkpoint for top-k")
 
     def on_predict_start(self) -> None:
         """Refuse what cannot be decoded."""
-        if self._is_sharded:
+        if self.is_sharded:
             raise ConfigError("predict needs whole weights, and this strategy shards them; use ddp, or one device")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -287,7 +287,7 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
         with varying_shapes():
             loss, num_tokens = self.loss_of(batch)
         self.log(f"loss_{split}", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=num_tokens)
-        if self._is_sharded:
+        if self.is_sharded:
             return
         candidates = self.decode(batch["state"], self.candidates.num_beams)
         topk.update([[tactic for tactic, _ in proposed] for proposed in candidates], batch["tactic"])
@@ -319,12 +319,12 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
 
     def charts(self, split: str) -> dict[str, Chart]:
         """See `Charted`."""
-        if self._is_sharded:
+        if self.is_sharded:
             return {}
         return tactic_charts((self.outcomes_val if split == "val" else self.outcomes_test).counts())
 
     def _log_topk(self, split: str, topk: TopkAccuracy) -> None:
-        if self._is_sharded:
+        if self.is_sharded:
             return
         for k, accuracy in enumerate(topk.curve(), start=1):
             # already reduced over ranks

@@ -256,7 +256,7 @@ def test_theorems_of_the_built_in_data_are_found_and_shown_as_lean(
 def test_sharded_weights_are_not_searched(
     script: str, tmp_path: Path, knows_five: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(NextStepGenerator, "_is_sharded", True)
+    monkeypatch.setattr(NextStepGenerator, "is_sharded", True)
     model = fit(ENCODER_DECODER, tmp_path, searching(script), max_epochs=1)
     assert "Pass@1_val" not in model.trainer.callback_metrics
     assert "no Pass@1_val: it needs a generator whose weights are whole" in caplog.text

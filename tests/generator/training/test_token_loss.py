@@ -119,7 +119,7 @@ def test_where_weights_are_sharded_the_whole_network_is_called_once(
     model.generator.register_forward_hook(lambda *_: calls.append(1))
     model.loss_of(batch)
     assert not calls, "weights that are whole may be used part by part"
-    monkeypatch.setattr(type(model), "_is_sharded", True)
+    monkeypatch.setattr(type(model), "is_sharded", True)
     found = graded(model, model.loss_of(batch)[0])
     assert len(calls) == 1
     assert_equal(found, expected)
