@@ -5,7 +5,9 @@ Type legend: S a specification, P a program, as values; texts are what models re
 
 from __future__ import annotations
 
+import math
 import random
+import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,7 +157,11 @@ class Domain(ABC, Generic[S, P]):
 
     @abstractmethod
     def refutation(self, spec: S, program: P) -> str:
-        """Return why a program does not hold, in a line; "" if it does."""
+        """Return why a program does not hold, in a line; "" if it does.
+
+        Raises:
+            TimeoutError: if it was not decided within a time that the domain sets (subprocess.TimeoutExpired too)
+        """
 
     def key(self, spec: S) -> str:
         """Return what is the same for specifications that say the same; their text, unless a domain knows better."""
@@ -171,6 +177,11 @@ class Domain(ABC, Generic[S, P]):
         Its entropy, on average, is the least loss a model can have.
         """
         return None
+
+    def floor(self, spec: str) -> float | None:
+        """Return the entropy of the posterior, in nats a program, where that is known."""
+        posterior = self.posterior(spec)
+        return None if posterior is None else -sum(p * math.log(p) for p in posterior.values() if p > 0)
 
     def groups(self, spec: S) -> Mapping[str, str]:
         """Return in which group of each kind a specification is, for figures by group."""
@@ -209,6 +220,8 @@ class Domain(ABC, Generic[S, P]):
             reason = self.refutation(spec, self.read_program(text))
         except MalformedError as error:
             return "malformed", str(error)
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            return "timeout", str(error) or "was not decided in time"
         except NextstepError:
             raise
         except Exception as error:  # of our own code, on a program that nobody thought of: the search goes on

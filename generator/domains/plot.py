@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,9 +99,9 @@ def floor_of(domain: Domain[Any, Any]) -> float | None:
     """
     nats = num_tokens = 0.0
     for problem in domain.problems(0, "val", _NUM_FOR_FLOOR):
-        posterior = domain.posterior(problem.spec)
-        if posterior is None:
+        floor = domain.floor(problem.spec)
+        if floor is None:
             return None
-        nats -= sum(p * math.log(p) for p in posterior.values() if p > 0)
+        nats += floor
         num_tokens += len(problem.program.encode()) + 1
     return nats / num_tokens

@@ -168,9 +168,3 @@ def posterior(spec: Sequence[Example]) -> npt.NDArray[np.float64]:
     total = weights.sum()
     shares: npt.NDArray[np.float64] = weights / total if total > 0 else holds / holds.sum()
     return shares
-
-
-def entropy(probabilities: npt.NDArray[np.float64]) -> float:
-    """Return the entropy in nats."""
-    positive = probabilities[probabilities > 0]
-    return float(-(positive * np.log(positive)).sum())

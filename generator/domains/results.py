@@ -149,18 +149,13 @@ def _losses(writer: Writer, domain: Domain[Any, Any], problems: Sequence[Problem
     found = [writer.log_prob(problem.spec, problem.program) for problem in problems]
     known = [log_prob for log_prob in found if log_prob is not None]
     possible = [log_prob for log_prob in known if log_prob > -math.inf]
-    floors = [_entropy(domain.posterior(problem.spec)) for problem in problems]
+    floors = [domain.floor(problem.spec) for problem in problems]
+    known_floors = [floor for floor in floors if floor is not None]
     return {
         "nll": -sum(possible) / len(possible) if possible and len(possible) == len(known) else None,
         "num_impossible": len(known) - len(possible) if known else None,
-        "nll_floor": None if any(math.isnan(floor) for floor in floors) else sum(floors) / len(floors),
+        "nll_floor": sum(known_floors) / len(floors) if len(known_floors) == len(floors) else None,
     }
-
-
-def _entropy(posterior: Mapping[str, float] | None) -> float:
-    if posterior is None:
-        return math.nan
-    return -sum(p * math.log(p) for p in posterior.values() if p > 0)
 
 
 class Distance:

@@ -162,7 +162,7 @@ class SolvedInTraining(pl.Callback):
         specs = [dataset.problem(0, index).spec for index in batch["index"]]
         loss, num_tokens = pl_module.loss_of(batch)
         self._metrics.observe_loss(float(loss), num_tokens, [self._floor(dataset.domain, spec) for spec in specs])
-        if pl_module._is_sharded:  # no rank has whole weights to draw with
+        if pl_module.is_sharded:  # no rank has whole weights to draw with
             return
         proposed = SampleWriter(pl_module, block_size=self.num_proposals).draw_all(specs, block=0)
         programs = [[program for program, _ in row] for row in proposed]
@@ -171,11 +171,9 @@ class SolvedInTraining(pl.Callback):
         self._metrics.observe([[next(verdicts) for _ in row] for row in programs], programs)
 
     def _floor(self, domain: Domain[Any, Any], spec: str) -> float | None:
-        """The entropy of the right answers to a specification, in nats."""
+        """See `Domain.floor`; validation asks for the same problems each time."""
         if spec not in self._floors:
-            posterior = domain.posterior(spec)
-            shares = None if posterior is None else np.array([share for share in posterior.values() if share > 0])
-            self._floors[spec] = None if shares is None else float(-(shares * np.log(shares)).sum())
+            self._floors[spec] = domain.floor(spec)
         return self._floors[spec]
 
     def _log(self, pl_module: pl.LightningModule, role: str) -> None:

@@ -1,10 +1,16 @@
 """The synthesizer: what it counts, when it stops, and that batches change nothing."""
 
+import json
+import subprocess
+import time
+
 import pytest
 
 from common import ConfigError
 from generator.domains import make_domain
-from generator.domains.base import Verdict
+from generator.domains.base import Problem, Verdict
+from generator.domains.regex import Regular, write
+from generator.domains.results import evaluate_writer
 from generator.domains.synthesize import Synthesizer
 from generator.domains.writers import RankedWriter, Writer
 from generator.interface.wrappers import FixedTacticGenerator
@@ -141,3 +147,44 @@ def test_a_tactic_generator_is_a_writer_whose_candidates_come_best_first():
 
 def test_nothing_to_solve_is_nothing():
     assert list(Synthesizer(Listed("x"), DOMAIN, 5).solve([])) == []
+
+
+class Fragile(Regular):
+    """Expressions whose checker fails on one, and is too slow for others."""
+
+    def refutation(self, spec, program):
+        match write(program):
+            case "a":
+                raise ZeroDivisionError("by zero")
+            case "b":
+                time.sleep(0.02)
+                raise TimeoutError
+            case "aa":
+                raise subprocess.TimeoutExpired("checker", 3)
+        return super().refutation(spec, program)
+
+
+def test_a_checker_that_fails_or_is_too_slow_ends_no_search():
+    outcome = Synthesizer(Listed("a", "b", "aa", "(", "ba", "ab"), Fragile(), 20)("+ab")
+    assert kinds(outcome) == ["error", "timeout", "timeout", "malformed", "rejected", "verified"]
+    assert (outcome.program, outcome.num_samples) == ("ab", 6)
+    messages = [each.verdict.message for each in outcome.tries]
+    assert messages[0] == "ZeroDivisionError: by zero" and messages[1] == "was not decided in time"
+    assert "timed out after 3 seconds" in messages[2]
+    assert outcome.tries[1].verdict.seconds >= 0.02 and outcome.seconds_checking >= 0.02
+
+
+def test_what_was_not_decided_in_time_is_counted_apart_from_what_is_wrong(tmp_path):
+    domain, writer = Fragile(), Listed("a", "b", "aa", "(", "ba")
+    search = Synthesizer(writer, domain, 5)
+    metrics = evaluate_writer(writer, domain, [Problem("+ab", "ab")], search, tmp_path / "listed", {})
+    assert metrics["verdicts"] == {"verified": 0, "rejected": 1, "malformed": 1, "timeout": 2, "error": 1}
+    assert metrics["valid_syntax"] == pytest.approx(4 / 5) and metrics["solved@5"] == 0
+    [line] = (tmp_path / "listed.jsonl").read_text().splitlines()
+    assert [kind for _, _, kind, _ in json.loads(line)["tries"]] == [
+        "error",
+        "timeout",
+        "timeout",
+        "malformed",
+        "rejected",
+    ]
