@@ -138,6 +138,8 @@ class ProofRun:
     # -------------------------------------------------------------------------------------------- searching
 
     def _results_file(self, folder: Path, theorems: Sequence[Goal]) -> ResultsFile:
+        if not (folder / RESULTS).exists():
+            _check_nothing_is_replaced(folder)
         about = {
             "num_theorems": len(theorems),
             "environment": self.environment,
@@ -228,6 +230,16 @@ class ProofRun:
             print(f"proofs: {len(files)} file{'s' * (len(files) > 1)} in {folder / PROOFS}")
         if self.figures:
             print(can_draw() or f"figures: {', '.join(map(str, write_figures(summary, folder)))}")
+
+
+def _check_nothing_is_replaced(folder: Path) -> None:
+    """Raise ConfigError if a run that begins in a folder would replace at its end what stands there by these names."""
+    for path in (folder / PROOFS, folder / SUMMARY):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise ConfigError(
+                f"{path} is there and of no run that goes on ({folder / RESULTS} is not there), and would be replaced; "
+                "give another output_dir, or remove it"
+            )
 
 
 def _with_verdict(result: SearchResult, verdict: Verdict | None) -> SearchResult:

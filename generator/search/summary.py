@@ -22,6 +22,7 @@ from retrieval.training.files import writing_file
 _MAX_REASON = 100  # characters
 _NOT_PROVED = "not\nproved"
 _MAX_DISCARDED = 5  # reasons shown
+_SUFFIX = ".search"  # of TensorBoard's files, which tells them from a training run's in the same folder
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,11 @@ def write_figures(summary: Summary, folder: Path) -> list[Path]:
     check_drawing()
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
-    for old in folder.glob("events.out.tfevents.*"):  # of a run that this one went on from
+    for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):  # of a run that this one went on from
         old.unlink()
     paths = []
     note = f"Pass@1 {100 * summary.pass_at_1.value:.1f}%"
-    board: Any = SummaryWriter(str(folder))
+    board: Any = SummaryWriter(str(folder), filename_suffix=_SUFFIX)
     try:
         for name, chart in summary.charts().items():
             if chart.num:

@@ -135,6 +135,29 @@ def test_a_run_that_came_to_nothing_is_in_nobodys_way(split: Path, tmp_path: Pat
     assert len(results_of(out)) == 3
 
 
+@pytest.mark.parametrize("name", ["proofs/Mine.v", "summary.json"])
+def test_a_run_begins_in_no_folder_where_it_would_replace_what_is_not_its_own(
+    name: str, split: Path, tmp_path: Path
+) -> None:
+    script, out = write_script(tmp_path / "s.json", STARTS), tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    with pytest.raises(ConfigError, match=rf"{name.split('/')[0]} is there and of no run that goes on"):
+        prove(split, script, out)
+    assert (out / name).read_text() == "mine" and not (out / "results.jsonl").exists()
+
+
+def test_events_of_a_training_run_in_the_same_folder_stay(split: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    script, out = write_script(tmp_path / "s.json", STARTS), tmp_path / "out"
+    out.mkdir()
+    (out / "events.out.tfevents.1.host.2.0").write_text("training")
+    for _ in range(2):  # its own are replaced
+        prove(split, script, out, "--figures=true")
+        assert len(list(out.glob("events.out.tfevents.*"))) == 2
+    assert (out / "events.out.tfevents.1.host.2.0").read_text() == "training"
+
+
 def test_a_proof_that_does_not_hold_once_more_is_none(
     split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
