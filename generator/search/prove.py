@@ -23,7 +23,7 @@ from generator.search.proof_files import write_proofs
 from generator.search.results import ResultsFile, hash_of
 from generator.search.schedule import Job
 from generator.search.shared_generator import SharedGenerator
-from generator.search.summary import Summary, can_draw, write_figures
+from generator.search.summary import REFUSED, Summary, can_draw, write_figures
 from generator.search.tactic_sources import GeneratorOptions, UniformGenerator, identity, make_generator
 from generator.search.theorems import Goal, TheoremOptions, find_theorem, label, load_theorems
 from generator.search.trace_one import LastSearch, draw, trace_file
@@ -245,8 +245,8 @@ def _check_nothing_is_replaced(folder: Path) -> None:
 def _with_verdict(result: SearchResult, verdict: Verdict | None) -> SearchResult:
     if verdict is None or verdict.accepted:
         return result
-    reason = f"its proof was refused when it was checked again: {verdict.message}"
-    return replace(result, status="discarded", proof=None, reason=reason)
+    # not discarded, which would leave it out of Pass@1: it was searched, and is not proved
+    return replace(result, status="failed", proof=None, reason=f"{REFUSED}: {verdict.message}")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -19,9 +19,10 @@ from retrieval.training.drawing import check_drawing, draw, to_png
 from retrieval.training.durations import words
 from retrieval.training.files import writing_file
 
+REFUSED = "its proof was refused when it was checked again"  # begins the reason of such a result
 _MAX_REASON = 100  # characters
 _NOT_PROVED = "not\nproved"
-_MAX_DISCARDED = 5  # reasons shown
+_MAX_REASONS = 5  # reasons shown
 _SUFFIX = ".search"  # of TensorBoard's files, which tells them from a training run's in the same folder
 
 
@@ -56,6 +57,12 @@ class Summary:
         return dict(reasons.most_common())
 
     @property
+    def refused(self) -> dict[str, int]:
+        """Theorems whose proof did not hold when it was checked again, by the reason; they count as not proved."""
+        reasons = Counter(reason_of(result) for result in self.results if result.reason.startswith(REFUSED))
+        return dict(reasons.most_common())
+
+    @property
     def proof_lengths(self) -> list[int]:
         """Tactics of each proof."""
         return [len(result.proof) for result in self.results if result.proof is not None]
@@ -84,6 +91,7 @@ class Summary:
             "num_theorems": len(self.results),
             **self.counts,
             "discarded_by_reason": self.discarded,
+            "refused_by_reason": self.refused,
             "pass_at_1": share.value,
             "pass_at_1_interval": [share.low, share.high],
             **{name: round(value, 3) for name, value in seconds.items()},
@@ -118,11 +126,7 @@ class Summary:
                 f"{_seconds(seconds['total_s'])} of search, {_seconds(each)} a theorem: model {100 * model:.0f}%, "
                 f"prover {100 * prover:.0f}%, search {100 * rest:.0f}%"
             )
-        discarded = list(self.discarded.items())
-        lines += [f"discarded {count:,}: {reason}" for reason, count in discarded[:_MAX_DISCARDED]]
-        if len(discarded) > _MAX_DISCARDED:
-            rest_count = sum(count for _, count in discarded[_MAX_DISCARDED:])
-            lines.append(f"discarded {rest_count:,} for {len(discarded) - _MAX_DISCARDED} other reasons")
+        lines += [*_counted("discarded", self.discarded), *_counted("failed", self.refused)]
         return "\n".join(lines)
 
     def charts(self) -> dict[str, Chart]:
@@ -194,6 +198,15 @@ def _histogram_of(numbers: Sequence[int], num_unproved: int, title: str, xlabel:
     at_rank = [counts[number] for number in range(1, max(numbers, default=0) + 1)]
     chart = rank_histogram([*at_rank, num_unproved], title=title, what="theorems", xlabel=xlabel)
     return replace(chart, labels=(*chart.labels[:-1], _NOT_PROVED))
+
+
+def _counted(what: str, reasons: Mapping[str, int]) -> list[str]:
+    """Lines that say how many theorems had each reason, the first few one by one."""
+    items = list(reasons.items())
+    lines = [f"{what} {count:,}: {reason}" for reason, count in items[:_MAX_REASONS]]
+    if left := items[_MAX_REASONS:]:
+        lines.append(f"{what} {sum(count for _, count in left):,} for {len(left)} other reasons")
+    return lines
 
 
 def _histogram(numbers: Sequence[int]) -> dict[str, int]:

@@ -168,8 +168,11 @@ def test_a_proof_that_does_not_hold_once_more_is_none(
     capsys.readouterr()
     prove(split, script, out)
     printed = capsys.readouterr().out
-    assert "2 proved, 0 failed, 0 open, 1 discarded" in printed
-    assert "discarded 1: its proof was refused when it was checked again" in printed
+    assert "2 proved, 1 failed, 0 open, 0 discarded" in printed
+    assert "Pass@1 66.7%" in printed, "it was searched, and counts as not proved"
+    assert "failed 1: its proof was refused when it was checked again" in printed
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["pass_at_1"] == pytest.approx(2 / 3) and list(summary["refused_by_reason"].values()) == [1]
     assert "magic" not in "".join(path.read_text() for path in (out / "proofs").iterdir())
 
 
