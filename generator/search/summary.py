@@ -110,7 +110,8 @@ class Summary:
     def text(self) -> str:
         """Return what a command prints at its end."""
         counts, share, seconds = self.counts, self.pass_at_1, self.seconds()
-        lines = [f"{len(self.results):,} theorems: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())]
+        num = len(self.results)
+        lines = [f"{num:,} theorem{'s' * (num != 1)}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items())]
         if not math.isnan(share.value):
             interval = f"{100 * share.low:.1f} to {100 * share.high:.1f}"
             without = ", discarded ones left out" if counts["discarded"] else ""
