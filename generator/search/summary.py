@@ -14,7 +14,7 @@ from typing import Any
 from common import ConfigError
 from generator.environments.base import Theorem
 from generator.search.loop import SearchResult
-from retrieval.training.charts import Chart, Share, rank_histogram
+from retrieval.training.charts import Chart, Lines, Series, Share, rank_histogram
 from retrieval.training.drawing import check_drawing, draw, to_png
 from retrieval.training.durations import words
 from retrieval.training.files import writing_file
@@ -134,11 +134,31 @@ class Summary:
         """Return the figures by the names of their files."""
         num_unproved = self.counts["failed"] + self.counts["open"]
         return {
+            "pass_at_1": self._proved_within(),
             "expansions": _histogram_of(
                 self.expansions, num_unproved, "States tried until the proof", "states whose tactics were tried"
             ),
             "proof_lengths": _histogram_of(self.proof_lengths, num_unproved, "Length of the proof", "tactics"),
         }
+
+    def _proved_within(self) -> Lines:
+        """Share of the theorems that are proved within so many states tried, up to the most that a search tried."""
+        searched = [result for result in self.results if result.status != "discarded"]
+        most = max((result.num_expansions for result in searched), default=0)
+        at = Counter(self.expansions)
+        # the curve rises in steps: from the number before to that of the proof
+        places = [place for place in sorted({1, most, *at, *(number - 1 for number in at)}) if place]
+        shares = [Share.of(sum(at[number] for number in at if number <= place), len(searched)) for place in places]
+        series = Series(
+            "proved",
+            tuple(map(float, places)),
+            tuple(share.value for share in shares),
+            low=tuple(share.low for share in shares),
+            high=tuple(share.high for share in shares),
+        )
+        num = len(searched) if most > 1 else 0  # one state is no curve
+        title, xlabel = "Pass@1 by states tried", "states tried, at most"
+        return Lines(title, "theorems", xlabel, "proved", (series,), num, is_share=True, is_log_x=True)
 
 
 def reason_of(result: SearchResult) -> str:

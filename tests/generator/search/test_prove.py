@@ -45,7 +45,7 @@ def test_a_run_leaves_results_a_summary_proofs_and_figures(
     assert summary["pass_at_1_interval"] == [pytest.approx(0.2077, abs=1e-3), pytest.approx(0.9385, abs=1e-3)]
     assert (tmp_path / "out" / "proofs" / "A.v").read_text() == "a1:\n  done\na2:\n  step\n  done\n"
     pictures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
-    assert pictures == ["expansions.png", "proof_lengths.png"]
+    assert pictures == ["expansions.png", "pass_at_1.png", "proof_lengths.png"]
     assert len(list((tmp_path / "out").glob("events.out.tfevents.*"))) == 1
 
 
