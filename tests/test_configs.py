@@ -14,6 +14,7 @@ from tests.fakes import TINY
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 GENERATOR = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "generator").rglob("*.yaml"))]
+SEARCH = sorted((CONFIGS / "search").glob("*.yaml"))
 STRATEGIES = sorted((CONFIGS / "strategy").glob("*.yaml"))
 TINY_GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 2048}
 
@@ -81,6 +82,25 @@ def test_the_quickstarts_own_architecture_builds():
 
     model = build_seq2seq(yaml.safe_load((CONFIGS / "quickstart.yaml").read_text())["model"]["model_name"])
     assert model.config.vocab_size == 384
+
+
+@pytest.mark.parametrize("path", SEARCH, ids=lambda p: p.stem)
+def test_a_search_takes_every_option_of_its_configuration(path):
+    from generator.search.prove import ProofRun
+    from retrieval.training.commands import parse_options
+
+    made = ProofRun(**parse_options(ProofRun, [f"--config={path}", "--ckpt_path=x"]))
+    given = yaml.safe_load(path.read_text())
+    assert made.environment == given["environment"] and made.theorems.split == given["split"]
+    assert made.theorems.data_path == Path(given["data_path"]) and made.search.max_seconds == given["max_seconds"]
+    needed = {"dojo": {"url"}, "propositional": {"root"}}.get(made.environment, set())
+    assert set(made.environment_options) == needed
+    prefix, command = "#   python -m ", "generator.search.prove --config "
+    assert f"{prefix}{command}configs/search/{path.name} " in path.read_text()
+
+
+def test_there_is_a_configuration_for_each_kind_of_prover():
+    assert {path.stem for path in SEARCH} >= {"propositional", "coq", "leandojo"}
 
 
 @pytest.mark.parametrize("overlay", STRATEGIES, ids=lambda p: p.stem)

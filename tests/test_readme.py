@@ -198,6 +198,22 @@ def test_the_built_in_prover_is_asked_as_is_shown(quickstart, monkeypatch, capsy
     assert capsys.readouterr().out.endswith(": q ∧ p := by\n  exact And.symm h\n")
 
 
+def test_a_split_is_searched_as_is_shown(quickstart, monkeypatch, capsys):
+    """The stand-in of the model proves nothing; the most frequent tactics in its place prove some of the theorems."""
+    from generator.environments.propositional_benchmark import build_propositional_benchmark
+
+    monkeypatch.chdir(quickstart)
+    build_propositional_benchmark(quickstart / "data" / "propositional", 200)
+    [words] = [words for words in commands_after("Prove something") if "--output_dir" in words]
+    at = words.index("--ckpt_path")
+    run_here([*words[:at], "--tactics", "majority", *words[at + 2 :]], workers="0", figures="false")
+    assert "Pass@1" in capsys.readouterr().out
+    assert list((quickstart / "runs" / "proofs" / "proofs").rglob("*.lean"))
+    shutil.rmtree(quickstart / "runs" / "proofs")
+    run_here(words, workers="0", figures="false", num_theorems="1", max_expansions="1")
+    assert "1 theorem: 0 proved" in capsys.readouterr().out
+
+
 HELP = {
     "model.help": "generator.model.RetrievalAugmentedGenerator",
     "data.help": "generator.datamodule.GeneratorDataModule",

@@ -23,7 +23,7 @@ from generator.search.proof_files import write_proofs
 from generator.search.results import ResultsFile, hash_of
 from generator.search.schedule import Job
 from generator.search.shared_generator import SharedGenerator
-from generator.search.summary import Summary, can_draw, write_figures
+from generator.search.summary import REFUSED, Summary, can_draw, write_figures
 from generator.search.tactic_sources import GeneratorOptions, UniformGenerator, identity, make_generator
 from generator.search.theorems import Goal, TheoremOptions, find_theorem, label, load_theorems
 from generator.search.trace_one import LastSearch, draw, trace_file
@@ -138,6 +138,8 @@ class ProofRun:
     # -------------------------------------------------------------------------------------------- searching
 
     def _results_file(self, folder: Path, theorems: Sequence[Goal]) -> ResultsFile:
+        if not (folder / RESULTS).exists():
+            _check_nothing_is_replaced(folder)
         about = {
             "num_theorems": len(theorems),
             "environment": self.environment,
@@ -230,11 +232,21 @@ class ProofRun:
             print(can_draw() or f"figures: {', '.join(map(str, write_figures(summary, folder)))}")
 
 
+def _check_nothing_is_replaced(folder: Path) -> None:
+    """Raise ConfigError if a run that begins in a folder would replace at its end what stands there by these names."""
+    for path in (folder / PROOFS, folder / SUMMARY):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise ConfigError(
+                f"{path} is there and of no run that goes on ({folder / RESULTS} is not there), and would be replaced; "
+                "give another output_dir, or remove it"
+            )
+
+
 def _with_verdict(result: SearchResult, verdict: Verdict | None) -> SearchResult:
     if verdict is None or verdict.accepted:
         return result
-    reason = f"its proof was refused when it was checked again: {verdict.message}"
-    return replace(result, status="discarded", proof=None, reason=reason)
+    # not discarded, which would leave it out of Pass@1: it was searched, and is not proved
+    return replace(result, status="failed", proof=None, reason=f"{REFUSED}: {verdict.message}")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -14,14 +14,16 @@ from typing import Any
 from common import ConfigError
 from generator.environments.base import Theorem
 from generator.search.loop import SearchResult
-from retrieval.training.charts import Chart, Share, rank_histogram
+from retrieval.training.charts import Chart, Lines, Series, Share, rank_histogram
 from retrieval.training.drawing import check_drawing, draw, to_png
 from retrieval.training.durations import words
 from retrieval.training.files import writing_file
 
+REFUSED = "its proof was refused when it was checked again"  # begins the reason of such a result
 _MAX_REASON = 100  # characters
 _NOT_PROVED = "not\nproved"
-_MAX_DISCARDED = 5  # reasons shown
+_MAX_REASONS = 5  # reasons shown
+_SUFFIX = ".search"  # of TensorBoard's files, which tells them from a training run's in the same folder
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Summary:
         return dict(reasons.most_common())
 
     @property
+    def refused(self) -> dict[str, int]:
+        """Theorems whose proof did not hold when it was checked again, by the reason; they count as not proved."""
+        reasons = Counter(reason_of(result) for result in self.results if result.reason.startswith(REFUSED))
+        return dict(reasons.most_common())
+
+    @property
     def proof_lengths(self) -> list[int]:
         """Tactics of each proof."""
         return [len(result.proof) for result in self.results if result.proof is not None]
@@ -83,6 +91,7 @@ class Summary:
             "num_theorems": len(self.results),
             **self.counts,
             "discarded_by_reason": self.discarded,
+            "refused_by_reason": self.refused,
             "pass_at_1": share.value,
             "pass_at_1_interval": [share.low, share.high],
             **{name: round(value, 3) for name, value in seconds.items()},
@@ -101,7 +110,8 @@ class Summary:
     def text(self) -> str:
         """Return what a command prints at its end."""
         counts, share, seconds = self.counts, self.pass_at_1, self.seconds()
-        lines = [f"{len(self.results):,} theorems: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())]
+        num = len(self.results)
+        lines = [f"{num:,} theorem{'s' * (num != 1)}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items())]
         if not math.isnan(share.value):
             interval = f"{100 * share.low:.1f} to {100 * share.high:.1f}"
             without = ", discarded ones left out" if counts["discarded"] else ""
@@ -117,22 +127,38 @@ class Summary:
                 f"{_seconds(seconds['total_s'])} of search, {_seconds(each)} a theorem: model {100 * model:.0f}%, "
                 f"prover {100 * prover:.0f}%, search {100 * rest:.0f}%"
             )
-        discarded = list(self.discarded.items())
-        lines += [f"discarded {count:,}: {reason}" for reason, count in discarded[:_MAX_DISCARDED]]
-        if len(discarded) > _MAX_DISCARDED:
-            rest_count = sum(count for _, count in discarded[_MAX_DISCARDED:])
-            lines.append(f"discarded {rest_count:,} for {len(discarded) - _MAX_DISCARDED} other reasons")
+        lines += [*_counted("discarded", self.discarded), *_counted("failed", self.refused)]
         return "\n".join(lines)
 
     def charts(self) -> dict[str, Chart]:
         """Return the figures by the names of their files."""
         num_unproved = self.counts["failed"] + self.counts["open"]
         return {
+            "pass_at_1": self._proved_within(),
             "expansions": _histogram_of(
                 self.expansions, num_unproved, "States tried until the proof", "states whose tactics were tried"
             ),
             "proof_lengths": _histogram_of(self.proof_lengths, num_unproved, "Length of the proof", "tactics"),
         }
+
+    def _proved_within(self) -> Lines:
+        """Share of the theorems that are proved within so many states tried, up to the most that a search tried."""
+        searched = [result for result in self.results if result.status != "discarded"]
+        most = max((result.num_expansions for result in searched), default=0)
+        at = Counter(self.expansions)
+        # the curve rises in steps: from the number before to that of the proof
+        places = [place for place in sorted({1, most, *at, *(number - 1 for number in at)}) if place]
+        shares = [Share.of(sum(at[number] for number in at if number <= place), len(searched)) for place in places]
+        series = Series(
+            "proved",
+            tuple(map(float, places)),
+            tuple(share.value for share in shares),
+            low=tuple(share.low for share in shares),
+            high=tuple(share.high for share in shares),
+        )
+        num = len(searched) if most > 1 else 0  # one state is no curve
+        title, xlabel = "Pass@1 by states tried", "states tried, at most"
+        return Lines(title, "theorems", xlabel, "proved", (series,), num, is_share=True, is_log_x=True)
 
 
 def reason_of(result: SearchResult) -> str:
@@ -158,11 +184,11 @@ def write_figures(summary: Summary, folder: Path) -> list[Path]:
     check_drawing()
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
-    for old in folder.glob("events.out.tfevents.*"):  # of a run that this one went on from
+    for old in folder.glob(f"events.out.tfevents.*{_SUFFIX}"):  # of a run that this one went on from
         old.unlink()
     paths = []
     note = f"Pass@1 {100 * summary.pass_at_1.value:.1f}%"
-    board: Any = SummaryWriter(str(folder))
+    board: Any = SummaryWriter(str(folder), filename_suffix=_SUFFIX)
     try:
         for name, chart in summary.charts().items():
             if chart.num:
@@ -193,6 +219,15 @@ def _histogram_of(numbers: Sequence[int], num_unproved: int, title: str, xlabel:
     at_rank = [counts[number] for number in range(1, max(numbers, default=0) + 1)]
     chart = rank_histogram([*at_rank, num_unproved], title=title, what="theorems", xlabel=xlabel)
     return replace(chart, labels=(*chart.labels[:-1], _NOT_PROVED))
+
+
+def _counted(what: str, reasons: Mapping[str, int]) -> list[str]:
+    """Lines that say how many theorems had each reason, the first few one by one."""
+    items = list(reasons.items())
+    lines = [f"{what} {count:,}: {reason}" for reason, count in items[:_MAX_REASONS]]
+    if left := items[_MAX_REASONS:]:
+        lines.append(f"{what} {sum(count for _, count in left):,} for {len(left)} other reasons")
+    return lines
 
 
 def _histogram(numbers: Sequence[int]) -> dict[str, int]:

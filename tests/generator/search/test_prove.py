@@ -45,7 +45,7 @@ def test_a_run_leaves_results_a_summary_proofs_and_figures(
     assert summary["pass_at_1_interval"] == [pytest.approx(0.2077, abs=1e-3), pytest.approx(0.9385, abs=1e-3)]
     assert (tmp_path / "out" / "proofs" / "A.v").read_text() == "a1:\n  done\na2:\n  step\n  done\n"
     pictures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
-    assert pictures == ["expansions.png", "proof_lengths.png"]
+    assert pictures == ["expansions.png", "pass_at_1.png", "proof_lengths.png"]
     assert len(list((tmp_path / "out").glob("events.out.tfevents.*"))) == 1
 
 
@@ -135,6 +135,29 @@ def test_a_run_that_came_to_nothing_is_in_nobodys_way(split: Path, tmp_path: Pat
     assert len(results_of(out)) == 3
 
 
+@pytest.mark.parametrize("name", ["proofs/Mine.v", "summary.json"])
+def test_a_run_begins_in_no_folder_where_it_would_replace_what_is_not_its_own(
+    name: str, split: Path, tmp_path: Path
+) -> None:
+    script, out = write_script(tmp_path / "s.json", STARTS), tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    with pytest.raises(ConfigError, match=rf"{name.split('/')[0]} is there and of no run that goes on"):
+        prove(split, script, out)
+    assert (out / name).read_text() == "mine" and not (out / "results.jsonl").exists()
+
+
+def test_events_of_a_training_run_in_the_same_folder_stay(split: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    script, out = write_script(tmp_path / "s.json", STARTS), tmp_path / "out"
+    out.mkdir()
+    (out / "events.out.tfevents.1.host.2.0").write_text("training")
+    for _ in range(2):  # its own are replaced
+        prove(split, script, out, "--figures=true")
+        assert len(list(out.glob("events.out.tfevents.*"))) == 2
+    assert (out / "events.out.tfevents.1.host.2.0").read_text() == "training"
+
+
 def test_a_proof_that_does_not_hold_once_more_is_none(
     split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,8 +168,11 @@ def test_a_proof_that_does_not_hold_once_more_is_none(
     capsys.readouterr()
     prove(split, script, out)
     printed = capsys.readouterr().out
-    assert "2 proved, 0 failed, 0 open, 1 discarded" in printed
-    assert "discarded 1: its proof was refused when it was checked again" in printed
+    assert "2 proved, 1 failed, 0 open, 0 discarded" in printed
+    assert "Pass@1 66.7%" in printed, "it was searched, and counts as not proved"
+    assert "failed 1: its proof was refused when it was checked again" in printed
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["pass_at_1"] == pytest.approx(2 / 3) and list(summary["refused_by_reason"].values()) == [1]
     assert "magic" not in "".join(path.read_text() for path in (out / "proofs").iterdir())
 
 

@@ -8,7 +8,7 @@ from generator.environments import Theorem
 from generator.search.loop import SearchResult
 from generator.search.progress_line import ProgressLine
 from generator.search.summary import Summary, reason_of
-from retrieval.training.charts import Histogram
+from retrieval.training.charts import Histogram, Lines
 
 
 def result(name: str, status: str, **more: object) -> SearchResult:
@@ -63,6 +63,16 @@ def test_figures_have_those_that_are_proved_and_at_last_the_others() -> None:
     assert isinstance(tried, Histogram) and isinstance(lengths, Histogram)
     assert tried.labels == ("1", "2", "3", "4", "not\nproved") and tried.counts == (1, 0, 0, 1, 2)
     assert lengths.counts == (1, 1, 2) and lengths.what == "theorems"
+
+
+def test_the_curve_rises_where_proofs_were_found_and_ends_with_pass_at_1() -> None:
+    curve = Summary(RESULTS).charts()["pass_at_1"]
+    assert isinstance(curve, Lines) and curve.num == 4, "discarded ones are left out"
+    [series] = curve.series
+    assert series.x == (1, 3, 4, 10) and series.y == (0.25, 0.25, 0.5, 0.5)
+    assert (series.low[-1], series.high[-1]) == pytest.approx((0.15, 0.85), abs=0.01)
+    assert Summary([RESULTS[0], RESULTS[4]]).charts()["pass_at_1"].num == 0, "one state is no curve"
+    assert Summary([]).charts()["pass_at_1"].num == 0
 
 
 def test_reasons_are_equal_without_the_names_of_theorems() -> None:
