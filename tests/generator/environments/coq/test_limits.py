@@ -2,10 +2,14 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
+import tracemalloc
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +59,16 @@ def test_a_tactic_that_prints_for_ever_does_not_fill_our_memory(
     assert isinstance(run(coq, ADD, "intros n m"), CoqState)
 
 
+def test_a_check_that_prints_for_ever_does_not_fill_our_memory(coq: CoqEnvironment) -> None:
+    tracemalloc.start()
+    try:
+        printing = 'do 20000 idtac "' + "x" * 1000 + '"'
+        assert coq.check(Statement("True"), [printing, "exact I"]).accepted
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_interrupts_at_any_moment_leave_the_states_right() -> None:
     with CoqEnvironment() as environment:
         first = environment.start(ADD)
@@ -86,6 +100,30 @@ def test_a_coq_killed_in_the_middle_of_a_tactic(coq: CoqEnvironment) -> None:
     timer.join()
     assert error(result).kind == "timeout"  # of the second try: the tactic did not kill it
     assert coq.run_tactic(state, "tauto") == ProofFinished()
+
+
+def test_a_killed_coq_does_not_make_a_proof_fail_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a check: of coqtop, and of the coqidetop that is asked whether its axioms were there."""
+    (tmp_path / "a.v").write_text("Axiom same : 1 = 2.\nLemma x : 1 = 2.\n")
+    with CoqEnvironment(str(tmp_path)) as environment:
+        start, commands = environment._confinement.start, []
+
+        def start_and_kill(command: Sequence[str], *args: Any, **options: Any) -> subprocess.Popen[bytes]:
+            commands.append(Path(command[0]).name)
+            process = start(command, *args, **options)
+            if len(commands) % 2 or always:
+                while not Path(f"/proc/{process.pid}/comm").read_text().startswith("coq"):  # its limits are set first
+                    time.sleep(0.001)
+                process.send_signal(signal.SIGKILL)
+            return process
+
+        monkeypatch.setattr(environment._confinement, "start", start_and_kill)
+        always = False
+        assert environment.check(Theorem("a.v", "x"), ["exact same"]).accepted
+        assert commands == ["coqtop", "coqtop", "coqidetop.opt", "coqidetop.opt"]
+        always = True
+        verdict = environment.check(Theorem("a.v", "x"), ["exact same"])
+        assert not verdict.accepted and verdict.message == "coqtop ended with signal SIGKILL"
 
 
 def test_a_file_that_changed_in_the_meantime_is_told(tmp_path: Path) -> None:
