@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from generator.environments.base import ErrorKind
 from generator.environments.coq import messages
-from generator.environments.coq.confinement import Confinement, kill
+from generator.environments.coq.confinement import Confinement, how_it_ended, kill, last_words
 from generator.environments.coq.messages import ANSWER_END, Answer, GarbledAnswerError, read_answer
 
 _GRACE_S = 2.0  # for an answer to SIGINT, which mostly takes milliseconds
@@ -132,14 +132,11 @@ class Channel:
     def _death(self) -> DiedError:
         """Return why the process died, as far as it told."""
         kill(self._process)
-        self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", errors="replace").strip()
+        said = last_words(self._errors)
         self._errors.close()
         last = said.splitlines()[-1] if said else ""
-        status = self._process.returncode
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         kind: ErrorKind = "memory" if out_of_memory(said) else "crash"
-        return DiedError(f"coqidetop ended with {how}" + (f": {last}" if last else ""), kind)
+        return DiedError(f"coqidetop ended with {how_it_ended(self._process)}" + (f": {last}" if last else ""), kind)
 
 
 def _ready(descriptor: int, event: int, deadline: float) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generator.environments.coq.assumptions import Assumption, read_assumptions
-from generator.environments.coq.confinement import Confinement, kill
+from generator.environments.coq.channel import out_of_memory
+from generator.environments.coq.confinement import Confinement, how_it_ended, kill, last_words
 from generator.environments.coq.declarations import proof_options
 from generator.environments.coq.programs import Programs
 from generator.environments.coq.sources import Source
@@ -57,25 +58,34 @@ class Checker:
         return read_assumptions(self._run(source, text, timeout_s))
 
     def _run(self, source: Source, text: str, timeout_s: float) -> str:
-        """Run a text; return what it printed into a file of its own, where no tactic can print."""
-        with tempfile.TemporaryDirectory(dir=self._confinement.folder) as folder, tempfile.TemporaryFile() as errors:
+        """Run a text; return what it printed into a file of its own, where no tactic can print.
+
+        A coqtop that was killed is started once more: the death may have come from elsewhere.
+        """
+        with tempfile.TemporaryDirectory(dir=self._confinement.folder) as folder:
             file = Path(folder, "check.v")
             file.write_bytes(text.encode("utf-8"))
             options = (*source.options, "-topfile", str(source.path))
             command = [*self._programs.coqtop, *_FLAGS, *options, "-l", str(file)]
-            process = self._confinement.start(command, errors, folder=Path(folder))
+            ended, said = self._ended(command, Path(folder), timeout_s)
+            if ended.returncode < 0 and not out_of_memory(said):
+                ended, said = self._ended(command, Path(folder), timeout_s)
+            written = Path(folder, f"{_OUTPUT}.out")
+            if ended.returncode != 0 or not written.is_file():
+                raise NotAcceptedError(_reason(said) or f"coqtop ended with {how_it_ended(ended)}")
+            return written.read_text(encoding="utf-8", errors="replace")
+
+    def _ended(self, command: list[str], folder: Path, timeout_s: float) -> tuple[subprocess.Popen[bytes], str]:
+        """Run a command to its end; return it and what it said. What a tactic prints would fill our own memory."""
+        with tempfile.TemporaryFile() as errors:
+            process = self._confinement.start(command, errors, folder, talks=False)
             try:
                 process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
                 raise NotAcceptedError(f"not done in {timeout_s:g} s") from None
             finally:
                 kill(process)
-            errors.seek(0)
-            said = errors.read().decode("utf-8", errors="replace")
-            written = Path(folder, f"{_OUTPUT}.out")
-            if process.returncode != 0 or not written.is_file():
-                raise NotAcceptedError(_reason(said) or f"coqtop ended with status {process.returncode}")
-            return written.read_text(encoding="utf-8", errors="replace")
+            return process, last_words(errors)
 
 
 def _reason(said: str) -> str:

@@ -1,4 +1,4 @@
-"""Processes with limits: of memory, without a network, in a folder of their own, and that die with us."""
+"""Processes with limits: of memory and files, without a network, in a folder of their own, and that die with us."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
+
+_MAX_FILE = 2**30  # bytes that a process may write into one file; caches of tactics are far smaller
+_MAX_SAID = 2**16  # bytes of what a process said at its end
 
 
 class Confinement:
@@ -27,29 +30,33 @@ class Confinement:
         self._thread = ThreadPoolExecutor(1, "starts-coq")
         self._running: list[subprocess.Popen[bytes]] = []
         self._owner = os.getpid()
+        self._is_closed = False
 
     @property
     def folder(self) -> Path:
         """Where the processes run, and may write."""
+        self._refuse_strangers()
         return Path(self._folder.name)
 
-    def start(self, command: Sequence[str], errors: IO[bytes], folder: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a process with pipes for input and output.
+    def start(
+        self, command: Sequence[str], errors: IO[bytes], folder: Path | None = None, talks: bool = True
+    ) -> subprocess.Popen[bytes]:
+        """Start a process with a pipe for its input.
 
         Args:
             command: program and arguments
             errors: where its standard error goes
             folder: where it runs, within the scratch folder
+            talks: whether there is a pipe for its output too; else nobody hears it
         """
-        if os.getpid() != self._owner:  # the thread is not here, and the folder is not ours
-            raise RuntimeError("an environment works only in the process that made it; make one in each worker")
+        self._refuse_strangers()
         whole = [*_without_network(), *_with_limits(self._memory), *command]
 
         def start() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
                 whole,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if talks else subprocess.DEVNULL,
                 stderr=errors,
                 cwd=folder or self.folder,
                 env={**os.environ, "TMPDIR": str(self.folder)},
@@ -62,11 +69,30 @@ class Confinement:
 
     def close(self) -> None:
         """Kill what runs, and remove the folder."""
+        self._is_closed = True
         for process in self._running:
             kill(process)
         self._running = []
         self._thread.shutdown()
         self._folder.cleanup()
+
+    def _refuse_strangers(self) -> None:
+        if os.getpid() != self._owner:  # the thread is not here, and the folder is not ours
+            raise RuntimeError("an environment works only in the process that made it; make one in each worker")
+        if self._is_closed:
+            raise RuntimeError("the environment is closed; make another one")
+
+
+def last_words(errors: IO[bytes]) -> str:
+    """Return the end of what a process wrote to its standard error."""
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MAX_SAID))
+    return errors.read().decode("utf-8", errors="replace").strip()
+
+
+def how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    """Return the status of a process that is no more, or the signal that killed it."""
+    status = process.returncode
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -93,10 +119,10 @@ def _without_network() -> tuple[str, ...]:
 
 
 def _with_limits(memory: int) -> list[str]:
-    """Return the beginning of a command that dies with us, within `memory` bytes of address space."""
+    """Return the beginning of a command that dies with us, within `memory` bytes and files of limited size."""
     command: list[str] = []
     if setpriv := shutil.which("setpriv"):
         command += [setpriv, "--pdeathsig", "KILL"]
     if prlimit := shutil.which("prlimit"):
-        command += [prlimit, f"--as={memory}", "--core=0"]
+        command += [prlimit, f"--as={memory}", f"--fsize={_MAX_FILE}", "--core=0"]
     return command

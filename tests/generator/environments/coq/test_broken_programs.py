@@ -1,7 +1,9 @@
 """A coqidetop that dies, hangs or speaks otherwise is an exception that names the theorem, in limited time."""
 
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ from generator.environments.base import (
     TacticError,
 )
 from generator.environments.coq import CoqEnvironment
-from generator.environments.coq.confinement import Confinement, kill
+from generator.environments.coq.confinement import Confinement, kill, last_words
 
 SOURCE = Path(__file__).with_name("fake_coqidetop.py").read_text(encoding="utf-8")
 TRUE = Statement("True", name="broken_theorem")
@@ -110,6 +112,34 @@ def test_it_may_be_closed_twice_and_leaves_nothing(tmp_path: Path) -> None:
     environment.close()
     environment.close()
     assert not folder.exists() and not Path(f"/proc/{pid}").exists()
+
+
+def test_one_that_is_closed_says_so(tmp_path: Path) -> None:
+    with CoqEnvironment(coqidetop=fake(tmp_path, "well")) as environment:
+        state = environment.start(TRUE)
+    for use in (
+        lambda: environment.start(TRUE),
+        lambda: environment.run_tactic(state, "auto"),
+        lambda: environment.check(TRUE, ["auto"]),
+    ):
+        with pytest.raises(RuntimeError, match="the environment is closed"):
+            use()
+    assert environment.pids == []
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="needs prlimit")
+def test_no_file_grows_beyond_all_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generator.environments.coq.confinement._MAX_FILE", 2**16)
+    confinement = Confinement(memory_gb=1)
+    with tempfile.TemporaryFile() as errors:
+        process = confinement.start(["head", "-c", "1000000", "/dev/zero"], errors, talks=False)
+        assert process.stdout is None and process.wait() == 0  # nobody hears it: no file
+        copy = ["dd", "if=/dev/zero", f"of={confinement.folder}/large", "bs=1000", "count=1000"]
+        assert confinement.start(copy, errors, talks=False).wait() != 0
+        assert (confinement.folder / "large").stat().st_size <= 2**16
+        confinement.start(["sh", "-c", "yes long >&2"], errors, talks=False).wait()
+        assert len(last_words(errors)) <= 2**16
+    confinement.close()
 
 
 def test_a_statement_that_is_refused_is_told_before_anything_starts(tmp_path: Path) -> None:

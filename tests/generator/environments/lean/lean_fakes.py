@@ -10,7 +10,7 @@ import re
 import sys
 from types import ModuleType, SimpleNamespace
 
-from generator.environments import ProofFinished, PropositionalEnvironment, TacticError
+from generator.environments import ProofFinished, PropositionalEnvironment, Statement, TacticError
 from generator.environments.propositional.environment import PropositionalState
 from generator.environments.propositional.goals import print_goals
 
@@ -21,6 +21,28 @@ _THEOREM = re.compile(
 )
 _MENTIONS = re.compile(r"namespace (\S+)")
 LEAN_AXIOMS = "propext, Classical.choice, Quot.sound"
+
+SWAP = Statement("(p q : Prop) (h : p ∧ q) : q ∧ p")
+FILE = """import Mathlib.Logic.Basic
+
+namespace Foo
+
+theorem first (p : Prop) (h : p) : p := by
+  exact h
+
+/-- Both. -/
+theorem both (p q : Prop) (h : p ∧ q) : q ∧ p := by
+  exact ⟨h.2, h.1⟩
+
+set_option maxHeartbeats 400000 in
+open Classical in
+theorem last (p q : Prop) (h : p ∨ q) : q ∨ p := by
+  rcases h with h | h
+  right
+  exact h
+  left
+  exact h
+"""
 
 
 class Death(Exception):
@@ -243,6 +265,12 @@ def install(monkeypatch):
     monkeypatch.setitem(sys.modules, "lean_interact", module)
     monkeypatch.setitem(sys.modules, "lean_interact.interface", interface)
     return configs
+
+
+def run(environment, state, *tactics):
+    for tactic in tactics:
+        state = environment.run_tactic(state, tactic)
+    return state
 
 
 def serve():
