@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from common import DataError, Premise
@@ -56,7 +57,8 @@ class Corpus:
             raise DataError(f"{self.path} is empty; a corpus.jsonl has one source file on each line")
         self._columns = reader.columns()
         self._paths = list(self._files)
-        self._sizes = np.diff(self._first)
+        self._starts, self._sizes = np.array(self._first[:-1]), np.diff(self._first)
+        self._has_premises = self._sizes > 0
         self.num_dropped = reader.num_dropped
         if num_dropped := self.num_dropped.total():
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.num_dropped.items())
@@ -122,7 +124,13 @@ class Corpus:
         Raises:
             DataError: if the corpus has no such file
         """
-        file = self._file(path)
+        return self._numbers_in(self._file(path))
+
+    def numbers_beside(self, number: int) -> range:
+        """Return the numbers of the premises in a premise's file, its own included."""
+        return self._numbers_in(bisect_right(self._first, number) - 1)
+
+    def _numbers_in(self, file: int) -> range:
         return range(self._first[file], self._first[file + 1])
 
     def locate(self, path: str | Path, pos: object) -> int | None:
@@ -169,12 +177,27 @@ class Corpus:
         masks = np.empty((len(places), len(self)), dtype=np.bool_)
         for mask, (path, pos) in zip(masks, places, strict=True):
             file = self._file(path)
-            packed = np.frombuffer(self._reach[file].to_bytes(self.num_files // 8 + 1, "little"), np.uint8)
-            reached = np.unpackbits(packed, count=self.num_files, bitorder="little").view(np.bool_)
-            mask[:] = np.repeat(reached, self._sizes)  # 30 us for Mathlib
+            mask[:] = np.repeat(self._reached(file), self._sizes)  # 30 us for Mathlib
             own = slice(self._first[file], self._first[file + 1])
             mask[own] = self._columns.ends[own] <= position_key(pos)
         return torch.from_numpy(masks)
+
+    def accessible_runs(self, path: str | Path, pos: object) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return what `accessible_mask` marks as runs of numbers: the first of each, ascending, and how many it has.
+
+        A file that is imported is a run, and so is each premise of the theorem's own file; none is empty.
+        """
+        file = self._file(path)
+        files = np.flatnonzero(self._reached(file)[:file] & self._has_premises[:file])  # it imports earlier ones alone
+        own = slice(self._first[file], self._first[file + 1])
+        singles = own.start + np.flatnonzero(self._columns.ends[own] <= position_key(pos))
+        firsts = np.concatenate([self._starts[files], singles])
+        return firsts, np.concatenate([self._sizes[files], np.ones_like(singles)])
+
+    def _reached(self, file: int) -> npt.NDArray[np.bool_]:
+        """Whether each file is the given one or imported by it, (number of files,)."""
+        packed = np.frombuffer(self._reach[file].to_bytes(self.num_files // 8 + 1, "little"), np.uint8)
+        return np.unpackbits(packed, count=self.num_files, bitorder="little").view(np.bool_)
 
     def _file(self, path: str | Path) -> int:
         file = self._files.get(_posix(path))

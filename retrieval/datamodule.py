@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from common import MAX_LENGTH, ConfigError, DataError, check_choice, check_positive
 from retrieval.corpus import Corpus, positive_premises
-from retrieval.dataset import Negatives, RetrievalBatch, RetrievalDataset, RetrievalExample
+from retrieval.dataset import RetrievalBatch, RetrievalDataset, RetrievalExample
 from retrieval.encoder import premise_text
 from retrieval.leandojo.traces import TracedTactics
+from retrieval.negatives import Negatives
 from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, check_splits, rank_of, text_or_none
 from retrieval.training.options import flat, flat_options
 from retrieval.training.round_trip import check_sample

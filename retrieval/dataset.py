@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from common import ConfigError
 from retrieval.corpus import Corpus
 from retrieval.encoder import context_text, premise_text, tokenize
 from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.metrics import is_positive, pad_numbers
+from retrieval.negatives import Negatives
 from retrieval.predictions.files import hash_state
 from retrieval.training.batches import KeyedDataset
 
@@ -58,26 +57,6 @@ class RetrievalTrainingBatch(RetrievalBatch):
     premise_mask: torch.Tensor  # int64 (P, M), 0 on padding
     targets: torch.Tensor  # which of the P is each context's own, int64 (B,)
     labels: torch.Tensor  # True where premise p is a positive one of context b, bool (B, P)
-
-
-@dataclass(frozen=True)
-class Negatives:
-    """Premises that a context does not cite, for training.
-
-    Attributes:
-        num_negatives: for each training example
-        num_in_file_negatives: how many of these, at most, are from the file of the premise to find
-    """
-
-    num_negatives: int = 3
-    num_in_file_negatives: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.num_in_file_negatives <= self.num_negatives:
-            raise ConfigError(
-                f"num_in_file_negatives is {self.num_in_file_negatives} and num_negatives {self.num_negatives}; the "
-                "first is a part of the second, and neither is below 0"
-            )
 
 
 class RetrievalDataset(KeyedDataset[RetrievalExample]):
@@ -137,9 +116,9 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         premises = []
         if self.is_train:
             target = int(self._targets[index])
-            accessible = self.corpus.accessible_mask(*step.provenance.place).numpy()
             rng = np.random.default_rng([self.seed, epoch, index])
-            premises = [target, *self._negatives(target, positives, accessible, rng)]
+            place = step.provenance.place
+            premises = [target, *self.negatives.draw(self.corpus, place, target, positives, rng)]
         return RetrievalExample(
             state=context_text(step.state, self.max_seq_len),
             provenance=step.provenance,
@@ -148,28 +127,6 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
             positives=positives,
             premises=premises,
         )
-
-    def _negatives(
-        self, target: int, positives: Sequence[int], accessible: npt.NDArray[np.bool_], rng: np.random.Generator
-    ) -> list[int]:
-        """Draw accessible premises that the context does not cite; fewer where there are fewer.
-
-        Some are from the file of the premise to find, which are the hardest to tell from it.
-
-        Source: LeanDojo (arXiv:2306.15626, section 5).
-        """
-        candidates = accessible.copy()
-        candidates[list(positives)] = False
-        file = self.corpus.numbers_in_file(self.corpus[target].path)
-        own = np.flatnonzero(candidates[file.start : file.stop]) + file.start
-        in_file = rng.choice(own, min(len(own), self.negatives.num_in_file_negatives), replace=False)
-        candidates[file.start : file.stop] = False
-        num_others = self.negatives.num_negatives - len(in_file)
-        others = np.flatnonzero(candidates)
-        if len(others) < num_others:  # a file that imports little
-            others = np.concatenate([others, np.setdiff1d(own, in_file)])
-        outside = rng.choice(others, min(len(others), num_others), replace=False)
-        return [*in_file.tolist(), *outside.tolist()]
 
     def collate(self, examples: Sequence[RetrievalExample]) -> RetrievalBatch:
         """Pad examples to one batch; in training it has premises too, see `RetrievalTrainingBatch`."""

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from common import ConfigError, DataError
 from retrieval.datamodule import RetrievalDataModule
-from retrieval.dataset import Negatives
+from retrieval.negatives import Negatives
 from tests.retrieval.fakes import CITED, STATES, write_library
 
 
