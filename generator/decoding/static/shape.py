@@ -108,6 +108,7 @@ class Search(ABC):
         if not self.shape.captures or program.is_captured:
             return program
         held = [(buffer, buffer.clone()) for buffer in self.book.tensors()]
+        self.book.reset(self.shape.num_states)  # a warm-up behind the last tokens would write beyond the buffers
         try:
             program.capture(self.store.pool)
         except torch.OutOfMemoryError:

@@ -18,6 +18,7 @@ from generator.decoding.static import search as static
 from generator.decoding.static.buffers import bucket
 from generator.decoding.static.store import Store, store_of
 from generator.decoding.stopping import StopStrings
+from tests.generator import recorded_graphs
 from tests.generator.decoding.test_autocast import Casts
 from tests.generator.decoding_fakes import (
     BEAMS,
@@ -200,19 +201,28 @@ def test_halves_find_the_same_as_without_buffers(model, states, is_mixed):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Graphs pay, and are captured and replayed as functions: what a warm-up writes is written. Counts captures."""
+    """Graphs pay, and are captured and replayed as they would be on a GPU. Counts captures."""
     counts = []
 
     def captured(parts, pool):
         counts.append(len(parts))
-        for part in parts:
-            part()
-        return parts
+        return recorded_graphs.captured(parts, pool)
 
     monkeypatch.setattr(static, "pays", lambda model, decoding: store_of(model).failed is None)
     monkeypatch.setattr(programs, "captured", captured)
     monkeypatch.setattr(Store, "pool", "pool")
     return counts
+
+
+@pytest.mark.parametrize("model_type", ["umt5", "mt5", "llama", "qwen2", "gpt_neox", "opt"])
+def test_graphs_of_other_architectures_find_the_same(model_type, states, gpu):
+    """Among them one that is captured late, near the last token."""
+    model, decoding = random_model(model_type), Decoding(20, num_beams=4)
+    expected = decode(model, states, 4, decoding, cuda_graphs=False)
+    for _ in range(2):
+        found = decode(model, states, 4, decoding)
+        assert_same((found.sequences, found.log_probs), expected)
+    assert gpu and store_of(model).failed is None
 
 
 def test_what_is_written_by_a_warm_up_does_not_matter(model, states, gpu):
