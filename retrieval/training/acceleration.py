@@ -18,6 +18,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from common import ConfigError, check_choice
+from retrieval.training.batches import most_tokens
 from retrieval.training.block_attention import allow_forms
 
 AttentionName = Literal["auto", "flex", "sdpa"]
@@ -26,6 +27,9 @@ _MIN_LENGTH = 512  # tokens of the longest input; below, the kernels take longer
 # Compiling byt5-small as a whole takes 79 s and saves 67 ms of a step of 8 x 2,300 bytes (H100): 1,200 steps win it
 # back. Layer by layer it takes less, as equal ones are compiled once; smaller batches save less.
 _MIN_STEPS = 2000
+# Layers as they are keep about 1.2 MB for each token of byt5-small (22.5 GB for 8 x 2,300, H100) and 1.35 MB of a Llama
+# of 135 M (counted by hand, see `token_loss`): here 40 and 44 GB, half a large card; compiled ones keep 29 and 20.
+_MANY_TOKENS = 32_768
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class Acceleration:
             attention weights is left out (that of activations is not). "sdpa" is that of transformers. "auto" is
             flex when training on CUDA, for models that can (T5, ByT5, mT5, most decoder-only models; weights not
             sharded) and inputs of 512 tokens and more, else sdpa
-        compile: compile the layers with torch.compile; null does so with attention flex on CUDA where steps are many
-            enough (2,000) to win back the minute that it takes. Layers as they are take more memory (byt5-small on 8 x
-            2,300 bytes 22.5 GB instead of 16.2 on an H100): where it runs out, true is right for a short run too
+        compile: compile the layers with torch.compile; null does so with attention flex on CUDA where at least 2,000
+            batches are left, which win back the minute that it takes, or a batch may hold 32,768 tokens or more, for
+            which layers as they are take too much memory (byt5-small on 8 x 2,300 bytes 22.5 GB instead of 16.2 on an
+            H100)
     """
 
     attention: AttentionName = "auto"
@@ -80,7 +85,9 @@ class Acceleration:
         """Whether a run that begins compiles its layers."""
         if self.compile is not None:
             return self.compile
-        return uses_flex and trainer.strategy.root_device.type == "cuda" and num_batches_left(trainer) >= _MIN_STEPS
+        if not uses_flex or trainer.strategy.root_device.type != "cuda":
+            return False
+        return num_batches_left(trainer) >= _MIN_STEPS or most_tokens(trainer.train_dataloader) >= _MANY_TOKENS
 
 
 def is_sharded(module: pl.LightningModule) -> bool:

@@ -246,6 +246,13 @@ class LengthGroupedBatchSampler(DistributedSampler[Any]):
             padded=settings["padded"],
         )
 
+    @property
+    def most_tokens(self) -> int:
+        """Source and target tokens that a batch may hold: max_tokens, or batch_size of the longest example."""
+        longest = int((self.sources + self.targets).max(initial=0))
+        by_rows = (self.batch_size or len(self.sources)) * longest
+        return by_rows if self.max_tokens is None else min(by_rows, self.max_tokens)
+
     @cached_property
     def padding_share(self) -> float:
         """Share of padding in all source and target tokens of the first epoch, over all ranks."""
@@ -294,3 +301,8 @@ def target_tokens_per_batch(loader: Any, num_ranks: int) -> float | None:
     """
     total = getattr(getattr(loader, "dataset", None), "num_target_tokens", None)
     return None if total is None else total / (len(loader) * num_ranks)
+
+
+def most_tokens(loader: Any) -> int:
+    """Return how many source and target tokens a batch of a loader may hold; 0 if its sampler does not say."""
+    return getattr(getattr(loader, "batch_sampler_of_epochs", None), "most_tokens", 0)

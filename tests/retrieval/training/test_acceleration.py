@@ -17,6 +17,7 @@ from transformers import T5Config, T5EncoderModel
 from common import ConfigError
 from retrieval.training import acceleration, compile_time
 from retrieval.training.acceleration import Acceleration, compile_layers, num_batches_left
+from retrieval.training.batches import LengthGroupedBatchSampler
 from retrieval.training.block_attention import block_mask
 from retrieval.training.compile_time import CompileTime
 from retrieval.training.t5_attention import take_block_masks
@@ -70,7 +71,14 @@ def test_without_a_compiler_flex_is_left_out_and_said_once(
 def run(device: str = "cuda", **options: Any) -> Any:
     defaults = {"max_epochs": 1, "max_steps": -1, "num_training_batches": 100, "current_epoch": 0, "global_step": 0}
     strategy = SimpleNamespace(root_device=torch.device(device))
-    return SimpleNamespace(**{**defaults, "accumulate_grad_batches": 1, "strategy": strategy, **options})
+    defaults |= {"accumulate_grad_batches": 1, "train_dataloader": loader(batch_size=8), "strategy": strategy}
+    return SimpleNamespace(**{**defaults, **options})
+
+
+def loader(*, longest: int = 100, **limits: int) -> Any:
+    """Of a hundred examples, the longest of so many tokens."""
+    sampler = LengthGroupedBatchSampler([longest - 10, *[5] * 99], [10, *[5] * 99], **limits)
+    return SimpleNamespace(batch_sampler_of_epochs=sampler)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,33 @@ def test_layers_are_compiled_where_it_is_won_back() -> None:
     assert not unsaid.compiles(run("cpu", max_epochs=30), uses_flex=True)
     assert not Acceleration(compile=False).compiles(run(max_epochs=30), uses_flex=True)
     assert Acceleration(compile=True).compiles(run("cpu"), uses_flex=False)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"batch_size": 16, "longest": 2048}, True),
+        ({"batch_size": 16, "longest": 2047}, False),
+        ({"max_tokens": 65_536, "longest": 2048}, True),
+        ({"max_tokens": 32_767, "longest": 2048}, False),
+        ({"batch_size": 8, "longest": 2812}, False),  # the largest batch of ByT5-small as it comes
+        ({"batch_size": 8, "max_tokens": 65_536, "longest": 2048}, False),
+        ({"batch_size": 64, "max_tokens": 16_384, "longest": 2048}, False),
+        ({"max_tokens": 65_536, "longest": 20}, False),  # all examples together are fewer
+    ],
+)
+def test_layers_of_large_batches_are_compiled_in_short_runs_too(limits: dict[str, int], expected: bool) -> None:
+    short = run(max_epochs=1, train_dataloader=loader(**limits))
+    assert Acceleration().compiles(short, uses_flex=True) is expected
+    assert not Acceleration().compiles(short, uses_flex=False)
+    assert not Acceleration(compile=False).compiles(short, uses_flex=True)
+    assert not Acceleration().compiles(run("cpu", train_dataloader=short.train_dataloader), uses_flex=True)
+
+
+def test_a_loader_of_ones_own_says_nothing_of_its_batches() -> None:
+    own = torch.utils.data.DataLoader(torch.ones(4, 2))
+    assert not Acceleration().compiles(run(train_dataloader=own), uses_flex=True)
+    assert Acceleration().compiles(run(train_dataloader=own, max_epochs=30), uses_flex=True)
 
 
 def test_a_wrong_name_of_attention_is_refused_with_the_right_ones() -> None:
