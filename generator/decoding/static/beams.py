@@ -67,6 +67,7 @@ class StaticBeams(Buffers):
         scale = [max(1, length) ** decoding.length_penalty for length in range(width + 2)]
         self.scale = torch.tensor(scale, dtype=torch.float32, device=device)
         self.num_steps = torch.zeros(1, dtype=torch.long, device=device)
+        self.lengths = torch.zeros(num_states, dtype=torch.long, device=device)  # of the hypotheses
         self.nan_steps = torch.zeros(num_states, dtype=torch.long, device=device)
         self.is_done = torch.zeros(num_states, dtype=torch.bool, device=device)
         self.log_probs = torch.zeros(rows, device=device)
@@ -81,6 +82,7 @@ class StaticBeams(Buffers):
     def reset(self, num_states: int) -> None:
         """Begins a search of the first states; the others count as done."""
         self.num_steps.zero_()
+        self.lengths.zero_()
         self.nan_steps.zero_()
         self.is_done[:num_states] = False
         self.is_done[num_states:] = True
@@ -123,6 +125,7 @@ class StaticBeams(Buffers):
         """An end counts among the best R only, the rest are spare rows."""
         num_rows, step = self.num_rows, self.num_steps
         log_probs = found.log_probs[:, :num_rows].masked_fill(~found.is_end[:, :num_rows], -torch.inf)
+        self.lengths.copy_(torch.where((log_probs > -torch.inf).any(1), step + 1, self.lengths))
         tokens = take_rows(self.history, found.rows[:, :num_rows])
         tokens.index_copy_(2, step, found.latest[:, :num_rows, None].to(tokens.dtype))
         scores, best = torch.cat([self.scores, log_probs / self.scale[step + 1]], 1).topk(self.scores.shape[1])
@@ -186,5 +189,5 @@ class StaticBeams(Buffers):
         num_candidates = self.num_candidates
         log_probs = self.kept_log_probs[:num_states, :num_candidates].clone()
         exists = (log_probs > -torch.inf).unsqueeze(-1)
-        tokens = self.kept[:num_states, :num_candidates, : self.max_new_tokens].long()
+        tokens = self.kept[:num_states, :num_candidates, : max(1, int(self.lengths.max()))].long()
         return tokens.where(exists, self.special.pad), log_probs

@@ -48,6 +48,7 @@ class StaticSamples(Buffers):
         self.nan_steps = torch.zeros(num_states, dtype=torch.long, device=device)
         self.noise = torch.zeros((*rows, width), dtype=torch.float64, device=device)
         self.sequences = torch.zeros((*rows, width), dtype=torch.int32, device=device)
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
         self.log_probs = torch.zeros(rows, device=device)
         self.is_writing = torch.zeros(rows, dtype=torch.bool, device=device)
         self.found = None  # nothing that the host would look at
@@ -58,6 +59,7 @@ class StaticSamples(Buffers):
         self.num_steps.zero_()
         self.nan_steps.zero_()
         self.sequences.fill_(self.special.pad)
+        self.lengths.zero_()
         self.log_probs.zero_()
         self.is_writing[:num_states] = True
         self.is_writing[num_states:] = False
@@ -80,6 +82,7 @@ class StaticSamples(Buffers):
         self.nan_steps.copy_(torch.where(is_nan & (self.nan_steps == 0), self.num_steps + 1, self.nan_steps))
         self.latest.copy_(tokens.where(self.is_writing, self.special.pad))
         self.sequences.index_copy_(2, self.num_steps, self.latest.unsqueeze(-1).to(self.sequences.dtype))
+        self.lengths.add_(self.is_writing)
         self.log_probs.add_(gained.where(self.is_writing, 0.0))
 
     def settle(self) -> None:
@@ -101,4 +104,5 @@ class StaticSamples(Buffers):
 
     def results(self, num_states: int) -> tuple[Tensor, Tensor]:
         """Tokens and log-probabilities of the samples, as in `generator.decoding.Decoded`."""
-        return self.sequences[:num_states, :, : self.max_new_tokens].long(), self.log_probs[:num_states].clone()
+        sequences = self.sequences[:num_states, :, : int(self.lengths.max())]
+        return sequences.long(), self.log_probs[:num_states].clone()
