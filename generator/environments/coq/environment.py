@@ -123,7 +123,6 @@ class CoqEnvironment(Environment):
         try:
             goals = self._steadily(context, name, lambda session: session.open(context.offset))
         except PrefixError as error:
-            self._drop(context)
             raise CannotStartError(f"{name}: {error}") from error
         return CoqState(goals.pp, context, (), name)
 
@@ -202,7 +201,6 @@ class CoqEnvironment(Environment):
         try:
             session = self._steadily(context, state.name, lambda session: self._at(session, state))
         except (PrefixError, ReplayError) as error:
-            self._drop(context)
             raise BrokenEnvironmentError(f"{state.name}: {error}") from error
         try:
             path, goals = session.step(state.path, sentence)
@@ -285,7 +283,12 @@ class CoqEnvironment(Environment):
         return self._finished_path if isinstance(result, ProofFinished) else None
 
     def _steadily(self, context: Context, name: str, action: Callable[[Session], _T]) -> _T:
-        """Do something that is known to work, with a new process if the one that was there died."""
+        """Do something that is known to work, with a new process if the one that was there died.
+
+        Raises:
+            PrefixError, ReplayError: as `action` does; nobody knows then where its process stands, and it is dropped
+            BrokenEnvironmentError: if one process after the other dies
+        """
         for attempt in range(_MAX_STARTS + 1):
             try:
                 return action(self._session(context))
@@ -293,6 +296,9 @@ class CoqEnvironment(Environment):
                 self._drop(context)
                 if attempt == _MAX_STARTS or death.kind != "crash":
                     raise BrokenEnvironmentError(f"{name}: {death}") from death
+            except (PrefixError, ReplayError):
+                self._drop(context)
+                raise
         raise AssertionError
 
     def _session(self, context: Context) -> Session:

@@ -64,6 +64,18 @@ def test_the_name_of_an_axiom_that_is_a_keyword_now(tmp_path: Path) -> None:
         assert environment.check(Theorem("a.v", "zero"), ["apply same"]).accepted
 
 
+def test_a_prefix_that_takes_too_long_in_a_check_leaves_no_process_that_stands_who_knows_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Axiom ax : 1 = 2.\nLemma slow : True. Proof. do 500000 idtac. exact I. Qed.\nLemma x : 1 = 2.\n"
+    (tmp_path / "a.v").write_text(text)
+    with CoqEnvironment(str(tmp_path), start_timeout_s=0.1, timeout_s=60) as environment:
+        monkeypatch.setattr(environment, "_with_shelved", lambda *_: None)  # it would find out by itself
+        verdict = environment.check(Theorem("a.v", "x"), ["exact ax"])  # coqtop is given more time
+        assert not verdict.accepted and "not done in 0.1 s" in verdict.message
+        assert environment.pids == []
+
+
 def test_hostile_tactics_are_refused_and_write_nothing(
     coq: CoqEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
