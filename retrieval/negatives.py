@@ -61,7 +61,8 @@ class Negatives:
         file = corpus.numbers_beside(target)
         start, stop = firsts.searchsorted([file.start, file.stop]).tolist()
         own = Runs(firsts[start:stop], sizes[start:stop], positives)
-        others = Runs(*(np.concatenate([runs[:start], runs[stop:]]) for runs in (firsts, sizes)), positives)
+        rest_firsts, rest_sizes = (np.concatenate([runs[:start], runs[stop:]]) for runs in (firsts, sizes))
+        others = Runs(rest_firsts, rest_sizes, positives)
         in_file = own.draw(min(len(own), self.num_in_file_negatives), rng)
         num_others = self.num_negatives - len(in_file)
         if len(others) >= num_others:
