@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -271,12 +272,10 @@ class ByteTokenizer:
     """ByT5's tokenizer: the ids of `transformers.ByT5Tokenizer`, over 50 times as fast since it works on whole arrays.
 
     A byte b of UTF-8 has the id b + 3, behind pad 0, eos 1 and unk 2; `<extra_id_i>` follow the bytes. It has the part
-    of a Hugging Face tokenizer's interface that is needed to train and decode.
+    of a Hugging Face tokenizer's interface that is needed to train and decode (tests/benchmarks/tokenizer.py measures).
 
     >>> ByteTokenizer().encode("⊢ p")
     [229, 141, 165, 35, 115, 1]
-
-    Measured by tests/benchmarks/tokenizer.py.
     """
 
     pad_token_id, eos_token_id, unk_token_id = 0, 1, 2
@@ -413,7 +412,7 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     """Return the tokenizer that belongs to a model.
 
     Args:
-        model_name: a Hugging Face hub id or folder, or the architecture (a mapping or a YAML file) of a
+        model_name: a Hugging Face hub id or folder, a .gguf file, or the architecture (a mapping or a YAML file) of a
             model trained from scratch, whose key `tokenizer` names another one (default: bytes, ByT5's with its 125
             sentinels; "bytes+0" has none)
 
@@ -430,6 +429,8 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
         bytes_with = re.fullmatch(r"bytes(?:\+(\d+))?", str(other))
         return ByteTokenizer(int(bytes_with[1] or 125)) if bytes_with else load_tokenizer(other)
     name = str(model_name)
+    if name.lower().endswith(".gguf"):
+        return resolve_name("retrieval.training.gguf_files:read_tokenizer")(name)
     if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):
         return ByteTokenizer()  # known without asking the hub
     try:
