@@ -115,11 +115,13 @@ class Domain(ABC, Generic[S, P]):
         Options: the class of `options`
         options: what the domain is told
         published: curves of others, for figures
+        akin: names of domains whose problems are read and judged as this one's, so that their files serve it too
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[DomainOptions]] = DomainOptions
     published: ClassVar[tuple[PublishedCurve, ...]] = ()
+    akin: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options
