@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from generator.domains.base import Domain, Problem
 from generator.domains.dataset import DomainDataset, FreshDataset
 from generator.domains.encodings import Encoding, PromptCompletion, SourceTarget
 from generator.domains.model_writer import MAX_BLOCK
-from generator.domains.problem_files import read_split
+from generator.domains.problem_files import DEFAULT_SIZES, read_split
 from generator.domains.solved_in_training import SolvedInTraining
 from retrieval.training.datamodule import ROLES, SPLITS, Split, SplitDataModule, text_or_none
 from retrieval.training.options import flat, flat_options
@@ -60,9 +59,6 @@ class ProblemOptions:
         """Where problems are read from."""
         paths = self.data_path
         return [Path(path) for path in ([paths] if isinstance(paths, str) else paths or [])]
-
-
-_DEFAULT_SIZES: Mapping[Split, int] = {"train": 20_000, "val": 500, "test": 1000}
 
 
 class DomainDataModule(SplitDataModule):
@@ -157,13 +153,13 @@ class DomainDataModule(SplitDataModule):
         options, seed = self.problems, self.batching.seed
         count: int | None = getattr(options, f"num_{split}")
         if is_train and options.fresh and options.data_path is None:
-            return FreshDataset(self.domain, split, self.encoding, count or _DEFAULT_SIZES[split], seed)
+            return FreshDataset(self.domain, split, self.encoding, count or DEFAULT_SIZES[split], seed)
         return DomainDataset(self.domain, split, self.encoding, self._read(split, count))
 
     def _read(self, split: Split, count: int | None) -> list[Problem]:
         folders = self.problems.folders
         if not folders:
-            return self.domain.problems(self.batching.seed, split, count or _DEFAULT_SIZES[split])
+            return self.domain.problems(self.batching.seed, split, count or DEFAULT_SIZES[split])
         found = [problem for folder in folders for problem in self._read_folder(folder, split, count)]
         return self._without_held_out(found) if split == "train" and len(folders) > 1 else found
 

@@ -29,6 +29,8 @@ CARD = "domain.json"
 _SHARDS = "shards"
 _MAX_SHARD = 5000  # problems; of a small split, as many as it has
 
+DEFAULT_SIZES: Mapping[Split, int] = {"train": 20_000, "val": 500, "test": 1000}  # of what training draws by itself
+
 Card = dict[str, Any]
 
 
