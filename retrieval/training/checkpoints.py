@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from common import ByteTokenizer, ConfigError, DataError, NextstepError
+from common import TOKENIZERS, ByteTokenizer, ConfigError, DataError, NextstepError
 from retrieval.training.extras import import_extra
 from retrieval.training.gguf_files import is_gguf
 from retrieval.training.options import check_types, options_of
@@ -169,7 +169,7 @@ def absolute(model_name: Any) -> Any:
     """Return a model name, or an architecture, in which local models are found from anywhere; others as they are."""
     if isinstance(model_name, Mapping):
         return {key: absolute(value) if key in ("tokenizer", "body") else value for key, value in model_name.items()}
-    is_local = is_gguf(model_name) or Path(model_name).is_dir()
+    is_local = is_gguf(model_name) or (model_name not in TOKENIZERS and Path(model_name).is_dir())
     return str(Path(model_name).resolve()) if is_local else model_name
 
 
