@@ -190,6 +190,7 @@ class Series:
         low: lower end of a band around y; () for none
         high: upper end
         is_dots: whether points are drawn, and no line
+        is_dashed: whether the line is, as a bound or a part of another one is
         like: name of the series whose colour it has; "" for one of its own
     """
 
@@ -200,6 +201,7 @@ class Series:
     high: tuple[float, ...] = ()
     is_dots: bool = False
     like: str = ""
+    is_dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,43 @@ class Lines(_Titled):
     has_diagonal: bool = False
 
 
-Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve | Lines
+@dataclass(frozen=True)
+class Parts(_Titled):
+    """Of what parts each of several wholes is made, a bar for each whole.
+
+    Attributes:
+        labels: of the wholes, from the top on
+        parts: shares by the names of the parts, one for each whole
+        num: things counted
+    """
+
+    labels: tuple[str, ...]
+    parts: dict[str, tuple[float, ...]]
+    num: int
+
+
+@dataclass(frozen=True)
+class Matrix(_Titled):
+    """Shares by two things, as colours and numbers.
+
+    Attributes:
+        ylabel: what the rows are
+        rows: their labels, from the top on
+        columns: their labels
+        values: shares, a row for each row; None where there is none
+        others: shares of someone else, in parentheses below; () for none
+        num: things counted in a cell, at most
+    """
+
+    ylabel: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    others: tuple[tuple[float | None, ...], ...]
+    num: int
+
+
+Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve | Lines | Parts | Matrix
 
 
 def rank_histogram(num_at_rank: Sequence[int], *, title: str, what: str, xlabel: str) -> Histogram:
