@@ -83,9 +83,11 @@ def verdict_charts(results: Sequence[Result], labels: Sequence[str]) -> dict[str
     parts = {
         _TITLES.get(kind, kind): tuple(each.get(kind, 0) / sum(each.values()) for _, each in rows) for kind in KINDS
     }
-    num = sum(sum(each.values()) for _, each in rows)
+    num_of = [sum(each.values()) for _, each in rows]
+    undecided = [(each.get("timeout", 0) + each.get("error", 0)) / sum(each.values()) for _, each in rows]
+    notes = tuple(f"undecided {100 * share:.1f}%" for share in undecided) if any(undecided) else ()
     titles = "What became of proposals", "proposals", "share (%)"
-    return {"verdicts": Parts(*titles, tuple(label for label, _ in rows), parts, num)}
+    return {"verdicts": Parts(*titles, tuple(label for label, _ in rows), notes, parts, sum(num_of))}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -106,9 +108,9 @@ def training_charts(totals: Totals, by_group: Sequence[tuple[str, str, float, fl
     budgets = tuple(range(1, budget + 1))
     series = [Series("verified", budgets, tuple(totals.solved))]
     if totals.at_most != totals.solved:
-        series.append(Series("if all undecided held", budgets, tuple(totals.at_most), is_dashed=True, like="verified"))
+        series.append(Series("if all undecided held", budgets, tuple(totals.at_most), dashes="dotted", like="verified"))
     if totals.counts["told"]:
-        series.append(Series("verified and general", budgets, tuple(totals.general), is_dashed=True))
+        series.append(Series("verified and general", budgets, tuple(totals.general), dashes="dashed", like="verified"))
     if budget > 1:
         titles = "Solved within a budget", _PROBLEMS, "proposals for a problem", "problems solved"
         charts["solved"] = Lines(*titles, tuple(series), num, is_share=True, is_log_x=True)

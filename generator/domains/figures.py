@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from generator.domains.base import PublishedCurve
 from generator.domains.fates import group_charts, rank_charts, verdict_charts
@@ -36,11 +36,14 @@ def result_charts(
         "calibration": _calibration(results, labels),
         "train_size": train_size_chart(results, published_sizes),
     }
+    narrower = _narrower(results)
+    widest = [result for result in results if result not in narrower]
+    of_widest = [label for result, label in zip(results, labels, strict=True) if result not in narrower]
     return {
         **{name: chart for name, chart in lines.items() if chart is not None and chart.series},
-        **group_charts(results, labels),
-        **rank_charts(results, labels),
-        **verdict_charts(results, labels),
+        **group_charts(widest, of_widest),
+        **rank_charts(widest, of_widest),
+        **verdict_charts(widest, of_widest),
     }
 
 
@@ -60,7 +63,7 @@ def _solved(results: Sequence[Result], labels: Sequence[str], published: Sequenc
             curve = result.metrics["curve"]
             budgets = tuple(range(1, len(curve["share"]) + 1))
             series.append(Series(label, budgets, tuple(curve["share"]), tuple(curve["low"]), tuple(curve["high"])))
-            series += _bounds(label, result.metrics)
+            series += _bounds(label, result.metrics, named={each.name for each in series})
     series += _beams(results, labels)
     last, is_named = max(result.metrics["budget"] for result in results), False
     label_of = {result.writer: label for result, label in reversed(list(zip(results, labels, strict=True)))}
@@ -85,15 +88,22 @@ def _solved(results: Sequence[Result], labels: Sequence[str], published: Sequenc
     )
 
 
-def _bounds(label: str, metrics: Mapping[str, Any]) -> list[Series]:
-    """What a curve would be if everything undecided held, and how much of it is by programs that are general."""
-    names = {"at_most_curve": "if all undecided held", "general_curve": "verified and general"}
-    curves = [(name, metrics[key]) for key, name in names.items() if metrics.get(key)]
-    curves = [(name, curve) for name, curve in curves if curve != list(metrics["curve"]["share"])]
-    return [
-        Series(f"{label}, {name}", tuple(range(1, len(curve) + 1)), tuple(curve), is_dashed=True, like=label)
-        for name, curve in curves
-    ]
+def _bounds(label: str, metrics: Mapping[str, Any], named: Collection[str]) -> list[Series]:
+    """What a curve would be if everything undecided held, and how much of it is by programs that are general.
+
+    The dashes are the same for all writers, and the legend has them once.
+    """
+    kinds: tuple[tuple[str, str, Literal["dotted", "dashed"]], ...] = (
+        ("at_most_curve", "if all undecided held", "dotted"),
+        ("general_curve", "verified and general", "dashed"),
+    )
+    found = list[Series]()
+    for key, name, dashes in kinds:
+        curve = metrics.get(key)
+        if curve and curve != list(metrics["curve"]["share"]):
+            x = tuple(range(1, len(curve) + 1))
+            found.append(Series("" if name in named else name, x, tuple(curve), like=label, dashes=dashes))
+    return found
 
 
 def _beams(results: Sequence[Result], labels: Sequence[str]) -> list[Series]:
@@ -106,7 +116,9 @@ def _beams(results: Sequence[Result], labels: Sequence[str]) -> list[Series]:
             ends = {part: tuple(row.metrics["curve"][part][-1] for row in rows) for part in ("share", "low", "high")}
             like = labels[list(results).index(rows[-1])]
             name = f"{base}, a beam of each width"
-            found.append(Series(name, x, ends["share"], ends["low"], ends["high"], is_dots=True, like=like))
+            found.append(
+                Series(name, x, ends["share"], ends["low"], ends["high"], is_dots=True, is_filled=True, like=like)
+            )
     return found
 
 

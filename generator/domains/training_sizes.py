@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from common import DataError
+from generator.domains import DOMAINS
 from generator.domains.base import PublishedCurve
 from generator.domains.results import Result
 from retrieval.training.charts import Chart, Lines, Matrix, Series
@@ -140,9 +141,11 @@ def _proposals(budget: int) -> str:
 
 
 def _matrix(title: str, cells: Mapping[tuple[str, str], float], published: Across, budget: int, num: int) -> Matrix:
-    rows, columns = (tuple(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    order = list(DOMAINS)
+    rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    columns.sort(key=lambda test: order.index(test) if test in order else len(order))
     # in one order, so that the diagonal is where training and test are of the same kind
-    rows = tuple(sorted(rows, key=lambda row: (columns.index(row) if row in columns else len(columns), row)))
+    rows.sort(key=lambda row: (columns.index(row) if row in columns else len(columns), row))
     others = tuple(tuple(published.get(test, {}).get(row, {}).get(budget) for test in columns) for row in rows)
     return Matrix(
         title,
@@ -150,7 +153,7 @@ def _matrix(title: str, cells: Mapping[tuple[str, str], float], published: Acros
         "tested on",
         "trained on",
         tuple(row.replace("+", " +\n") for row in rows),
-        columns,
+        tuple(columns),
         tuple(tuple(cells.get((row, test)) for test in columns) for row in rows),
         others if any(each is not None for row in others for each in row) else (),
         num,

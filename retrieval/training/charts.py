@@ -9,7 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 _Z = 1.96  # a normal variable is within this of its mean 95% of the time
 _RANKS = (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000)  # where many ranks are grouped: the last of each group
@@ -190,7 +190,8 @@ class Series:
         low: lower end of a band around y; () for none
         high: upper end
         is_dots: whether points are drawn, and no line
-        is_dashed: whether the line is, as a bound or a part of another one is
+        is_filled: whether points are; hollow ones are of others
+        dashes: "" for a whole line; "dashed" or "dotted" for one that belongs to another, such as a bound
         like: name of the series whose colour it has; "" for one of its own
     """
 
@@ -201,7 +202,8 @@ class Series:
     high: tuple[float, ...] = ()
     is_dots: bool = False
     like: str = ""
-    is_dashed: bool = False
+    is_filled: bool = False
+    dashes: Literal["", "dashed", "dotted"] = ""
 
 
 @dataclass(frozen=True)
@@ -237,11 +239,13 @@ class Parts(_Titled):
 
     Attributes:
         labels: of the wholes, from the top on
+        notes: stand below the labels
         parts: shares by the names of the parts, one for each whole
         num: things counted
     """
 
     labels: tuple[str, ...]
+    notes: tuple[str, ...]
     parts: dict[str, tuple[float, ...]]
     num: int
 

@@ -138,22 +138,22 @@ def _(chart: Curve, figure: Any) -> str:
 def _(chart: Lines, figure: Any) -> str:
     axes, factor = _axes(figure, chart.xlabel, chart.ylabel + " (%)" * chart.is_share), 100 if chart.is_share else 1
     colors: dict[str, str] = {}
-    has_many = sum(not series.is_dots and not series.is_dashed for series in chart.series) > 1
+    has_many = sum(not series.is_dots and not series.dashes for series in chart.series) > 1
     for series in chart.series:
         color = colors.setdefault(series.like or series.name, _COLORS[len(colors) % len(_COLORS)])
         x, y = np.array(series.x), factor * np.array(series.y)
         if series.is_dots:
             style = {
                 "linestyle": "none",
-                "marker": "o",
+                "marker": "D" if series.is_filled else "o",
                 "markersize": 4.5,
-                "markerfacecolor": "white",
+                "markerfacecolor": color if series.is_filled else "white",
                 "clip_on": False,
             }
         else:
-            is_dashed = series.is_dashed or len(colors) > len(_COLORS)
-            style = {"linewidth": 1.2 if series.is_dashed else 1.8, "linestyle": "--" if is_dashed else "-"}
-            if has_many and not series.is_dashed:  # told apart in grey too
+            dashes = series.dashes or ("dashed" if len(colors) > len(_COLORS) else "solid")
+            style = {"linewidth": 1.2 if series.dashes else 1.8, "linestyle": dashes}
+            if has_many and not series.dashes:  # told apart in grey too
                 marker = _MARKERS[list(colors).index(series.like or series.name) % len(_MARKERS)]
                 style |= {"marker": marker, "markersize": 4.5, "markevery": _marked(series.x), "clip_on": False}
         axes.plot(x, y, color=color, label=series.name or "_", zorder=4 if series.is_dots else 3, **style)
@@ -163,6 +163,7 @@ def _(chart: Lines, figure: Any) -> str:
                 axes.vlines(x, low, high, color=color, linewidth=1.4, zorder=3)
             else:
                 axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.tick_params(axis="x", pad=6)  # off the zero of the other axis
     ends = [x for series in chart.series for x in series.x]
     for name, level in chart.levels:
         axes.axhline(factor * level, color=_FAINT, linestyle="--", linewidth=1, label=name)
@@ -174,7 +175,7 @@ def _(chart: Lines, figure: Any) -> str:
         ticks = [10.0**i * m for i in range(-8, 8) for m in (1, 2, 5) if min(ends) <= 10.0**i * m <= max(ends)]
         ticks = ticks if len(ticks) < 10 else [10.0**i for i in range(-8, 8) if min(ends) <= 10.0**i <= max(ends)]
         axes.set_xticks(
-            ticks, None if chart.is_log_y else [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks]
+            ticks, None if chart.is_log_y else [_short(round(tick)) if tick >= 1 else f"{tick:g}" for tick in ticks]
         )
         axes.set_xticks([], minor=True)
         axes.set_xlim(min(ends), max(ends))
@@ -204,8 +205,10 @@ def _(chart: Parts, figure: Any) -> str:
         texts = [f"{share:.1f}" if share >= 6 else "" for share in width]
         axes.bar_label(bars, texts, label_type="center", fontsize=8.5, color=_INK if i % len(_PARTS) else "white")
         start = start + width
-    axes.set_yticks(places, chart.labels)
-    axes.set_ylim(len(chart.labels) - 0.5, -0.5)
+    notes = chart.notes or ("",) * len(places)
+    axes.set_yticks(places, ["\n".join(filter(None, pair)) for pair in zip(chart.labels, notes, strict=True)])
+    room = 0.5 if len(places) > 1 else 1.2  # beside a single bar, which would be a wall
+    axes.set_ylim(len(places) - 1 + room, -room)
     axes.set_xlim(0, 100)
     axes.grid(visible=False)
     _legend_below(figure)
@@ -229,13 +232,16 @@ def _(chart: Matrix, figure: Any) -> str:
     axes.set_xlabel(chart.xlabel, fontsize=10, color=_INK)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
-    return ""
+    return "in parentheses: published" if chart.others else ""
 
 
 def _marked(x: tuple[float, ...]) -> list[int]:
     """Which points of a line have a mark: all of a few, and of many some that stand apart on either kind of axis."""
     if len(x) <= 8:
         return list(range(len(x)))
+    ticks = [i for i, each in enumerate(x) if f"{each:.0e}"[0] in "125" and float(f"{each:.0e}") == each]
+    if 3 <= len(ticks) <= 12:
+        return ticks
     ends = x[-1] / max(x[0], 1)
     wanted = [max(x[0], 1) * ends ** (i / 6) for i in range(7)] if ends > 4 else list(np.linspace(x[0], x[-1], 7))
     return sorted({int(np.abs(np.array(x) - place).argmin()) for place in wanted})
