@@ -123,6 +123,7 @@ class Domain(ABC, Generic[S, P]):
         Options: the class of `options`
         options: what the domain is told
         published: curves of others, for figures
+        akin: names of domains whose problems are read and judged as this one's, so that their files serve it too
         published_across: shares of problems of this domain that a model of others solved, by what it was trained on
             and by budget
         published_sizes: of others, shares of problems solved with one proposal by the number of training problems
@@ -132,6 +133,7 @@ class Domain(ABC, Generic[S, P]):
     name: ClassVar[str]
     Options: ClassVar[type[DomainOptions]] = DomainOptions
     published: ClassVar[tuple[PublishedCurve, ...]] = ()
+    akin: ClassVar[tuple[str, ...]] = ()
     published_across: ClassVar[Mapping[str, Mapping[int, float]]] = {}
     published_sizes: ClassVar[tuple[PublishedCurve, ...]] = ()
     is_slow: ClassVar[bool] = False

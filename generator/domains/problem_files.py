@@ -192,8 +192,8 @@ def read_split(folder: Path, split: Split, domain: Domain[Any, Any]) -> list[Pro
 
 
 def check_same_domain(path: Path, card: Mapping[str, Any], domain: Domain[Any, Any]) -> None:
-    """Raise DataError if a file is of another domain."""
-    if card.get("domain") != domain.name:
+    """Raise DataError if a file is of another domain, which is not akin to this one."""
+    if card.get("domain") not in (domain.name, *domain.akin):
         raise DataError(
             f"{path} is of domain {card.get('domain')}, not {domain.name}; give --domain {card.get('domain')}"
         )
