@@ -10,6 +10,7 @@ answer in the equation simplifies to 0.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from generator.domains.base import MalformedError, Scope, SpecError, VerdictKind
-from generator.domains.symbolic.bounds import Ball, Undefined, determinant, enclose
+from generator.domains.base import MalformedError, SpecError, VerdictKind
+from generator.domains.symbolic.bounds import Undefined, determinant, enclose
 from generator.domains.symbolic.prefix import FUNCTION, X, to_expression
 from generator.domains.symbolic.vocabulary import UNKNOWN
 from generator.domains.writers import stable_seed
@@ -76,13 +77,13 @@ class Finding:
     Attributes:
         kind: the verdict; None if the step does not decide
         message: why
-        scope: see `Verdict`
+        is_general: of a solution of a differential equation, see `Verdict`
         evidence: of numbers, by the first step
     """
 
     kind: VerdictKind | None
     message: str = ""
-    scope: Scope = ""
+    is_general: bool | None = None
     evidence: Evidence = field(default_factory=Evidence)
 
 
@@ -215,7 +216,8 @@ _STEPS: Mapping[Step, Callable[[Question], Finding]] = {
 
 
 def _verified(question: Question, answer: sp.Expr | None = None) -> Finding:
-    return Finding("verified", scope=scope_of(question.spec, read_answer(question.answer) if answer is None else answer))
+    is_general, message = generality(question.spec, read_answer(question.answer) if answer is None else answer)
+    return Finding("verified", message, is_general)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -258,25 +260,23 @@ def _coordinate(rng: random.Random, number: int) -> float:
 # General solutions
 
 
-def scope_of(spec: str, answer: sp.Expr) -> Scope:
-    """Return whether a solution has as many effective constants as the equation's order; "" for an integral.
+def generality(spec: str, answer: sp.Expr) -> tuple[bool | None, str]:
+    """Return whether a solution has as many effective constants as the equation's order, and what it lacks.
 
     They are effective and independent where the determinant of the derivatives of the solution, and of its slope, with
-    respect to the constants is not 0, which bounds on its value prove.
+    respect to the constants is not 0, which bounds on its value prove. None for an integral, which has none.
     """
     equation, order = read_problem(spec)
     if tuple(spec.split()[:2]) == _LEAD:
-        return ""
+        return None, ""
     if answer.is_zero:
-        return "trivial"
+        return False, "the function 0"
     constants = sorted(answer.free_symbols - equation.free_symbols - {X}, key=lambda symbol: str(symbol.name))
     slopes = [answer, answer.diff(X)][:order]
-    groups = [[each] for each in constants] if order == 1 else _pairs(constants)
-    return "general" if any(_is_independent(slopes, group) for group in groups) else "particular"
-
-
-def _pairs(constants: Sequence[sp.Symbol]) -> list[list[sp.Symbol]]:
-    return [[one, other] for place, one in enumerate(constants) for other in constants[place + 1 :]]
+    groups = itertools.combinations(constants, order)
+    if any(_is_independent(slopes, group) for group in groups):
+        return True, ""
+    return False, f"a particular solution: it has not {order} independent constant{'s' * (order > 1)}"
 
 
 def _is_independent(slopes: Sequence[sp.Expr], constants: Sequence[sp.Symbol]) -> bool:
@@ -286,7 +286,7 @@ def _is_independent(slopes: Sequence[sp.Expr], constants: Sequence[sp.Symbol]) -
     for number in range(_NUM_POINTS):
         point = {symbol: _coordinate(rng, number) for symbol in symbols}
         try:
-            balls: list[list[Ball]] = [[enclose(each, point)[0] for each in row] for row in rows]
+            balls = [[enclose(each, point)[0] for each in row] for row in rows]
             if determinant(balls).excludes_zero:
                 return True
         except (Undefined, ArithmeticError, ValueError, TypeError, RecursionError):

@@ -33,7 +33,7 @@ class _Case:
             self.is_late |= result.kind == "timeout"
             self.failure = self.failure or (result.message if result.kind != "timeout" else "")
         elif finding.kind is not None:
-            self.verdict = Verdict(finding.kind, finding.message, self.seconds, finding.scope)
+            self.verdict = Verdict(finding.kind, finding.message, self.seconds, is_general=finding.is_general)
         else:
             self.rest = finding.message or self.rest
             if finding.evidence != Evidence():

@@ -64,7 +64,9 @@ def draw_shape(rng: random.Random, num_operators: int) -> list[int]:
     return [max(arity, 0) for arity in shape]
 
 
-def draw_tree(rng: random.Random, num_operators: int, options: DrawingOptions, unknowns: tuple[str, ...] = ()) -> list[str]:
+def draw_tree(
+    rng: random.Random, num_operators: int, options: DrawingOptions, unknowns: tuple[str, ...] = ()
+) -> list[str]:
     """Return the prefix words of a random expression that has x in it wherever there is room.
 
     Args:
