@@ -264,8 +264,9 @@ def format_augmented_state(
 # ------------------------------------------------------------------------------------------------
 # Tokenizers
 
-# by name: what makes them, imported when they are asked for
+# by name, or by the ending of a file: what makes them, imported when they are asked for
 TOKENIZERS = dict.fromkeys(("symbolic", "symbolic-lc"), "generator.domains.symbolic.tokenizer:SymbolicTokenizer")
+TOKENIZERS[".gguf"] = "retrieval.training.gguf_files:read_tokenizer"
 _BYTE_OFFSET = 3  # ByT5's ids: pad, eos, unk, then the bytes, then the sentinels
 _FIRST_SENTINEL = _BYTE_OFFSET + 256
 
@@ -343,7 +344,8 @@ class ByteTokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of one text."""
-        return list(self(text, add_special_tokens=add_special_tokens)["input_ids"])
+        ids: list[int] = self(text, add_special_tokens=add_special_tokens)["input_ids"]
+        return ids
 
     def _row(self, text: str, limit: int | None, eos: bool) -> npt.NDArray[Any]:
         """Return the bytes (uint8) of a plain text, or the ids (int64) of one with special tokens, without EOS."""
@@ -426,10 +428,8 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
         bytes_with = re.fullmatch(r"bytes(?:\+(\d+))?", str(other))
         return ByteTokenizer(int(bytes_with[1] or 125)) if bytes_with else load_tokenizer(other)
     name = str(model_name)
-    if name in TOKENIZERS:
-        return resolve_name(TOKENIZERS[name])(name)
-    if name.lower().endswith(".gguf"):
-        return resolve_name("retrieval.training.gguf_files:read_tokenizer")(name)
+    if make := TOKENIZERS.get(name) or TOKENIZERS.get(Path(name).suffix.lower()):
+        return resolve_name(make)(name)
     if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):  # known without asking the hub
         return ByteTokenizer()
     try:

@@ -169,7 +169,7 @@ def absolute(model_name: Any) -> Any:
     """Return a model name, or an architecture, in which local models are found from anywhere; others as they are."""
     if isinstance(model_name, Mapping):
         return {key: absolute(value) if key in ("tokenizer", "body") else value for key, value in model_name.items()}
-    is_local = is_gguf(model_name) or (model_name not in TOKENIZERS and Path(model_name).is_dir())
+    is_local = model_name not in TOKENIZERS and (is_gguf(model_name) or Path(model_name).is_dir())
     return str(Path(model_name).resolve()) if is_local else model_name
 
 
