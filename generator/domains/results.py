@@ -20,6 +20,7 @@ from generator.domains.synthesize import Outcome, Synthesizer
 from generator.domains.tally import SHOWN, Metrics, Tally
 from generator.domains.unfinished import UnfinishedRows
 from generator.domains.writers import Writer
+from retrieval.training.charts import Share
 from retrieval.training.files import write_json
 
 FORMAT_VERSION = 1
@@ -125,9 +126,52 @@ class Result:
         """The name of the writer."""
         return str(self.metrics["writer"])
 
+    @property
+    def domain(self) -> str:
+        """The domain that its problems are of."""
+        return str(self.metrics["domain"])
 
-def read_results(paths: Iterable[Path], domain: Domain[Any, Any]) -> list[Result]:
+    @property
+    def beam(self) -> int | None:
+        """How wide the beam search was; None if it was none."""
+        beam = self._option("beam")
+        return beam if type(beam) is int else None
+
+    @property
+    def base(self) -> str:
+        """The name of the writer without the width of its beam, which `evaluate --beams` adds."""
+        return self.writer.removesuffix(f"_beam{self.beam}")
+
+    @property
+    def trained_on(self) -> str | None:
+        """What the model was trained on, where that is known."""
+        found = self._option("trained_on")
+        return None if found is None else str(found)
+
+    @property
+    def train_size(self) -> int | None:
+        """How many problems the model was trained on, where that is known."""
+        size = self._option("train_size")
+        return size if type(size) is int and size > 0 else None
+
+    def share(self, budget: int) -> Share | None:
+        """Return the share of problems solved within a budget with its band; None beyond the budget of the result."""
+        if budget > self.metrics["budget"]:
+            return None
+        curve = self.metrics["curve"]
+        return Share(*(float(curve[part][budget - 1]) for part in ("share", "low", "high")))
+
+    def _option(self, name: str) -> Any:
+        options = self.metrics.get("options")
+        return options.get(name) if isinstance(options, Mapping) else None
+
+
+def read_results(paths: Iterable[Path], domain: Domain[Any, Any] | None) -> list[Result]:
     """Read files of metrics, and all those of folders.
+
+    Args:
+        paths: of files and folders
+        domain: of all results; None if they may be of several
 
     Raises:
         DataError: if one is missing, broken, or of another domain
@@ -149,7 +193,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _read_result(path: Path, domain: Domain[Any, Any]) -> Result:
+def _read_result(path: Path, domain: Domain[Any, Any] | None) -> Result:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         version, name = metrics["format_version"], metrics["domain"]
@@ -160,8 +204,11 @@ def _read_result(path: Path, domain: Domain[Any, Any]) -> Result:
         raise DataError(f"{path} is no result of `baseline` or `evaluate` ({error})") from error
     if version != FORMAT_VERSION:
         raise DataError(f"{path}: format version {version}, but this program reads version {FORMAT_VERSION}")
-    if name != domain.name:
-        raise DataError(f"{path} is a result of domain {name}, not {domain.name}; compare results of one domain")
+    if domain is not None and name != domain.name:
+        raise DataError(
+            f"{path} is a result of domain {name}, not {domain.name}; give --domain {name}, or --across for results of "
+            "several domains"
+        )
     return Result(path, metrics)
 
 

@@ -104,9 +104,7 @@ class Tally:
             },
             "by_group": by_group(self.domain, problems, rows),
             "curve": asdict(curve),
-            "at_most_curve": _rounded(self.at_most / len(problems))
-            if self.kinds["timeout"] + self.kinds["error"]
-            else None,
+            "at_most_curve": _rounded(self.at_most / len(problems)) if has_undecided else None,
             "exact_curve": self._exact(problems),
         }
 

@@ -140,8 +140,8 @@ class UnfinishedRows:
         for name in [*about, *(name for name in found if name not in about)]:
             if found.get(name) != about.get(name):
                 raise ConfigError(
-                    f"{self._rows} is of an evaluation that was interrupted, whose {name} is {found.get(name)}, and now "
-                    f"it is {about.get(name)}; give the same options, another name or output_dir, or remove the file"
+                    f"{self._rows} is of an evaluation that was interrupted, whose {name} is {found.get(name)}, and "
+                    f"not {about.get(name)}; give the same options, another name or output_dir, or remove the file"
                 )
 
     def _read(self, problems: Sequence[Problem], charge_repeats: bool) -> None:

@@ -13,7 +13,8 @@ import torch
 
 from common import ConfigError
 from generator.domains import make_domain
-from generator.domains.solved_in_training import SolvedInTraining, WriterMetrics
+from generator.domains.solved_in_training import SolvedInTraining
+from generator.domains.writer_metrics import WriterMetrics
 from tests.fakes import EIGHT, quiet_trainer, write_splits
 from tests.generator.domains.writer_families import WRITERS, WriterFamily
 from tests.generator.families import ENCODER_DECODER
@@ -100,7 +101,7 @@ def test_a_domain_without_a_posterior_has_no_floor(tmp_path: Path) -> None:
 
 def test_fewer_proposals_than_asked_for_count_as_wrong() -> None:
     domain, metrics = make_domain("rectangle"), WriterMetrics(num_proposals=4)
-    metrics.observe([[domain.check("[00+]", "[0,0,0,0]")], []], [["[0,0,0,0]"], []])
+    metrics.observe([[domain.check("[00+]", "[0,0,0,0]")], []], [["[0,0,0,0]"], []], ["[0,0,0,0]", "x"])
     values = metrics.values()
     assert values["solved@1"] == pytest.approx(1 / 8) and values["solved@4"] == 0.5
 
@@ -109,10 +110,10 @@ def test_metrics_add_up_over_batches() -> None:
     domain = make_domain("rectangle")
     row = [domain.check("[00+]", "[0,0,0,0]"), domain.check("[00+]", "nothing")]
     whole, parts = WriterMetrics(2), WriterMetrics(2)
-    whole.observe([row, row[::-1], row[1:]], [["a", "b"], ["c", "c"], ["d"]])
+    whole.observe([row, row[::-1], row[1:]], [["a", "b"], ["c", "c"], ["d"]], ["a", "b", "d"])
     whole.observe_loss(0.5, 30, [1.0, 2.0, 3.0])
-    parts.observe([row], [["a", "b"]])
-    parts.observe([row[::-1], row[1:]], [["c", "c"], ["d"]])
+    parts.observe([row], [["a", "b"]], ["a"])
+    parts.observe([row[::-1], row[1:]], [["c", "c"], ["d"]], ["b", "d"])
     parts.observe_loss(0.25, 10, [1.0])
     parts.observe_loss(0.625, 20, [2.0, 3.0])
     assert whole.values() == pytest.approx(parts.values())
