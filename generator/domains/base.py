@@ -248,6 +248,9 @@ class Domain(ABC, Generic[S, P]):
         """Judge several proposals, each a specification and a program; a slow checker may do so in parallel."""
         return [self.check(spec, program) for spec, program in pairs]
 
+    def expect(self, problems: Sequence[Problem]) -> None:
+        """Be told of problems that answers will be judged for: their own programs may help, where checks are slow."""
+
     def gold_verdicts(self, problems: Sequence[Problem]) -> list[Verdict]:
         """Judge each problem's own program, which should hold: what a checker misses here, it misses of models too.
 
