@@ -10,55 +10,40 @@ What sympy may take for ever over is done in a process that can be killed. The l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
 import sympy as sp
 
 from generator.domains.base import MalformedError
+from generator.domains.symbolic.checker import Question, Step, read_answer, read_problem, residual, take_step
 from generator.domains.symbolic.infix import to_infix
 from generator.domains.symbolic.latex import to_latex
 from generator.domains.symbolic.notation import LEAD
 from generator.domains.symbolic.pool import Pool
-from generator.domains.symbolic.prefix import FUNCTION, X, expression_of
+from generator.domains.symbolic.prefix import X, expression_of
 
-_SOUGHT = FUNCTION(X)
-_TIMEOUT_S = 10.0
+Part = Literal["answer", "check"]
+
+_STEPS: tuple[Step, ...] = ("screen", "rewrite", "simplify")
 _MAX_WRITTEN = 400  # characters of an expression
 
 
-@dataclass(frozen=True)
-class Question:
-    """A problem and an answer to it.
+def statement(spec: str) -> str:
+    r"""Return a problem in infix and in LaTeX, in two lines.
 
-    Attributes:
-        spec: of an integral the whole of it, with its lead
-        program: the answer
-        is_equation: whether the problem is a differential equation
-    """
-
-    spec: str
-    program: str
-    is_equation: bool
-
-
-def statement(spec: str, *, is_equation: bool) -> str:
-    """Return a problem in infix and in LaTeX, in two lines.
-
-    >>> print(statement("sub Y' mul x cos x", is_equation=False))
+    >>> print(statement("sub Y' mul x cos x"))
     integral    x*cos(x)
-    in LaTeX    \\int x \\cos{\\left(x \\right)}\\, dx
+    in LaTeX    \int x \cos{\left(x \right)}\, dx
     """
-    if is_equation:
-        equation = expression_of(spec)
-        return _rows(("equation", f"{to_infix(equation)} = 0"), ("in LaTeX", f"{to_latex(equation)} = 0"))
-    integrand = expression_of(spec.removeprefix(LEAD))
-    written = to_latex(integrand)
-    if integrand.is_Add:
-        written = rf"\left({written}\right)"
-    return _rows(("integral", to_infix(integrand)), ("in LaTeX", rf"\int {written}\, dx"))
+    if _is_integral(spec):
+        integrand = expression_of(spec.removeprefix(LEAD))
+        written = rf"\left({to_latex(integrand)}\right)" if integrand.is_Add else to_latex(integrand)
+        return _rows(("integral", to_infix(integrand)), ("in LaTeX", rf"\int {written}\, dx"))
+    equation = expression_of(spec)
+    return _rows(("equation", f"{to_infix(equation)} = 0"), ("in LaTeX", f"{to_latex(equation)} = 0"))
 
 
-def answer_in_infix(program: str) -> str:
+def in_infix(program: str) -> str:
     """Return an answer in infix; one that is malformed as it is."""
     try:
         return to_infix(expression_of(program))
@@ -66,44 +51,70 @@ def answer_in_infix(program: str) -> str:
         return program
 
 
-def explanation(spec: str, program: str, *, is_equation: bool, timeout_s: float = _TIMEOUT_S) -> str:
-    """Return an answer in infix and LaTeX, and its derivatives put into the problem, as far as the time is enough."""
+def explanation(spec: str, program: str, timeout_s: float) -> str:
+    """Return an answer in infix and LaTeX, and its derivatives put into the problem, as far as the time is enough.
+
+    Args:
+        spec: of the problem
+        program: prefix words of the answer
+        timeout_s: for each of the two parts of the lines, see `worked_out`
+    """
+    question, parts = Question(spec, program), list[str]()
     with Pool(worked_out, 1, timeout_s) as pool:
-        [result] = pool.map([Question(spec, program, is_equation)])
-    if result.value is not None:
-        return result.value
-    reason = f"was not worked out in {timeout_s:g} s" if result.kind == "timeout" else result.message
-    return _rows(("answer", program), ("its check", reason))
+        for (label, _), result in zip(_PARTS.items(), pool.map([(part, question) for part in _PARTS]), strict=True):
+            failure = f"was not worked out in {timeout_s:g} s" if result.kind == "timeout" else result.message
+            parts.append(result.value if result.value is not None else _rows((label, failure)))
+    return "\n".join(parts)
 
 
-def worked_out(question: Question) -> str:
-    """Return what `explanation` does, however long it takes."""
-    try:
-        answer = expression_of(question.program)
-    except MalformedError as error:
-        return _rows(("answer", question.program), ("malformed", str(error)))
-    rows = [("answer", to_infix(answer)), ("in LaTeX", to_latex(answer))]
+def worked_out(task: tuple[Part, Question]) -> str:
+    """Return a part of an explanation, however long it takes: the answer and its derivatives, or what the check says.
+
+    Raises:
+        MalformedError: if the answer is none
+    """
+    part, question = task
+    return _PARTS[part](question)
+
+
+def _answer(question: Question) -> str:
+    answer = read_answer(question.answer)
     first = answer.diff(X)
-    if not question.is_equation:
-        integrand = expression_of(question.spec.removeprefix(LEAD))
-        rows.append(("derivative", to_infix(first)))
-        return f"{_rows(*rows)}\nit minus {_cut(to_infix(integrand))} {_as_zero(first - integrand)}"
-    equation, second = expression_of(question.spec), first.diff(X)
+    rows = [("answer", to_infix(answer)), ("in LaTeX", to_latex(answer))]
+    if _is_integral(question.spec):
+        return _rows(*rows, ("derivative", to_infix(first)))
     rows.append(("y'", to_infix(first)))
-    derivatives = {_SOUGHT: answer, _SOUGHT.diff(X): first, _SOUGHT.diff(X, 2): second}
-    if equation.has(_SOUGHT.diff(X, 2)):
-        rows.append(("y''", to_infix(second)))
-    return f"{_rows(*rows)}\nput into the equation, its left side {_as_zero(equation.xreplace(derivatives))}"
+    if read_problem(question.spec)[1] == 2:
+        rows.append(("y''", to_infix(first.diff(X))))
+    return _rows(*rows)
 
 
-def _as_zero(difference: sp.Expr) -> str:
-    """What is left of what should be 0."""
-    if difference == 0:
-        return "is 0"
-    left = sp.simplify(difference)
+def _check(question: Question) -> str:
+    left = residual(question)
+    if not _is_integral(question.spec):
+        return f"put into the equation, its left side {_as_zero(question, left)}"
+    integrand = to_infix(expression_of(question.spec.removeprefix(LEAD)))
+    return f"it minus {_cut(integrand if integrand.count(' ') == 0 else f'({integrand})')} {_as_zero(question, left)}"
+
+
+def _as_zero(question: Question, left: sp.Expr) -> str:
+    """What is said of what should be 0: by the steps of the checker, which decide exactly."""
     if left == 0:
-        return f"simplifies to 0; it is {_cut(to_infix(difference))}"
-    return f"does not simplify to 0; what is left is {_cut(to_infix(left))}"
+        return "is 0"
+    for step in _STEPS:
+        kind = take_step((step, question)).kind
+        if kind == "verified":
+            return f"is {_cut(to_infix(left))}, which simplifies to 0"
+        if kind == "rejected":
+            return f"is {_cut(to_infix(left))}, which is not 0"
+    return f"is {_cut(to_infix(left))}, which does not simplify to 0"
+
+
+_PARTS = {"answer": _answer, "check": _check}
+
+
+def _is_integral(spec: str) -> bool:
+    return spec.startswith(f"{LEAD} ")
 
 
 def _rows(*rows: tuple[str, str]) -> str:
