@@ -25,7 +25,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 _ENCODER_DECODER = "generator.model.RetrievalAugmentedGenerator"
 _DECODER_ONLY = "generator.causal.CausalGenerator"
-_KNOWN = (_ENCODER_DECODER, _DECODER_ONLY)  # a checkpoint names its class, and no other is imported for it
+_BITS = "generator.domains.bits.model.BitModel"
+_KNOWN = (_ENCODER_DECODER, _DECODER_ONLY, _BITS)  # a checkpoint names its class, and no other is imported for it
 _KINDS = "a Lightning checkpoint (.ckpt), a Hugging Face folder (with config.json) or a hub id"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # of transformers
 _SHARDED = ("latest", "zero_to_fp32.py", ".metadata")  # of DeepSpeed, DeepSpeed and FSDP

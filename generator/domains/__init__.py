@@ -22,6 +22,8 @@ __all__ = ["DOMAINS", "Domain", "Problem", "Verdict", "make_domain"]
 DOMAINS = {
     "rectangle": "generator.domains.rectangle.Rectangle",
     "regex": "generator.domains.regex.Regular",
+    "bit_xor": "generator.domains.bits.tasks.BitXor",
+    "bit_memory": "generator.domains.bits.tasks.BitMemory",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.training.charts import Calibration, Chart, Curve, GroupedShares, Histogram, Lines, Share
+from retrieval.training.charts import Calibration, Chart, Curve, GroupedShares, Heatmap, Histogram, Lines, Share
 from retrieval.training.extras import import_extra
 
 _INTERVALS = "95% intervals"
@@ -178,6 +178,19 @@ def _(chart: Lines, figure: Any) -> str:
         axes.set_ylim(0, 101)
     if chart.levels or chart.has_diagonal or len({each.name for each in chart.series if each.name}) > 1:
         _legend_below(figure)
+    return ""
+
+
+@_plot.register
+def _(chart: Heatmap, figure: Any) -> str:
+    axes = _axes(figure, chart.xlabel, chart.ylabel)
+    axes.grid(visible=False)
+    image = axes.imshow(np.array(chart.values), cmap="Blues", vmin=0, interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=9, colors=_INK, length=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     return ""
 
 
