@@ -30,12 +30,13 @@ from generator.architectures.frozen import (
 )
 from generator.decoding.settings import Decoding
 from generator.domains import make_domain
-from generator.domains.bits.datamodule import BitBatch, tensors_of
+from generator.domains.bits.datamodule import BitBatch, BitDataModule, tensors_of
 from generator.domains.bits.engine import BitEngine
 from generator.domains.bits.network import BitNetwork, LayerOptions
 from generator.domains.bits.proposals import log_probs_of
 from generator.domains.bits.stopping import OnlineAccuracy, Stopping, StopWhenLearnt
 from generator.domains.bits.tasks import BitTask
+from generator.domains.datamodule import DomainDataModule
 from generator.interface.tactic_generator import TacticGenerator
 from retrieval.leandojo.provenance import provenances_of
 from retrieval.training.charts import Chart, Heatmap
@@ -149,6 +150,17 @@ class BitModel(TacticGenerator, Restorable):
     def configure_optimizers(self) -> Any:
         """As the options say; frozen parameters are in no optimizer."""
         return configure(self, self.optimization)
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of another kind, and bits that do not fit the body."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, DomainDataModule) and not isinstance(data, BitDataModule):
+            raise ConfigError(
+                "BitModel reads numbers; set data.class_path to generator.domains.bits.datamodule.BitDataModule"
+            )
+        if isinstance(data, BitDataModule) and data.problems.data_path is None:
+            task: Any = data.domain
+            self.network.check_length(task.num_symbols_drawn, task.options.n)
 
     def on_fit_start(self) -> None:
         """Say what is trained."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from common import ConfigError, DataError, check_choice, check_positive
+from common import ConfigError, check_choice, check_positive
 from generator.architectures.traits import positions_of
 from generator.domains.bits.tasks import BitTask
 
@@ -95,28 +95,26 @@ class BitNetwork(nn.Module):
         )
 
     def embed(self, inputs: Tensor, num_bits: int) -> Tensor:
-        """Return what the body reads, (B, L, D).
+        """Return what the body reads, (B, L, D)."""
+        self.check_length(inputs.shape[1], num_bits)
+        if isinstance(self.input_layer, nn.Embedding):
+            found = self.input_layer(inputs)
+        else:
+            found = self.input_layer(self.values[inputs].unflatten(1, (-1, self.patch_size)))
+        dropped: Tensor = self.dropout(found)
+        return dropped
 
-        Raises:
-            ConfigError: if patches do not cover the strings evenly
-            DataError: if the body has too few positions
-        """
+    def check_length(self, num_symbols: int, num_bits: int) -> None:
+        """Raise ConfigError unless patches cover the strings evenly, and the body has positions for them."""
         if num_bits % self.patch_size:
             raise ConfigError(
                 f"patch_size is {self.patch_size}, but the strings have {num_bits} bits; it must divide n"
             )
-        length, limit = inputs.shape[1] // self.patch_size, positions_of(self.body.config)
+        length, limit = num_symbols // self.patch_size, positions_of(self.body.config)
         if limit is not None and length > limit:
-            raise DataError(
-                f"the specification takes {length:,} positions, and the body has {limit:,}; shorten it, or raise "
-                "patch_size"
+            raise ConfigError(
+                f"the specification takes {length:,} positions, and the body has {limit:,}; lower n or raise patch_size"
             )
-        if isinstance(self.input_layer, nn.Embedding):
-            found = self.input_layer(inputs)
-        else:
-            found = self.input_layer(self.values[inputs].unflatten(1, (length, self.patch_size)))
-        dropped: Tensor = self.dropout(found)
-        return dropped
 
     def answer(self, states: Tensor, num_bits: int) -> Tensor:
         """Return the logits (B, n, 2) of hidden states (B, L, D): of the last n / p of them."""

@@ -5,6 +5,7 @@ Source: Lu et al. 2021 (arXiv:2103.05247), section 2.1; its two demonstrations h
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from abc import abstractmethod
@@ -16,8 +17,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from common import ConfigError, check_probability
-from generator.domains.base import Domain, DomainOptions, MalformedError, SpecError, Splits
+from common import Candidate, ConfigError, check_probability
+from generator.domains.base import Domain, DomainOptions, MakeWriter, MalformedError, SpecError
+from generator.domains.writers import BlockWriter
 
 Strings = tuple[str, ...]
 
@@ -33,13 +35,10 @@ class BitOptions(DomainOptions):
     Attributes:
         n: bits of a string
         num_patterns: strings
-        splits: "independent": each split is drawn from all, with repetitions, as in the literature. "disjoint": no
-            specification is in two splits; few bits then make few problems
     """
 
     n: int = 5
     num_patterns: int = 2
-    splits: Splits = "independent"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,12 +164,39 @@ class BitTask(Domain[Strings, str]):
         """Return how long the strings are."""
         return {"bits": str(len(spec[0]))}
 
+    def baselines(self) -> Mapping[str, MakeWriter]:
+        """Return the writer that knows nothing."""
+        return {"random": lambda seed, learn: RandomBits(self, seed)}
+
     def symbol_ids(self, spec: str) -> npt.NDArray[np.int64]:
         """Return the number of each symbol of a specification's text among `symbols`, (number of symbols,)."""
         characters = np.frombuffer(spec.replace(" ", "").encode("ascii"), dtype=np.uint8)
         table = np.zeros(128, dtype=np.int64)
         table[np.frombuffer(self.symbols.encode("ascii"), dtype=np.uint8)] = np.arange(len(self.symbols))
         return table[characters]
+
+
+class RandomBits(BlockWriter):
+    """Fair bits, whatever the specification says, as many as the answer has."""
+
+    def __init__(self, task: BitTask, seed: int = 0) -> None:
+        super().__init__("random", seed)
+        self.task = task
+
+    def draw(self, spec: str, block: int) -> list[Candidate]:
+        """See `BlockWriter.draw`."""
+        rng, n = random.Random(self.seed_of(spec, block)), len(spec.split(" ")[0])
+        return [(_draw_bits(rng, n), -n * math.log(2)) for _ in range(self.block_size)]
+
+    def success_probability(self, spec: str) -> float:
+        """See `Writer.success_probability`."""
+        strings = self.task.read_spec(spec)
+        return len(self.task.answers(strings)) * 2.0 ** -len(strings[0])
+
+    def log_prob(self, spec: str, program: str) -> float | None:
+        """See `Writer.log_prob`."""
+        n = len(spec.split(" ")[0])
+        return -n * math.log(2) if len(program) == n and not set(program) - {"0", "1"} else None
 
 
 class BitXor(BitTask):
