@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -263,6 +264,8 @@ def format_augmented_state(
 # ------------------------------------------------------------------------------------------------
 # Tokenizers
 
+# by name: what makes them, imported when they are asked for
+TOKENIZERS = dict.fromkeys(("symbolic", "symbolic-lc"), "generator.domains.symbolic.tokenizer:SymbolicTokenizer")
 _BYTE_OFFSET = 3  # ByT5's ids: pad, eos, unk, then the bytes, then the sentinels
 _FIRST_SENTINEL = _BYTE_OFFSET + 256
 
@@ -271,12 +274,10 @@ class ByteTokenizer:
     """ByT5's tokenizer: the ids of `transformers.ByT5Tokenizer`, over 50 times as fast since it works on whole arrays.
 
     A byte b of UTF-8 has the id b + 3, behind pad 0, eos 1 and unk 2; `<extra_id_i>` follow the bytes. It has the part
-    of a Hugging Face tokenizer's interface that is needed to train and decode.
+    of a Hugging Face tokenizer's interface that is needed to train and decode (tests/benchmarks/tokenizer.py measures).
 
     >>> ByteTokenizer().encode("⊢ p")
     [229, 141, 165, 35, 115, 1]
-
-    Measured by tests/benchmarks/tokenizer.py.
     """
 
     pad_token_id, eos_token_id, unk_token_id = 0, 1, 2
@@ -337,9 +338,7 @@ class ByteTokenizer:
         if return_tensors == "np":
             return BatchEncoding(arrays)
         ends = [width] * len(rows) if padding else lengths.tolist()
-        lists = {
-            name: [row[:end].tolist() for row, end in zip(array, ends, strict=True)] for name, array in arrays.items()
-        }
+        lists = {name: [row[:end].tolist() for row, end in zip(ids, ends, strict=True)] for name, ids in arrays.items()}
         return BatchEncoding({name: rows[0] for name, rows in lists.items()} if isinstance(text, str) else lists)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
@@ -390,10 +389,8 @@ class ByteTokenizer:
         if skip_special_tokens or is_byte.all():
             return (ids[is_byte] - _BYTE_OFFSET).astype(np.uint8).tobytes().decode(errors="ignore")
         names = {number: name.encode() for name, number in self._special_ids.items()}
-        pieces = [
-            bytes([token_id - _BYTE_OFFSET]) if plain else names.get(token_id, b"")
-            for token_id, plain in zip(ids.tolist(), is_byte.tolist(), strict=True)
-        ]
+        plain = {number: bytes([number - _BYTE_OFFSET]) for number in ids[is_byte].tolist()}
+        pieces = [plain.get(token_id) or names.get(token_id, b"") for token_id in ids.tolist()]
         return b"".join(pieces).decode(errors="ignore")
 
     def save_pretrained(self, save_directory: str | Path) -> None:
@@ -414,8 +411,8 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
 
     Args:
         model_name: a Hugging Face hub id or folder, or the architecture (a mapping or a YAML file) of a
-            model trained from scratch, whose key `tokenizer` names another one (default: bytes, ByT5's with its 125
-            sentinels; "bytes+0" has none)
+            model trained from scratch, whose key `tokenizer` names another one, or one of TOKENIZERS (default: bytes,
+            ByT5's with its 125 sentinels; "bytes+0" has none)
 
     Returns:
         A ByteTokenizer where it does the same as the model's own (ByT5 without tokens of its own), else what
@@ -430,8 +427,10 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
         bytes_with = re.fullmatch(r"bytes(?:\+(\d+))?", str(other))
         return ByteTokenizer(int(bytes_with[1] or 125)) if bytes_with else load_tokenizer(other)
     name = str(model_name)
-    if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):
-        return ByteTokenizer()  # known without asking the hub
+    if name in TOKENIZERS:
+        return resolve_name(TOKENIZERS[name])(name)
+    if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):  # known without asking the hub
+        return ByteTokenizer()
     try:
         tokenizer = _read_tokenizer(name)
     except Exception as error:  # other programs' files can end in any
@@ -447,6 +446,8 @@ def _read_tokenizer(name: str) -> Any:
     """Return what transformers makes of a folder or hub id, and let it decode text as it is."""
     config = Path(name) / "tokenizer_config.json"
     settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    if settings.get("words") in TOKENIZERS:  # one that was saved
+        return load_tokenizer(settings["words"])
     kind = ByT5Tokenizer if settings.get("tokenizer_class") == "ByT5TokenizerFast" else AutoTokenizer
     tokenizer = kind.from_pretrained(name, trust_remote_code=False)
     if tokenizer.clean_up_tokenization_spaces:

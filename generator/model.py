@@ -39,13 +39,13 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
 
         Args:
             model_name: hub id or Hugging Face folder to fine-tune; or, to train from scratch, an architecture:
-                a mapping or YAML file with T5Config's keys (ByT5's shape by default)
+                a mapping or YAML file with T5Config's keys (ByT5's shape by default), and `tokenizer`
             limits: how long inputs and tactics may be
             **shared: see NextStepGenerator
         """
         super().__init__(model_name, **shared)
         self.limits = limits
-        self.take_network(build_seq2seq(model_name), limits.max_inp_seq_len)
+        self.take_network(build_seq2seq(model_name, self.tokenizer), limits.max_inp_seq_len)
 
     def architecture(self) -> dict[str, Any]:
         """See `Restorable`."""
@@ -117,6 +117,8 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
     def write_inputs(self, contexts: Sequence[Context]) -> list[str]:
         """The premises retrieved for each state, if there is a retriever, and the state."""
         states = [context.state for context in contexts]
+        if getattr(self.tokenizer, "never_cuts", False):  # it refuses what is too long
+            return states
         inputs = [
             format_augmented_state(state, premises, self.limits.max_inp_seq_len)
             for state, premises in zip(states, self._retrieve(contexts), strict=True)

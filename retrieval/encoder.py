@@ -23,7 +23,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from common import Premise, fit_state, format_state, read_architecture
+from common import Premise, fit_state, format_state, load_tokenizer, read_architecture
 from retrieval.training.architectures import (
     ARCHITECTURE_KEYS,
     architecture_errors,
@@ -79,7 +79,7 @@ def _from_pretrained(name: str) -> PreTrainedModel:
 def _from_architecture(architecture: Mapping[str, Any]) -> PreTrainedModel:
     values = {key: value for key, value in architecture.items() if key not in ARCHITECTURE_KEYS}
     if "transformers_version" not in values:
-        encoder = T5EncoderModel(t5_config(values))
+        encoder = T5EncoderModel(t5_config(values, load_tokenizer(architecture)))
         spread_position_biases(encoder)
         return encoder
     config: PreTrainedConfig = AutoConfig.for_model(**values)  # a whole configuration, written by describe

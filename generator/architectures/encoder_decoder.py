@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 from transformers import T5ForConditionalGeneration as T5
 
-from common import read_architecture
+from common import load_tokenizer, read_architecture
 from generator.architectures.traits import check_special_tokens
 from retrieval.training.architectures import (
     architecture_errors,
@@ -25,21 +25,24 @@ from retrieval.training.architectures import describe as describe_config
 _OWN_KEYS = ("tokenizer", "untied")
 
 
-def build_seq2seq(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel:
+def build_seq2seq(model_name: str | Path | Mapping[str, Any], tokenizer: Any = None) -> PreTrainedModel:
     """Return a model to fine-tune or to train from scratch.
 
     Args:
         model_name: a hub id or a folder of `save_pretrained` (weights are loaded), or an architecture: a
             mapping or a YAML file with T5Config's keys, ByT5's shape by default (weights are drawn from
             torch's global generator), or what `describe` returned
+        tokenizer: of the model, by default the one that model_name names; what an architecture does not say of the
+            vocabulary and of special tokens, it says
 
     Raises:
-        ConfigError: if there is no such model, it is no encoder-decoder, or an architecture's key is unknown
+        ConfigError: if there is no such model, it is no encoder-decoder, an architecture's key is unknown, or the
+            tokenizer has more tokens than the model
     """
     architecture = read_architecture(model_name)
     if architecture is not None:
         with architecture_errors():
-            return fuse_activations(_from_architecture(architecture))
+            return fuse_activations(_from_architecture(architecture, tokenizer))
     with hub_errors(model_name, "encoder-decoder model"):
         config = AutoConfig.from_pretrained(str(model_name), trust_remote_code=False)
         check_sizes(config)
@@ -58,7 +61,7 @@ def describe(model: PreTrainedModel) -> dict[str, Any]:
     return {**describe_config(model), "untied": not _is_tied(model)}
 
 
-def _from_architecture(architecture: dict[str, Any]) -> PreTrainedModel:
+def _from_architecture(architecture: dict[str, Any], tokenizer: Any) -> PreTrainedModel:
     untied = bool(architecture.get("untied", False))
     values = {k: v for k, v in architecture.items() if k not in _OWN_KEYS}
     if "transformers_version" in values:  # a whole configuration, written by describe
@@ -66,7 +69,7 @@ def _from_architecture(architecture: dict[str, Any]) -> PreTrainedModel:
         check_sizes(config)
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
     else:
-        model = T5(t5_config(values))
+        model = T5(t5_config(values, load_tokenizer(architecture) if tokenizer is None else tokenizer))
         spread_position_biases(model)
     if untied:
         # a tied parameter would receive the input embedding's weights and then the output layer's

@@ -11,6 +11,7 @@ from typing import Any
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from common import DataError
+from retrieval.training.architectures import num_token_ids as num_token_ids
 
 ATTENTIONS = ("eager", "sdpa")
 
@@ -115,11 +116,6 @@ def check_special_tokens(model: Any) -> None:
             ids = value if name == "eos_token_id" and isinstance(value, list | tuple) else [value]
             if not all(token is None or type(token) is int for token in ids) or (None in ids and len(ids) > 1):
                 raise ValueError(f"{name} is {str(value)[:60]}; it must be the number of a token.")
-
-
-def num_token_ids(tokenizer: Any) -> int:
-    """Return how many embeddings a tokenizer needs: one more than its largest id, as vocabularies may have holes."""
-    return 1 + int(max(tokenizer.get_vocab().values())) if hasattr(tokenizer, "get_vocab") else len(tokenizer)
 
 
 def positions_of(config: Any) -> int | None:

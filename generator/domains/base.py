@@ -52,16 +52,24 @@ class Verdict:
             time, and is no "rejected"; "error": the checker itself failed
         message: why, in a line
         seconds: that the check took
+        is_general: of a program that holds, whether it is as general as the specification allows, such as a solution
+            of a differential equation with all its constants; None where a domain makes no such difference
     """
 
     kind: VerdictKind
     message: str = ""
     seconds: float = field(default=0.0, compare=False)
+    is_general: bool | None = None
 
     @property
     def holds(self) -> bool:
         """Whether the program was verified."""
         return self.kind == "verified"
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether nothing was found out: the program may hold or not."""
+        return self.kind in ("timeout", "error")
 
 
 class MalformedError(ValueError):
@@ -115,11 +123,20 @@ class Domain(ABC, Generic[S, P]):
         Options: the class of `options`
         options: what the domain is told
         published: curves of others, for figures
+        akin: names of domains whose problems are read and judged as this one's, so that their files serve it too
+        published_across: shares of problems of this domain that a model of others solved, by what it was trained on
+            and by budget
+        published_sizes: of others, shares of problems solved with one proposal by the number of training problems
+        is_slow: whether a check takes so long that validation judges some problems alone, and results are kept often
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[DomainOptions]] = DomainOptions
     published: ClassVar[tuple[PublishedCurve, ...]] = ()
+    akin: ClassVar[tuple[str, ...]] = ()
+    published_across: ClassVar[Mapping[str, Mapping[int, float]]] = {}
+    published_sizes: ClassVar[tuple[PublishedCurve, ...]] = ()
+    is_slow: ClassVar[bool] = False
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options
@@ -207,6 +224,13 @@ class Domain(ABC, Generic[S, P]):
     def check_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Judge several proposals, each a specification and a program; a slow checker may do so in parallel."""
         return [self.check(spec, program) for spec, program in pairs]
+
+    def gold_verdicts(self, problems: Sequence[Problem]) -> list[Verdict]:
+        """Judge each problem's own program, which should hold: what a checker misses here, it misses of models too.
+
+        A domain that knows the own program by sight must not look at it here.
+        """
+        return self.check_all([(problem.spec, problem.program) for problem in problems])
 
     def _spec(self, text: str) -> S:
         if text not in self._read:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from generator.domains.base import Domain, Problem
 from generator.domains.dataset import DomainDataset, FreshDataset
 from generator.domains.encodings import Encoding, PromptCompletion, SourceTarget
 from generator.domains.model_writer import MAX_BLOCK
-from generator.domains.problem_files import read_split
+from generator.domains.problem_files import DEFAULT_SIZES, read_split
 from generator.domains.solved_in_training import SolvedInTraining
 from retrieval.training.datamodule import ROLES, SPLITS, Split, SplitDataModule, text_or_none
 from retrieval.training.options import flat, flat_options
@@ -33,15 +32,16 @@ class ProblemOptions:
 
     Attributes:
         domain_options: what the domain is told, such as max_examples: 10 of rectangle
-        data_path: folder that `python -m generator.domains generate` made; without one, problems are drawn on the spot
-        num_train: problems of an epoch; of a folder all by default, else 20,000
-        num_val: problems of validation; of a folder all by default, else 500
-        num_test: problems of test; of a folder all by default, else 1000
+        data_path: folder that `python -m generator.domains generate` made, or a list of such folders, which may be of
+            domains that are akin; without one, problems are drawn on the spot
+        num_train: problems of an epoch; of each folder all by default, else 20,000
+        num_val: problems of validation; of each folder all by default, else 500
+        num_test: problems of test; of each folder all by default, else 1000
         fresh: draw new problems in every epoch, instead of the same ones; not from a folder
     """
 
     domain_options: dict[str, Any] | None = None
-    data_path: str | None = None
+    data_path: str | list[str] | None = None
     num_train: int | None = None
     num_val: int | None = None
     num_test: int | None = None
@@ -49,10 +49,16 @@ class ProblemOptions:
 
     def __post_init__(self) -> None:
         check_positive(num_train=self.num_train, num_val=self.num_val, num_test=self.num_test)
-        object.__setattr__(self, "data_path", text_or_none(self.data_path))
+        paths = self.data_path
+        if isinstance(paths, list) and not (paths and len(set(map(str, paths))) == len(paths)):
+            raise ConfigError(f"data_path is {paths}; give at least one folder, and each once")
+        object.__setattr__(self, "data_path", [*map(str, paths)] if isinstance(paths, list) else text_or_none(paths))
 
-
-_DEFAULT_SIZES: Mapping[Split, int] = {"train": 20_000, "val": 500, "test": 1000}
+    @property
+    def folders(self) -> list[Path]:
+        """Where problems are read from."""
+        paths = self.data_path
+        return [Path(path) for path in ([paths] if isinstance(paths, str) else paths or [])]
 
 
 class DomainDataModule(SplitDataModule):
@@ -147,18 +153,34 @@ class DomainDataModule(SplitDataModule):
         options, seed = self.problems, self.batching.seed
         count: int | None = getattr(options, f"num_{split}")
         if is_train and options.fresh and options.data_path is None:
-            return FreshDataset(self.domain, split, self.encoding, count or _DEFAULT_SIZES[split], seed)
+            return FreshDataset(self.domain, split, self.encoding, count or DEFAULT_SIZES[split], seed)
         return DomainDataset(self.domain, split, self.encoding, self._read(split, count))
 
     def _read(self, split: Split, count: int | None) -> list[Problem]:
-        if self.problems.data_path is None:
-            return self.domain.problems(self.batching.seed, split, count or _DEFAULT_SIZES[split])
-        found = read_split(Path(self.problems.data_path), split, self.domain)
+        folders = self.problems.folders
+        if not folders:
+            return self.domain.problems(self.batching.seed, split, count or DEFAULT_SIZES[split])
+        found = [problem for folder in folders for problem in self._read_folder(folder, split, count)]
+        return self._without_held_out(found) if split == "train" and len(folders) > 1 else found
+
+    def _read_folder(self, folder: Path, split: Split, count: int | None = None) -> list[Problem]:
+        found = read_split(folder, split, self.domain)
         if count is not None and count > len(found):
-            raise ConfigError(
-                f"num_{split} is {count:,}, but {self.problems.data_path} has {len(found):,} problems of {split}"
-            )
+            raise ConfigError(f"num_{split} is {count:,}, but {folder} has {len(found):,} problems of {split}")
         return found[:count]
+
+    def _without_held_out(self, problems: list[Problem]) -> list[Problem]:
+        """Leave out of training what another folder holds out; of one folder, its domain.json tells what is in both."""
+        specs = {problem.spec for problem in problems}
+        for folder in self.problems.folders:
+            for split in ("val", "test"):
+                specs -= {problem.spec for problem in self._read_folder(folder, split)}
+        kept = [problem for problem in problems if problem.spec in specs]
+        if len(kept) < len(problems):
+            rank_zero_info(
+                f"{len(problems) - len(kept):,} problems of train are left out: they are in val or test of a folder"
+            )
+        return kept
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of predict_split; `index` in a batch tells which examples it holds."""

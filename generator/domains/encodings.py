@@ -57,8 +57,15 @@ class SourceTarget(Encoding):
         targets = self._count([problem.program for problem in problems])
         limits = self.limits
         _check(sources, limits.max_inp_seq_len, "max_inp_seq_len", [problem.spec for problem in problems])
+        if not getattr(self.tokenizer, "never_cuts", False):
+            self._check_bytes(problems)
         _check(targets, limits.max_oup_seq_len, "max_oup_seq_len", [problem.program for problem in problems])
         return sources, targets
+
+    def _check_bytes(self, problems: Sequence[Problem]) -> None:
+        """Inputs of inference are fitted to the limit by their bytes, of which no token has fewer than one."""
+        sizes = np.array([len(problem.spec.encode()) + 1 for problem in problems], dtype=np.int64)
+        _check(sizes, self.limits.max_inp_seq_len, "max_inp_seq_len", [problem.spec for problem in problems], "bytes")
 
     def _count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         if isinstance(self.tokenizer, ByteTokenizer):
@@ -136,11 +143,11 @@ def batch_of_one(model: Any, text: str, program: str) -> Any:
     return collate_rows([[row]], encoder.pad_id)
 
 
-def _check(lengths: npt.NDArray[np.int64], limit: int, option: str, texts: Sequence[str]) -> None:
+def _check(lengths: npt.NDArray[np.int64], limit: int, option: str, texts: Sequence[str], unit: str = "tokens") -> None:
     """Raise DataError for a text over the limit: cut, it would be another problem."""
     if len(lengths) and lengths.max() > limit:
         longest = int(lengths.argmax())
         raise DataError(
-            f"{option} is {limit}, but {texts[longest][:60]!r} takes {lengths[longest]:,} tokens; raise it, since a "
+            f"{option} is {limit}, but {texts[longest][:60]!r} takes {lengths[longest]:,} {unit}; raise it, since a "
             "problem is never cut"
         )

@@ -29,6 +29,8 @@ CARD = "domain.json"
 _SHARDS = "shards"
 _MAX_SHARD = 5000  # problems; of a small split, as many as it has
 
+DEFAULT_SIZES: Mapping[Split, int] = {"train": 20_000, "val": 500, "test": 1000}  # of what training draws by itself
+
 Card = dict[str, Any]
 
 
@@ -190,8 +192,8 @@ def read_split(folder: Path, split: Split, domain: Domain[Any, Any]) -> list[Pro
 
 
 def check_same_domain(path: Path, card: Mapping[str, Any], domain: Domain[Any, Any]) -> None:
-    """Raise DataError if a file is of another domain."""
-    if card.get("domain") != domain.name:
+    """Raise DataError if a file is of another domain, which is not akin to this one."""
+    if card.get("domain") not in (domain.name, *domain.akin):
         raise DataError(
             f"{path} is of domain {card.get('domain')}, not {domain.name}; give --domain {card.get('domain')}"
         )

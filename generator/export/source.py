@@ -93,7 +93,7 @@ def _from_checkpoint(checkpoint: Mapping[str, Any], state_dict: Mapping[str, Ten
 def _build(architecture: Mapping[str, Any], tokenizer: Any) -> Any:
     """A model of the described shape; its weights are to be loaded."""
     is_decoder_only = "transformers_version" in architecture and not architecture.get("is_encoder_decoder", False)
-    return build_causal(architecture, tokenizer) if is_decoder_only else build_seq2seq(architecture)
+    return build_causal(architecture, tokenizer) if is_decoder_only else build_seq2seq(architecture, tokenizer)
 
 
 def _build_adapted(model_name: str, tokenizer: Any, lora: Lora) -> Any:

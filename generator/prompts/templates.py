@@ -34,6 +34,7 @@ class PromptTemplate:
         stop: strings at which generation stops; `parse` expects them in the completion
         echo: text in front of the tactic where the model repeats its prompt first
         takes_premises: whether premises stand in front of the state
+        keeps_state: whether the state is never shortened, since the rest would be another problem
     """
 
     name: str
@@ -43,6 +44,7 @@ class PromptTemplate:
     stop: tuple[str, ...] = ()
     echo: str = ""
     takes_premises: bool = False
+    keeps_state: bool = False
 
     @cached_property
     def fields(self) -> frozenset[str]:
@@ -110,6 +112,8 @@ class PromptTemplate:
             return FittedPrompt(text)
         fitted = fields
         for part in _SHORTENED:
+            if self.keeps_state and part in ("goals", "state"):
+                continue
             low, high = fitted.amounts(part)
             if low < high and (part == "goals" or part in self.fields):
                 size_with = partial(self._size, count, fitted, part)
@@ -235,6 +239,8 @@ TEMPLATES: dict[str, PromptTemplate] = {
         PromptTemplate("reprover", "{state}", takes_premises=True),
         PromptTemplate("llmstep", "[GOAL]{state}[PROOFSTEP]"),
         PromptTemplate("spec-program", "[SPEC]{state}[PROGRAM]"),  # this project's, for domains of programs
+        # for the words of tokenizer symbolic, with the one that parts problem and answer
+        PromptTemplate("symbolic", "{state} <SPECIAL_5> ", keeps_state=True),
         PromptTemplate("vllm-reprover", "[GOAL]\n{state}\n[PROOFSTEP]\n", takes_premises=True),
         PromptTemplate("ntp-st", _NTP_ST, end="\n[/TAC]", stop=("[/TAC]",)),
         PromptTemplate("ntp-ctx", _NTP_CTX, end="\n[/TAC]", stop=("[/TAC]",)),

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.activations import NewGELUActivation
 
-from common import ConfigError, DataError, NextstepError
+from common import ByteTokenizer, ConfigError, DataError, NextstepError
 
 # What makes a T5 a ByT5; sizes are those of a model that trains on a laptop's CPU.
 BYT5: dict[str, Any] = {
@@ -132,11 +132,16 @@ def architecture_errors() -> Iterator[None]:
         ) from error
 
 
-def t5_config(values: Mapping[str, Any]) -> T5Config:
+def t5_config(values: Mapping[str, Any], tokenizer: Any) -> T5Config:
     """Return the configuration of a T5 to train from scratch, ByT5's where `values` do not say otherwise.
 
+    Args:
+        values: keys of an architecture
+        tokenizer: of the model, which says what `values` do not of the vocabulary and of special tokens
+
     Raises:
-        ConfigError: for an unknown key, with the nearest known one, or a size that is no positive integer
+        ConfigError: for an unknown key, with the nearest known one, a size that is no positive integer, or a vocabulary
+            that is too small for the tokenizer
     """
     known = set(T5Config().to_dict()) | set(BYT5) | set(ARCHITECTURE_KEYS)
     for key in values:
@@ -147,9 +152,34 @@ def t5_config(values: Mapping[str, Any]) -> T5Config:
     for key in _SIZES:
         if values.get(key) is not None and not (isinstance(values[key], int) and values[key] > 0):
             raise ConfigError(f"model_name: {key} is {values[key]!r}; it must be a whole number above 0")
-    config = T5Config(**{**BYT5, **values})
+    told = _told_by(tokenizer)
+    config = T5Config(**{**BYT5, **told, **values})
     check_sizes(config)
+    if config.vocab_size < (size := num_token_ids(tokenizer)):
+        raise ConfigError(
+            f"model_name: vocab_size is {config.vocab_size:,}, but the tokenizer has {size:,} tokens; leave it out"
+        )
     return config
+
+
+def _told_by(tokenizer: Any) -> dict[str, Any]:
+    """The keys of an architecture that follow from a tokenizer; a target begins with BOS, or PAD if there is none."""
+    size = num_token_ids(tokenizer)
+    if isinstance(tokenizer, ByteTokenizer):
+        return {"vocab_size": max(size, BYT5["vocab_size"])}
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    if pad is None or eos is None:
+        raise ConfigError(
+            "model_name: the tokenizer has no EOS or no padding token, which texts end with and are filled up with; "
+            "set them (tokenizer.pad_token = ...) and save it again"
+        )
+    start = pad if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return {"vocab_size": size, "pad_token_id": pad, "eos_token_id": eos, "decoder_start_token_id": start}
+
+
+def num_token_ids(tokenizer: Any) -> int:
+    """Return how many embeddings a tokenizer needs: one more than its largest id, as vocabularies may have holes."""
+    return 1 + int(max(tokenizer.get_vocab().values())) if hasattr(tokenizer, "get_vocab") else len(tokenizer)
 
 
 @torch.no_grad()

@@ -60,8 +60,8 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, part: int, whole: int) -> Share:
-        """Return the share of a part in a whole.
+    def of(cls, part: float, whole: int) -> Share:
+        """Return the share of a part in a whole; the part may be a sum of chances, which are surer than counts.
 
         Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
         """

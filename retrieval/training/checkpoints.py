@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from common import ByteTokenizer, ConfigError, DataError, NextstepError
+from common import TOKENIZERS, ByteTokenizer, ConfigError, DataError, NextstepError
 from retrieval.training.extras import import_extra
 from retrieval.training.options import check_types, options_of
 from retrieval.training.resume import ResumePoint
@@ -168,7 +168,8 @@ def absolute(model_name: Any) -> Any:
     """Return a model name, or an architecture, in which local folders are found from anywhere; others as they are."""
     if isinstance(model_name, Mapping):
         return {key: absolute(value) if key == "tokenizer" else value for key, value in model_name.items()}
-    return str(Path(model_name).resolve()) if Path(model_name).is_dir() else model_name
+    is_folder = model_name not in TOKENIZERS and Path(model_name).is_dir()
+    return str(Path(model_name).resolve()) if is_folder else model_name
 
 
 def class_path(kind: type) -> str:

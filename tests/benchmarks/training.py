@@ -149,10 +149,12 @@ def make_side(name: str, dataset: GeneratorDataset, rows: np.ndarray, args: argp
     """Build one side; all start from the same weights."""
     plain = SIDES[name]
     torch.manual_seed(0)
-    weights = T5ForConditionalGeneration(t5_config(MODELS[args.model])).state_dict()
+    weights = T5ForConditionalGeneration(t5_config(MODELS[args.model], ByteTokenizer())).state_dict()
     architecture = MODELS[args.model]
     model = (
-        T5ForConditionalGeneration(t5_config(architecture)) if "activation" in plain else build_seq2seq(architecture)
+        T5ForConditionalGeneration(t5_config(architecture, ByteTokenizer()))
+        if "activation" in plain
+        else build_seq2seq(architecture)
     )
     model.load_state_dict(weights)
     model.to(args.device).train()

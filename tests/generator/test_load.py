@@ -12,7 +12,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, T5EncoderModel
 
 import generator.load
-from common import ConfigError, DataError
+from common import ByteTokenizer, ConfigError, DataError
 from generator.causal import CausalGenerator
 from generator.export import export
 from generator.interface.tactic_generator import TacticGenerator
@@ -344,7 +344,7 @@ def test_checkpoints_of_other_classes_are_refused_with_the_known_ones(tmp_path):
 
 
 def test_an_encoder_is_no_generator(tmp_path):
-    T5EncoderModel(t5_config(TINY)).save_pretrained(tmp_path / "encoder")
+    T5EncoderModel(t5_config(TINY, ByteTokenizer())).save_pretrained(tmp_path / "encoder")
     with pytest.raises(ConfigError, match=r"is an encoder \(T5EncoderModel\).*ret_ckpt_path"):
         load_generator(tmp_path / "encoder")
 
