@@ -62,7 +62,7 @@ def read_curve(run: Path) -> list[tuple[float, float]]:
     Raises:
         DataError: if it has logged none
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     if not list(run.glob("events.out.tfevents.*")):
         raise DataError(f"run {run} holds no events of TensorBoard; give a folder such as runs/bit_xor_cpu/version_0")

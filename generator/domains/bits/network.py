@@ -119,7 +119,7 @@ class BitNetwork(nn.Module):
     def answer(self, states: Tensor, num_bits: int) -> Tensor:
         """Return the logits (B, n, 2) of hidden states (B, L, D): of the last n / p of them."""
         logits: Tensor = self.head(states[:, -(num_bits // self.patch_size) :])
-        return logits.unflatten(2, (self.patch_size, 2)).flatten(1, 2)
+        return torch.reshape(logits, (len(states), num_bits, 2))
 
     @torch.no_grad()
     def first_attention(self, inputs: Tensor, num_bits: int) -> Tensor | None:
