@@ -13,6 +13,7 @@ from torch import Tensor
 from common import IGNORE_INDEX, Context, format_augmented_state
 from generator.architectures.encoder_decoder import build_seq2seq, describe
 from generator.data.dataset import GeneratorBatch, InputLimits
+from generator.decoding.protocol import SpecialTokens
 from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
 from generator.training.flat_batches import flat_steps
 from generator.training.metrics import TopkAccuracy
@@ -46,6 +47,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         super().__init__(model_name, **shared)
         self.limits = limits
         self.take_network(build_seq2seq(model_name, self.tokenizer), limits.max_inp_seq_len)
+        self._special = SpecialTokens.of(self.generator)
 
     def architecture(self) -> dict[str, Any]:
         """See `Restorable`."""
@@ -70,12 +72,22 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         inputs = {"input_ids": state_ids, "attention_mask": state_mask}
         num_classes = self._halves.num_classes
         if not self.is_sharded and not is_one_chunk(tactic_ids.numel(), num_classes, tactic_ids.device):
-            given = self.generator.prepare_decoder_input_ids_from_labels(labels=tactic_ids)
+            given = self._given(tactic_ids)
             states, is_target = self._halves.read(**inputs, decoder_input_ids=given), tactic_ids != IGNORE_INDEX
             if states is not None:
                 return mean_loss(self._halves.logits, states[is_target], tactic_ids[is_target], num_classes)
-        loss: Tensor = self.network(**inputs, labels=tactic_ids, use_cache=False).loss
+        given = self._given(tactic_ids)
+        loss: Tensor = self.network(**inputs, decoder_input_ids=given, labels=tactic_ids, use_cache=False).loss
         return loss
+
+    def _given(self, tactic_ids: Tensor) -> Tensor:
+        """What the decoder reads: the targets, each a place later, behind the token that decoding starts with.
+
+        mBART by itself would begin with what a target ends with, a language, and decoding begins with another one.
+        """
+        given = tactic_ids.roll(1, dims=1)
+        given[:, 0] = self._special.start
+        return given.masked_fill_(given == IGNORE_INDEX, self._special.pad)
 
     def reason_against_flex(self, network: Any) -> str | None:
         return None if has_t5_attention(network) else f"{type(network).__name__} has other attention than T5's"
@@ -84,7 +96,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         if not self.uses_flex:
             return {**batch, "num_targets": int(batch["tactic_mask"].sum())}
         take_block_masks(self.generator)
-        return flat_steps(batch, self.generator.prepare_decoder_input_ids_from_labels(labels=batch["tactic_ids"]))
+        return flat_steps(batch, self._given(batch["tactic_ids"]))
 
     def loss_of(self, batch: Any) -> tuple[Tensor, int]:
         """The loss, and the number of target tokens it is a mean of."""

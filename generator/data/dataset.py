@@ -251,13 +251,17 @@ def collate_steps(examples: Sequence[GeneratorExample], tokenizer: Any, max_inp_
     # texts fit already, unless a tokenizer makes several tokens of a byte
     source = tokenizer(states, padding="longest", max_length=max_inp_seq_len, truncation=True, return_tensors="pt")
     target = tokenizer(tactics, padding="longest", return_tensors="pt")
+    mask = target["attention_mask"]
+    if not isinstance(tokenizer, ByteTokenizer):  # mBART's writes a language behind EOS, which nothing decodes
+        ends = (target["input_ids"] == tokenizer.eos_token_id) & (mask != 0)
+        mask = mask.masked_fill(ends.cumsum(1) - ends.long() > 0, 0)
     return GeneratorBatch(
         state=states,
         state_ids=source["input_ids"],
         state_mask=source["attention_mask"],
         tactic=tactics,
-        tactic_ids=target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORE_INDEX),
-        tactic_mask=target["attention_mask"],
+        tactic_ids=target["input_ids"].masked_fill(mask == 0, IGNORE_INDEX),
+        tactic_mask=mask,
         **provenance_lists([example.provenance for example in examples]),
         index=[example.index for example in examples],
     )

@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from common import ConfigError, DataError, NextstepError, check_choice
@@ -284,6 +285,18 @@ class Domain(ABC, Generic[S, P]):
         check_choice("split", split, SPLITS)
         numbered = self.distinct(self.problem(seed, split, index) for index in range(2**62))
         return [next(numbered) for _ in range(count)]
+
+    def write_splits(
+        self, folder: Path, sizes: Mapping[Split, int], seed: int, num_workers: int
+    ) -> dict[str, Any] | None:
+        """Write {split}.jsonl of a folder in a way of the domain's own, where to draw a problem takes long.
+
+        What is under way may be kept in `shards` of the folder, which is removed when all is done.
+
+        Returns:
+            What the folder's card says of it; None, as by default, for problems by number.
+        """
+        return None
 
     def distinct(self, problems: Iterator[Problem]) -> Iterator[Problem]:
         """Yield problems, of disjoint splits those alone whose specification says something new.

@@ -142,6 +142,7 @@ def _(chart: Lines, figure: Any) -> str:
     for series in chart.series:
         color = colors.setdefault(series.like or series.name, _COLORS[len(colors) % len(_COLORS)])
         x, y = np.array(series.x), factor * np.array(series.y)
+        style: dict[str, Any]
         if series.is_dots:
             style = {
                 "linestyle": "none",

@@ -6,6 +6,7 @@ Their weights are mostly quantised. transformers dequantises them at load, with 
 from __future__ import annotations
 
 import copy
+import json
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
-from transformers import AutoConfig
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import quantization_config
 
-from common import DataError
+from common import ConfigError, DataError
+from retrieval.training.architectures import reason_of
 from retrieval.training.extras import import_extra
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
@@ -63,6 +66,32 @@ def read_config(model_name: str | Path) -> Any:
 @lru_cache(maxsize=4)
 def _config_of_file(folder: str, name: str, size: int, mtime_ns: int) -> Any:
     return AutoConfig.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
+
+
+def read_tokenizer(path: str | Path) -> Any:
+    """Return the tokenizer of a .gguf file; it decodes text as it is, and knows its file.
+
+    Raises:
+        DataError: if there is no such file, or it is broken
+        ConfigError: if the package gguf is not installed, or transformers reads no tokenizer of such a model
+    """
+    place, where = source_of(path)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **where)
+    except Exception as error:  # other programs' files can end in any
+        raise ConfigError(f"{path}: transformers reads no tokenizer in it: {reason_of(error)}") from error
+    _leave_out_foreign_tokens(tokenizer, read_header(path).num_tokens)
+    tokenizer.clean_up_tokenization_spaces = False
+    tokenizer.name_or_path = str(Path(path).resolve())
+    return tokenizer
+
+
+def _leave_out_foreign_tokens(tokenizer: Any, num_tokens: int) -> None:
+    """Drop what transformers adds to every byte-level BPE, GPT-2's <|endoftext|>; the model has no embedding for it."""
+    if num_tokens and max(tokenizer.get_vocab().values()) >= num_tokens:
+        described = json.loads(tokenizer.backend_tokenizer.to_str())
+        described["added_tokens"] = [token for token in described["added_tokens"] if token["id"] < num_tokens]
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(described))
 
 
 def read_model(kind: Any, model_name: str | Path, **options: Any) -> Any:
@@ -110,11 +139,13 @@ class Header:
         architecture: of llama.cpp, such as llama
         bits: of a weight, on average, with the scales of its blocks
         kinds: how many tensors are stored how
+        num_tokens: of its tokenizer; 0 if it has none
     """
 
     architecture: str
     bits: float
     kinds: str
+    num_tokens: int
 
 
 def read_header(path: str | Path) -> Header:
@@ -176,7 +207,8 @@ def _summed(
     if start + end > size:
         raise DataError(f"{path}: has {size:,} bytes of at least {start + end:,}, so it is truncated; copy it again")
     shown = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
-    return Header(architecture, 8 * num_bytes / max(1, num_weights), shown)
+    num_tokens = values.get("tokenizer.ggml.tokens", 0)
+    return Header(architecture, 8 * num_bytes / max(1, num_weights), shown, num_tokens)
 
 
 class _Reader:
@@ -199,7 +231,7 @@ class _Reader:
         return found.decode(errors="replace")
 
     def value(self, kind: int | None = None) -> Any:
-        """Return a number or a text; of an array, nothing."""
+        """Return a number or a text; of an array, how long it is."""
         (kind,) = self.numbers("I") if kind is None else (kind,)
         if kind == _STRING:
             return self.text()
@@ -215,7 +247,7 @@ class _Reader:
                 self.file.seek(self.numbers("Q")[0], 1)
         else:
             raise ValueError(f"an array of type {inner}")
-        return None
+        return count
 
     def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
         """Return name, shape, type, and where its data begin behind the header."""

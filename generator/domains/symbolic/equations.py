@@ -24,6 +24,7 @@ from generator.domains.symbolic.forms import (
     canonical,
     check_size,
     drawn_expression,
+    shortest,
     simplified,
     tidied,
     written,
@@ -40,6 +41,7 @@ _D1, _D2 = sp.Derivative(_F, X), sp.Derivative(_F, (X, 2))
 _PROBES = tuple(sign * size for size in (0.1, 0.9, 1.1, 1.9) for sign in (1, -1))  # of every symbol
 _MIN_SHARE = 0.2  # of probes at which the equation must hold: roots and inverses hold on one branch
 _MIN_PROBES = 8
+_MOST_EXPANDED = 150  # words of an equation that is expanded too
 _TOLERANCE = 1e-10  # of the sum of the terms' sizes
 
 
@@ -113,7 +115,11 @@ def _without_factors(expression: sp.Expr, needed: sp.Expr) -> sp.Expr:
     Raises:
         Dropped: if nothing is left
     """
-    factors = sp.Mul.make_args(sp.factor_terms(sp.together(expression).as_numer_denom()[0]))
+    numerator = sp.together(expression).as_numer_denom()[0]
+    factored = sp.factor_terms(numerator)
+    if len(written(factored)) <= _MOST_EXPANDED:  # where terms cancel, the expanded form is shorter
+        factored = shortest((factored, sp.factor_terms(sp.expand(numerator))))
+    factors = sp.Mul.make_args(factored)
     kept = [factor for factor in factors if factor.has(needed)]
     if not kept:
         raise Dropped("no equation")

@@ -16,7 +16,7 @@ _MAX_READINGS = 3
 _KEPT = (X, SYMBOLS["a8"], SYMBOLS["a9"])
 
 
-class Dropped(Exception):  # noqa: N818 - it is no error
+class Dropped(Exception):
     """A try gives no problem; the text is the reason, one of a few that the data card counts."""
 
 

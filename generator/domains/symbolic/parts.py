@@ -1,8 +1,8 @@
 """Integration by parts: pairs of functions F and G such that the integral of F'G is known, found by values alone.
 
-A function is known by its *print*: its values at some points, divided by the first of them. Two integrands with the same
-print are one but for a constant factor. Prints of F'G come from the words of F and G by forward differentiation in
-numpy: a pair takes under a millisecond, where sympy's derivatives and their simplification took tens.
+A function is known by its *print*: its values at some points, divided by the first of them. Two integrands with the
+same print are one but for a constant factor. Prints of F'G come from the words of F and G by forward differentiation
+in numpy: a pair takes under a millisecond, where sympy's derivatives and their simplification took tens.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Known:
     found: Mapping[Print, tuple[str, float]]
 
 
-def known_integrals(seed: int, options: DrawingOptions) -> Known:
+def known_integrals(options: DrawingOptions) -> Known:
     """Return integrals that are known because a drawn function has a derivative: the same for the same arguments.
 
     Of several functions with the same derivative, but for constants, the one of fewest words is kept.
     """
-    rng = random.Random(stable_seed("known", seed))
+    rng = random.Random(stable_seed("known"))
     found: dict[Print, tuple[str, float]] = {}
     for _ in range(_NUM_KNOWN):
         words = draw_tree(rng, rng.randint(0, min(_MOST_OPERATORS_KNOWN, options.max_ops)), options)

@@ -75,17 +75,16 @@ class SymbolicTokenizer(PreTrainedTokenizerFast):
         texts = [text] if isinstance(text, str) else text
         if args or not isinstance(texts, list | tuple) or not _USUAL.issuperset(options):
             return super().__call__(text, *args, **options)
-        rows = self._rows(texts, options.pop("add_special_tokens", True))
-        limit, truncation = options.pop("max_length", None), options.pop("truncation", False)
-        if truncation and limit is not None:
-            _check(texts, rows, limit)
+        rows = self._rows(texts, options.get("add_special_tokens", True))
+        if options.get("truncation"):
+            _check(texts, rows, options.get("max_length"))
         kind, padding = options.get("return_tensors"), options.get("padding", False)
-        if kind == "pt" and padding in (True, "longest") and rows:
+        if kind == "pt" and padding in (True, "longest") and any(rows):
             return _padded(rows, self.pad_token_id)
         if kind is None and not padding:
             lists = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
             return BatchEncoding({name: each[0] for name, each in lists.items()} if isinstance(text, str) else lists)
-        return super().__call__(text, max_length=limit, **options)
+        return super().__call__(text, **options)
 
     def _rows(self, texts: Sequence[str], eos: bool) -> list[list[int]]:
         end = [self.eos_token_id] * eos
@@ -117,9 +116,9 @@ def _backend(layout: str) -> Any:
     return backend
 
 
-def _check(texts: Sequence[str], rows: Sequence[Sequence[int]], limit: int) -> None:
+def _check(texts: Sequence[str], rows: Sequence[Sequence[int]], limit: int | None) -> None:
     for text, row in zip(texts, rows, strict=True):
-        if len(row) > limit:
+        if limit is not None and len(row) > limit:
             raise DataError(
                 f"{text[:60]!r} takes {len(row):,} tokens, and the limit is {limit:,}; raise max_inp_seq_len, since an "
                 "expression is never cut"

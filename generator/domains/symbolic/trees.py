@@ -1,15 +1,17 @@
-"""Random expressions: every shape with a number of operators is as likely, and operators and leaves are drawn by weight.
+"""Random expressions: all shapes with a number of operators are as likely, operators and leaves are drawn by weight.
 
 A shape has operators of one or two operands. D(e, n) counts the ways in which n operators can still be placed when e
 places are free; the next operator goes to one of them in proportion to the ways that this leaves, and places before it
 become leaves. Whole numbers throughout, so that "as likely" is exact.
 
-Source: Lample & Charton (arXiv:1912.01412), appendix C, where the probability of a place is misprinted: L ** e for L ** k.
+Source: Lample & Charton (arXiv:1912.01412), appendix C, where the probability of a place is
+misprinted: L ** e for L ** k.
 """
 
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from functools import cache
 from itertools import accumulate
 
@@ -50,10 +52,8 @@ def draw_shape(rng: random.Random, num_operators: int) -> list[int]:
     """Return the arities of a tree in prefix order, 0 for a leaf; every tree is as likely."""
     shape, num_free, last = [-1], 1, -1  # -1 is a free place; those up to `last` are decided
     for left in range(num_operators, 0, -1):
-        at = rng.randrange(num_ways(num_free, left))
-        for choice, end in enumerate(accumulate(place_weights(num_free, left))):
-            if at < end:
-                break
+        ends = list(accumulate(place_weights(num_free, left)))
+        choice = bisect_right(ends, rng.randrange(ends[-1]))
         arity, skipped = 1 + choice // num_free, choice % num_free
         free = [place for place in range(last + 1, len(shape)) if shape[place] == -1]
         last = free[skipped]
