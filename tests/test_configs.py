@@ -33,9 +33,11 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     """Pretrained weights are replaced by a tiny architecture: there is no network here."""
     monkeypatch.chdir(tmp_path)
     values = yaml.safe_load(path.read_text())
-    is_causal = "causal" in values["model"].get("class_path", "")
+    class_path = values["model"].get("class_path", "")
+    is_causal = "causal" in class_path or "frozen" in class_path
     model_name = options(values, "model")["model_name"]
-    options(values, "model")["model_name"] = TINY_GPT2 if is_causal else TINY
+    tokenizer = {"tokenizer": model_name["tokenizer"]} if "tokenizer" in model_name else {}
+    options(values, "model")["model_name"] = (TINY_GPT2 if is_causal else TINY) | tokenizer
     values["trainer"].update(accelerator="cpu", precision="32-true")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     made = start(GeneratorCLI, [], [f"--config={tmp_path / 'config.yaml'}"], run=False)
