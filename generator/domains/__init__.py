@@ -22,6 +22,13 @@ __all__ = ["DOMAINS", "Domain", "Problem", "Verdict", "make_domain"]
 DOMAINS = {
     "rectangle": "generator.domains.rectangle.Rectangle",
     "regex": "generator.domains.regex.Regular",
+    "prim_fwd": "generator.domains.symbolic.domain.PrimFwd",
+    "prim_bwd": "generator.domains.symbolic.domain.PrimBwd",
+    "prim_ibp": "generator.domains.symbolic.domain.PrimIbp",
+    "ode1": "generator.domains.symbolic.domain.Ode1",
+    "ode2": "generator.domains.symbolic.domain.Ode2",
+    "bit_xor": "generator.domains.bits.tasks.BitXor",
+    "bit_memory": "generator.domains.bits.tasks.BitMemory",
 }
 
 

@@ -24,6 +24,8 @@ P = TypeVar("P")
 
 VerdictKind = Literal["verified", "rejected", "malformed", "timeout", "error"]
 KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
+Scope = Literal["", "general", "particular", "trivial"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 Splits = Literal["disjoint", "independent"]
 
 _SHARES = {"val": 10, "test": 10}  # percent of the specifications, by their hash; the others are for train
@@ -53,14 +55,15 @@ class Verdict:
             time, and is no "rejected"; "error": the checker itself failed
         message: why, in a line
         seconds: that the check took
-        is_general: of a program that holds, whether it is as general as the specification allows, such as a solution
-            of a differential equation with all its constants; None where a domain makes no such difference
+        scope: of how many solutions a verified one is, where a problem has families of them, such as a differential
+            equation: "general" has as many independent constants as the problem asks for, "particular" has fewer,
+            "trivial" is the function that is 0 everywhere. "" for other domains and verdicts
     """
 
     kind: VerdictKind
     message: str = ""
     seconds: float = field(default=0.0, compare=False)
-    is_general: bool | None = None
+    scope: Scope = ""
 
     @property
     def holds(self) -> bool:
@@ -209,6 +212,28 @@ class Domain(ABC, Generic[S, P]):
         """Return a picture of a problem for a terminal, with a program where there is one."""
         return spec if program is None else f"{spec}\n{program}"
 
+    # ------------------------------------------------------------------------------------ texts of users
+
+    def spec_of_user(self, text: str) -> str:
+        """Return the text of the specification that a user typed, if a domain takes more than its own texts.
+
+        Raises:
+            SpecError: if it is none
+        """
+        return text
+
+    def program_of_user(self, text: str) -> str:
+        """Return the text of the program that a user typed.
+
+        Raises:
+            MalformedError: if it is none
+        """
+        return text
+
+    def for_user(self, program: str) -> str:
+        """Return a program that was judged as users read it, in a line."""
+        return program
+
     # ------------------------------------------------------------------------------------------ checking
 
     def check(self, spec: str, program: str) -> Verdict:
@@ -225,6 +250,9 @@ class Domain(ABC, Generic[S, P]):
     def check_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Judge several proposals, each a specification and a program; a slow checker may do so in parallel."""
         return [self.check(spec, program) for spec, program in pairs]
+
+    def expect(self, problems: Sequence[Problem]) -> None:
+        """Be told of problems that answers will be judged for: their own programs may help, where checks are slow."""
 
     def gold_verdicts(self, problems: Sequence[Problem]) -> list[Verdict]:
         """Judge each problem's own program, which should hold: what a checker misses here, it misses of models too.

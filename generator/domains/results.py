@@ -55,6 +55,7 @@ def evaluate_writer(
         ConfigError: if what was interrupted had other options
     """
     check_positive(num_problems=len(problems))
+    domain.expect(problems)
     rows_path, metrics_path = Path(f"{path}.jsonl"), Path(f"{path}.json")
     about = {"format_version": FORMAT_VERSION, "domain": domain.name, "writer": writer.name, **_identity(options)}
     tally = Tally(writer, domain, synthesizer)

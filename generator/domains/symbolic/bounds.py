@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import sympy as sp
 
 _PRECISION = 160  # bits; 12 points of a residual of 200 nodes take about 50 ms (Xeon, Sapphire Rapids)
@@ -22,7 +22,7 @@ _ULP = mp.ldexp(1, 3 - _PRECISION)  # mpmath's functions are good to the last bi
 _SLACK = mp.mpf(1) + mp.ldexp(1, -20)  # what radii are rounded up by
 
 
-class Undefined(ArithmeticError):  # noqa: N818 - it is an answer
+class Undefined(ArithmeticError):
     """There is no value, or none that can be bounded."""
 
 

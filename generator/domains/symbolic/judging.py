@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from generator.domains.base import Verdict
-from generator.domains.symbolic.checker import STEPS, Evidence, Finding, Question, Step, take_step
+from generator.domains.symbolic.checker import STEPS, Evidence, Finding, Question, Step
 from generator.domains.symbolic.pool import Pool, Result
 
 _LEAST_S = 0.1  # that a step gets, or it is not begun
