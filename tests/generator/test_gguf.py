@@ -88,6 +88,14 @@ def test_it_is_the_body_of_a_frozen_transformer(written):
     assert len(build_body(path).layers) == 2
 
 
+def test_a_retriever_reads_it_too(written):
+    path, _, original = written
+    encoder = build_encoder(path)
+    with torch.no_grad():
+        found, expected = encoder.eval()(input_ids=IDS), original.model(input_ids=IDS)
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
+
+
 # ----------------------------------------------------------------------------- training, checkpoints, export
 
 
