@@ -177,7 +177,9 @@ def opened(path: Path, task: str = "") -> Iterator[LineFile]:
             content = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, EOFError, ValueError) as error:
             what = "is empty" if isinstance(error, ValueError) else getattr(error, "strerror", None) or error
-            raise DataError(f"{path}: {what}; give a file of lines `count|problem<TAB>answer`, or such a .gz") from error
+            raise DataError(
+                f"{path}: {what}; give a file of lines `count|problem<TAB>answer`, or such a .gz"
+            ) from error
         yield LineFile(path, content, task, file)
 
 
