@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -42,8 +43,9 @@ from retrieval.training.json_lines import parse_object
 
 __all__ = ["TASKS", "Drawer", "DrawingOptions", "Outcome", "Task", "attempt", "write_splits"]
 
-SHARD_TRIES = 500
-_MAX_BARREN = 40  # shards in a row without a new problem for a split that still needs some
+SHARD_TRIES = 100  # of each of the first shards; later ones have more, so that millions of problems take few files
+_SHARDS_OF_A_SIZE, _MOST_DOUBLINGS = 50, 6
+_MAX_BARREN = 200  # first shards' worth of tries in a row without a new problem for a split that still needs some
 _TIMED_OUT, _REPEATED, _NOT_NEEDED = "timed out", "repeated", "for a split that is full"
 
 
@@ -162,6 +164,7 @@ def write_splits(
     tally, shards = _Tally(), folder / "shards"
     nothing = {"same_text": 0.0, "same_meaning": 0.0}  # the hash of what a problem says has decided its split
     leaks = {split: nothing for split in sizes if split != "train"}
+    in_train: Collection[int] = ()
     with ExitStack() as stack:
         files: dict[Split, TextIO] = {}
         for split in sizes:
@@ -273,10 +276,11 @@ def _fill(filling: _Filling, drawer: Drawer, folder: Path, seed: int) -> None:
             wanting = [split for split, count in left.items() if count]
             if not wanting:
                 return
-            num_barren = 0 if any(left[split] != before[split] for split in wanting) else num_barren + 1
-            if num_barren >= _MAX_BARREN:
+            is_barren = all(left[split] == before[split] for split in wanting)
+            num_barren = num_barren + shard.num_tries if is_barren else 0
+            if num_barren >= _MAX_BARREN * SHARD_TRIES:
                 raise ConfigError(
-                    f"{_MAX_BARREN * SHARD_TRIES:,} tries of {drawer.task} gave nothing new for {', '.join(wanting)}; "
+                    f"{num_barren:,} tries of {drawer.task} gave nothing new for {', '.join(wanting)}; "
                     "ask for fewer problems, allow more operators, or take splits=independent"
                 )
 
@@ -300,12 +304,12 @@ def _shards(drawer: Drawer, folder: Path, seed: int, stream: str) -> Iterator[_S
     while (path := folder / f"{stream}-{number:06d}.json").is_file():
         yield _read(path)
         number += 1
-    first = number * SHARD_TRIES
+    first = sum(map(_num_tries, range(number)))
     seeds = (stable_seed(drawer.task, seed, stream, first + place) for place in range(2**62))
     outcomes = drawer.tries(seeds)
     try:
         while True:
-            shard = _gathered(outcomes)
+            shard = _gathered(islice(outcomes, _num_tries(number)))
             _write(folder / f"{stream}-{number:06d}.json", shard)
             yield shard
             number += 1
@@ -313,16 +317,20 @@ def _shards(drawer: Drawer, folder: Path, seed: int, stream: str) -> Iterator[_S
         drawer.pool.close()
 
 
+def _num_tries(number: int) -> int:
+    return SHARD_TRIES << min(number // _SHARDS_OF_A_SIZE, _MOST_DOUBLINGS)
+
+
 def _gathered(outcomes: Iterator[Outcome]) -> _Shard:
-    problems, dropped, seconds = list[Problem](), Counter[str](), 0.0
-    for _ in range(SHARD_TRIES):
-        outcome = next(outcomes)
+    problems, dropped, seconds, num_tries = list[Problem](), Counter[str](), 0.0, 0
+    for outcome in outcomes:
+        num_tries += 1
         seconds += outcome.seconds
         if outcome.reason:
             dropped[outcome.reason] += 1
         else:
             problems.append(Problem(outcome.spec, outcome.program))
-    return _Shard(problems, dict(dropped), SHARD_TRIES, seconds)
+    return _Shard(problems, dict(dropped), num_tries, seconds)
 
 
 def _write(path: Path, shard: _Shard) -> None:
