@@ -3,9 +3,10 @@
     python tests/benchmarks/symbolic_drawing.py --seconds 30
 
 Both sides draw with the same sampler, in turns, in one process, and with the same limits of seconds of the processor
-for a try. The plain loop does what the task says with sympy's own functions, and simplifies always: `simplify(F.diff(x))`,
-`integrate`, `solve`, and the substitution of a solution simplified to 0. Every problem of ours is looked at again: the
-derivative of an answer must have the integrand's values, and a solution hold. The last line is JSON.
+for a try. The plain loop does what the task says with sympy's own functions, and simplifies always:
+`simplify(F.diff(x))`, `integrate`, `solve`, and the substitution of a solution simplified to 0. Every problem of ours
+is looked at again: the derivative of an answer must have the integrand's values, and a solution hold. The last line is
+JSON.
 """
 
 import argparse
