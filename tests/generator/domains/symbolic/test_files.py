@@ -106,7 +106,10 @@ def test_held_out_lines_cover_ranks_by_their_logarithm() -> None:
     everything = np.concatenate(list(held_out.values()))
     assert len(set(everything)) == 2 * size and everything.max() == total - 1
     decades = np.histogram(np.log10(everything), bins=[2, 3, 4, 5])[0]
-    assert all(0.5 < later / earlier / (1000 ** (1 / 3) / 1) ** (1 / alpha) < 40 for earlier, later in zip(decades, decades[1:]))
+    assert all(
+        0.5 < later / earlier / (1000 ** (1 / 3) / 1) ** (1 / alpha) < 40
+        for earlier, later in zip(decades, decades[1:])
+    )
 
 
 def test_no_problem_is_in_two_splits_nor_twice_in_one_and_every_split_is_shuffled() -> None:
