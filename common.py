@@ -264,8 +264,9 @@ def format_augmented_state(
 # ------------------------------------------------------------------------------------------------
 # Tokenizers
 
-# by name: what makes them, imported when they are asked for
+# by name, or by the ending of a file: what makes them, imported when they are asked for
 TOKENIZERS = dict.fromkeys(("symbolic", "symbolic-lc"), "generator.domains.symbolic.tokenizer:SymbolicTokenizer")
+TOKENIZERS[".gguf"] = "retrieval.training.gguf_files:read_tokenizer"
 _BYTE_OFFSET = 3  # ByT5's ids: pad, eos, unk, then the bytes, then the sentinels
 _FIRST_SENTINEL = _BYTE_OFFSET + 256
 
@@ -410,7 +411,7 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     """Return the tokenizer that belongs to a model.
 
     Args:
-        model_name: a Hugging Face hub id or folder, or the architecture (a mapping or a YAML file) of a
+        model_name: a Hugging Face hub id or folder, a .gguf file, or the architecture (a mapping or a YAML file) of a
             model trained from scratch, whose key `tokenizer` names another one, or one of TOKENIZERS (default: bytes,
             ByT5's with its 125 sentinels; "bytes+0" has none)
 
@@ -427,8 +428,8 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
         bytes_with = re.fullmatch(r"bytes(?:\+(\d+))?", str(other))
         return ByteTokenizer(int(bytes_with[1] or 125)) if bytes_with else load_tokenizer(other)
     name = str(model_name)
-    if name in TOKENIZERS:
-        return resolve_name(TOKENIZERS[name])(name)
+    if make := TOKENIZERS.get(name) or TOKENIZERS.get(Path(name).suffix.lower()):
+        return resolve_name(make)(name)
     if re.fullmatch(r"google/byt5-(small|base|large|xl|xxl)", name):  # known without asking the hub
         return ByteTokenizer()
     try:

@@ -40,6 +40,7 @@ from generator.training.packed_attention import (
 from generator.training.token_loss import mean_loss
 from retrieval.contexts import place_of
 from retrieval.training.checkpoints import absolute, check_class, read_checkpoint, read_settings
+from retrieval.training.gguf_files import is_gguf
 from retrieval.training.optimizers import Optimization
 from retrieval.training.options import flat_options, names_of
 
@@ -65,8 +66,8 @@ class CausalGenerator(NextStepGenerator):
         """Build the model.
 
         Args:
-            model_name: hub id or Hugging Face folder to fine-tune; or, to train from scratch, an architecture: a
-                mapping or YAML file with transformers' `model_type` and its configuration's keys
+            model_name: hub id, Hugging Face folder or .gguf file to fine-tune; or, to train from scratch, an
+                architecture: a mapping or YAML file with transformers' `model_type` and its configuration's keys
             optimization: how it is trained
             format: how prompts are written and how long they may be. Without a template, `generate` takes whole prompts
                 and returns whole completions
@@ -84,15 +85,18 @@ class CausalGenerator(NextStepGenerator):
         self._take_template(format.template)
         self.lora = Lora.of(lora)
         self._encoder = CompletionEncoder(self.tokenizer)
-        dtype = torch.float32 if lora is None else "auto"
-        network: Any = build_causal(model_name, self.tokenizer, dtype)
+        network = self._build(model_name)
         _check_positions(network.config, format.max_seq_len)
         if self.lora is not None:
             if not isinstance(model_name, str) or model_name.endswith((".yaml", ".yml")):
-                raise ConfigError("lora adapts a trained model; set model_name to a hub id or a folder")
+                raise ConfigError("lora adapts a trained model; set model_name to a hub id, a folder or a .gguf file")
             network = add_lora(network, self.lora)
             self.strict_loading = False  # a checkpoint holds the adapters alone
         self.take_network(network, self._max_prompt_len)
+
+    def _build(self, model_name: str | dict[str, Any]) -> Any:
+        """The network, before adapters are added."""
+        return build_causal(model_name, self.tokenizer, torch.float32 if self.lora is None else "auto")
 
     def _take_template(self, name: str | None) -> None:
         """Use a template, which must have places for what prompts are to tell."""
@@ -139,7 +143,7 @@ class CausalGenerator(NextStepGenerator):
 
         Of a folder or hub id that says nothing of lengths, `max_seq_len` is at most the positions of the model.
         """
-        is_file = Path(path).is_file()
+        is_file = Path(path).is_file() and not is_gguf(path)
         described = read_checkpoint(path).get("generator", {}) if is_file else read_settings(path) or {}
         kept = described.get("options", {})
         if "template" in overrides:

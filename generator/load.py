@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from common import ConfigError, DataError, check_choice
 from generator.interface.filtering import without_placeholders
@@ -18,15 +18,19 @@ from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import CachingGenerator
 from generator.prompts.templates import TEMPLATES
 from retrieval.training.architectures import hub_errors, reason_of
-from retrieval.training.checkpoints import SETTINGS_FILE, read_checkpoint, read_settings
+from retrieval.training.checkpoints import SETTINGS_FILE, is_checkpoint, read_checkpoint, read_settings
+from retrieval.training.gguf_files import is_gguf, read_config
 from retrieval.training.options import check_types, options_of
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _ENCODER_DECODER = "generator.model.RetrievalAugmentedGenerator"
 _DECODER_ONLY = "generator.causal.CausalGenerator"
-_KNOWN = (_ENCODER_DECODER, _DECODER_ONLY)  # a checkpoint names its class, and no other is imported for it
-_KINDS = "a Lightning checkpoint (.ckpt), a Hugging Face folder (with config.json) or a hub id"
+_FROZEN = "generator.frozen.FrozenTransformerGenerator"
+_BITS = "generator.domains.bits.model.BitModel"
+# a checkpoint names its class, and no other is imported for it
+_KNOWN = (_ENCODER_DECODER, _DECODER_ONLY, _FROZEN, _BITS)
+_KINDS = "a Lightning checkpoint (.ckpt), a Hugging Face folder (with config.json), a .gguf file or a hub id"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # of transformers
 _SHARDED = ("latest", "zero_to_fp32.py", ".metadata")  # of DeepSpeed, DeepSpeed and FSDP
 
@@ -48,7 +52,7 @@ def load_generator(
     """Return a trained generator, ready to be asked.
 
     Args:
-        path: a Lightning checkpoint, a Hugging Face folder, or a hub id such as
+        path: a Lightning checkpoint, a Hugging Face folder, a .gguf file, or a hub id such as
             kaiyuy/leandojo-lean4-tacgen-byt5-small; a checkpoint or a configuration says of which kind it is.
             Checkpoints, and folders of `generator.export`, bring their own template and lengths
         device: "auto" takes a GPU if there is one
@@ -118,7 +122,7 @@ def _device(device: str | torch.device) -> torch.device:
 
 def _class_name(path: str) -> str:
     """The class that a checkpoint names, or that fits the configuration of a folder or hub id."""
-    if Path(path).is_file():
+    if is_checkpoint(path):
         return _class_of_checkpoint(read_checkpoint(path), path)
     config = _config(path)
     names = config.architectures if isinstance(config.architectures, list) else []
@@ -130,7 +134,7 @@ def _class_name(path: str) -> str:
 
 def _is_bare(path: str) -> bool:
     """Whether it is a model of transformers that this project has not exported."""
-    return not Path(path).is_file() and read_settings(path) is None
+    return not is_checkpoint(path) and read_settings(path) is None
 
 
 def _class_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> str:
@@ -146,11 +150,11 @@ def _class_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> str:
 
 
 def _config(path: str) -> PreTrainedConfig:
-    if Path(path).is_dir():
-        with hub_errors(path, "model", option="the folder"):
-            return AutoConfig.from_pretrained(path, trust_remote_code=False)  # type: ignore[no-any-return]
+    if Path(path).exists():
+        with hub_errors(path, "model", option="the file" if is_gguf(path) else "the folder"):
+            return read_config(path)  # type: ignore[no-any-return]
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config: PreTrainedConfig = read_config(path)
     except Exception as error:
         raise ConfigError(
             f"{path!r} is no file or folder, and as a model of the hub: {reason_of(error)} Give {_KINDS}"
@@ -193,7 +197,12 @@ def _existing(path: str | Path) -> str:
     nearest = _nearest(local)
     hint = f"did you mean {nearest}?" if nearest else f"give {_KINDS}"
     # a hub id is one name, or two with a slash
-    if local.suffix == ".ckpt" or local.is_absolute() or str(path)[:1] in (".", "~") or len(local.parts) not in (1, 2):
+    if (
+        local.suffix.lower() in (".ckpt", ".gguf")
+        or local.is_absolute()
+        or str(path)[:1] in (".", "~")
+        or len(local.parts) not in (1, 2)
+    ):
         raise DataError(f"{path}: there is no such file or folder; {hint}")
     if nearest and len(local.parts) == 2:  # asking the hub may take long
         raise DataError(f"{path}: there is no such file or folder; {hint}")

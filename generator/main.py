@@ -7,6 +7,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from generator.data.dataset import InputLimits
 from generator.data.instruct_dataset import PromptFormat
 from generator.datamodule import GeneratorDataModule
+from generator.frozen import FrozenTransformerGenerator as FrozenTransformerGenerator  # known by its short name
 from generator.model import RetrievalAugmentedGenerator
 from generator.search.validation import ProofSearch, report_proof
 from generator.training.prediction_writer import CandidateWriter
@@ -21,7 +22,7 @@ class GeneratorCLI(BaseCLI):
 
     default_model = RetrievalAugmentedGenerator
     default_data = GeneratorDataModule
-    linked = names_of(InputLimits, PromptFormat)
+    linked = (*names_of(InputLimits, PromptFormat), "domain")
     monitor = "top1_acc_val"
     run_name = "generator"
 

@@ -35,6 +35,7 @@ from retrieval.training.architectures import (
 )
 from retrieval.training.block_attention import block_mask
 from retrieval.training.flat_rows import FlatRow
+from retrieval.training.gguf_files import read_config, read_model
 
 
 def build_encoder(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel:
@@ -64,14 +65,12 @@ def _prepared(model: Any) -> PreTrainedModel:
 
 
 def _from_pretrained(name: str) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    config = read_config(name)
     check_sizes(config)
-    if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        model: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(
-            name, config=config, dtype=torch.float32, trust_remote_code=False
-        )
+    kind = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    model: PreTrainedModel = read_model(kind, name, config=config, dtype=torch.float32)
+    if kind is AutoModelForTextEncoding:
         return model
-    model = AutoModel.from_pretrained(name, config=config, dtype=torch.float32, trust_remote_code=False)
     encoder: PreTrainedModel = model.get_encoder() if config.is_encoder_decoder else model
     return encoder
 

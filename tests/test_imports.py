@@ -19,6 +19,7 @@ OPTIONAL = {
     "matplotlib",
     "vllm",
     "ctranslate2",
+    "gguf",
     "peft",
     "ray",
     "bm25s",

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from common import ConfigError, DataError, check_positive
 from retrieval.training.architectures import reason_of
 from retrieval.training.extras import import_extra
+from retrieval.training.gguf_files import read_config
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _text(lora: Lora) -> str:
 def check_base(path: str | Path, base: str) -> None:
     """Raise DataError, naming both, if the model that the adapters of a checkpoint belong to is not there."""
     try:
-        AutoConfig.from_pretrained(base, trust_remote_code=False)
+        read_config(base)
     except Exception as error:
         raise DataError(
             f"checkpoint {path}: holds adapters alone, and the model {base!r} that they were trained on cannot be "

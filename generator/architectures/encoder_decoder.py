@@ -21,6 +21,7 @@ from retrieval.training.architectures import (
     t5_config,
 )
 from retrieval.training.architectures import describe as describe_config
+from retrieval.training.gguf_files import read_config, read_model
 
 _OWN_KEYS = ("tokenizer", "untied")
 
@@ -44,14 +45,10 @@ def build_seq2seq(model_name: str | Path | Mapping[str, Any], tokenizer: Any = N
         with architecture_errors():
             return fuse_activations(_from_architecture(architecture, tokenizer))
     with hub_errors(model_name, "encoder-decoder model"):
-        config = AutoConfig.from_pretrained(str(model_name), trust_remote_code=False)
+        config = read_config(str(model_name))
         check_sizes(config)
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
-            str(model_name),
-            config=config,
-            dtype=torch.float32,  # weights in bf16 would not move under a small learning rate
-            trust_remote_code=False,
-        )
+        # weights in bf16 would not move under a small learning rate
+        model: PreTrainedModel = read_model(AutoModelForSeq2SeqLM, str(model_name), config=config, dtype=torch.float32)
         check_special_tokens(model)
     return fuse_activations(model)
 

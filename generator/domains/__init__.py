@@ -22,6 +22,13 @@ __all__ = ["DOMAINS", "Domain", "Problem", "Verdict", "make_domain"]
 DOMAINS = {
     "rectangle": "generator.domains.rectangle.Rectangle",
     "regex": "generator.domains.regex.Regular",
+    "prim_fwd": "generator.domains.symbolic.domain.PrimFwd",
+    "prim_bwd": "generator.domains.symbolic.domain.PrimBwd",
+    "prim_ibp": "generator.domains.symbolic.domain.PrimIbp",
+    "ode1": "generator.domains.symbolic.domain.Ode1",
+    "ode2": "generator.domains.symbolic.domain.Ode2",
+    "bit_xor": "generator.domains.bits.tasks.BitXor",
+    "bit_memory": "generator.domains.bits.tasks.BitMemory",
 }
 
 
@@ -39,9 +46,7 @@ def make_domain(name: str, options: Mapping[str, Any] | None = None) -> Domain[A
         ConfigError: for an unknown name, or an option that it has not or that has a value it cannot have
         DataError: for an option of a wrong type
     """
-    check_choice("domain", name, tuple(DOMAINS))
-    module, _, class_name = DOMAINS[name].rpartition(".")
-    kind: type[Domain[Any, Any]] = getattr(import_module(module), class_name)
+    kind = domain_class(name)
     known = [field.name for field in fields(kind.Options)]
     for option in options or {}:
         if option not in known:
@@ -50,3 +55,15 @@ def make_domain(name: str, options: Mapping[str, Any] | None = None) -> Domain[A
             raise ConfigError(f"domain {name} has no option {option!r}; {hint}it takes {', '.join(known)}")
     check_types(kind.Options, options or {}, f"domain {name}")
     return kind(kind.Options(**(options or {})))
+
+
+def domain_class(name: str) -> type[Domain[Any, Any]]:
+    """Return the class of a domain.
+
+    Raises:
+        ConfigError: for an unknown name
+    """
+    check_choice("domain", name, tuple(DOMAINS))
+    module, _, class_name = DOMAINS[name].rpartition(".")
+    kind: type[Domain[Any, Any]] = getattr(import_module(module), class_name)
+    return kind

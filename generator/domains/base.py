@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from common import ConfigError, DataError, NextstepError, check_choice
@@ -23,6 +24,8 @@ P = TypeVar("P")
 
 VerdictKind = Literal["verified", "rejected", "malformed", "timeout", "error"]
 KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
+Scope = Literal["", "general", "particular", "trivial"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 Splits = Literal["disjoint", "independent"]
 
 _SHARES = {"val": 10, "test": 10}  # percent of the specifications, by their hash; the others are for train
@@ -52,16 +55,25 @@ class Verdict:
             time, and is no "rejected"; "error": the checker itself failed
         message: why, in a line
         seconds: that the check took
+        scope: of how many solutions a verified one is, where a problem has families of them, such as a differential
+            equation: "general" has as many independent constants as the problem asks for, "particular" has fewer,
+            "trivial" is the function that is 0 everywhere. "" for other domains and verdicts
     """
 
     kind: VerdictKind
     message: str = ""
     seconds: float = field(default=0.0, compare=False)
+    scope: Scope = ""
 
     @property
     def holds(self) -> bool:
         """Whether the program was verified."""
         return self.kind == "verified"
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether nothing was found out: the program may hold or not."""
+        return self.kind in ("timeout", "error")
 
 
 class MalformedError(ValueError):
@@ -116,12 +128,19 @@ class Domain(ABC, Generic[S, P]):
         options: what the domain is told
         published: curves of others, for figures
         akin: names of domains whose problems are read and judged as this one's, so that their files serve it too
+        published_across: shares of problems of this domain that a model of others solved, by what it was trained on
+            and by budget
+        published_sizes: of others, shares of problems solved with one proposal by the number of training problems
+        is_slow: whether a check takes so long that validation judges some problems alone, and results are kept often
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[DomainOptions]] = DomainOptions
     published: ClassVar[tuple[PublishedCurve, ...]] = ()
     akin: ClassVar[tuple[str, ...]] = ()
+    published_across: ClassVar[Mapping[str, Mapping[int, float]]] = {}
+    published_sizes: ClassVar[tuple[PublishedCurve, ...]] = ()
+    is_slow: ClassVar[bool] = False
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options
@@ -193,6 +212,28 @@ class Domain(ABC, Generic[S, P]):
         """Return a picture of a problem for a terminal, with a program where there is one."""
         return spec if program is None else f"{spec}\n{program}"
 
+    # ------------------------------------------------------------------------------------ texts of users
+
+    def spec_of_user(self, text: str) -> str:
+        """Return the text of the specification that a user typed, if a domain takes more than its own texts.
+
+        Raises:
+            SpecError: if it is none
+        """
+        return text
+
+    def program_of_user(self, text: str) -> str:
+        """Return the text of the program that a user typed.
+
+        Raises:
+            MalformedError: if it is none
+        """
+        return text
+
+    def for_user(self, program: str) -> str:
+        """Return a program that was judged as users read it, in a line."""
+        return program
+
     # ------------------------------------------------------------------------------------------ checking
 
     def check(self, spec: str, program: str) -> Verdict:
@@ -209,6 +250,16 @@ class Domain(ABC, Generic[S, P]):
     def check_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Judge several proposals, each a specification and a program; a slow checker may do so in parallel."""
         return [self.check(spec, program) for spec, program in pairs]
+
+    def expect(self, problems: Sequence[Problem]) -> None:
+        """Be told of problems that answers will be judged for: their own programs may help, where checks are slow."""
+
+    def gold_verdicts(self, problems: Sequence[Problem]) -> list[Verdict]:
+        """Judge each problem's own program, which should hold: what a checker misses here, it misses of models too.
+
+        A domain that knows the own program by sight must not look at it here.
+        """
+        return self.check_all([(problem.spec, problem.program) for problem in problems])
 
     def _spec(self, text: str) -> S:
         if text not in self._read:
@@ -259,6 +310,18 @@ class Domain(ABC, Generic[S, P]):
         check_choice("split", split, SPLITS)
         numbered = self.distinct(self.problem(seed, split, index) for index in range(2**62))
         return [next(numbered) for _ in range(count)]
+
+    def write_splits(
+        self, folder: Path, sizes: Mapping[Split, int], seed: int, num_workers: int
+    ) -> dict[str, Any] | None:
+        """Write {split}.jsonl of a folder in a way of the domain's own, where to draw a problem takes long.
+
+        What is under way may be kept in `shards` of the folder, which is removed when all is done.
+
+        Returns:
+            What the folder's card says of it; None, as by default, for problems by number.
+        """
+        return None
 
     def distinct(self, problems: Iterator[Problem]) -> Iterator[Problem]:
         """Yield problems, of disjoint splits those alone whose specification says something new.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from common import ConfigError, check_choice, check_positive
 from generator.decoding.settings import Sampling
 from generator.domains import make_domain
 from generator.domains.base import Domain, Problem
-from generator.domains.model_writer import MAX_BLOCK, SampleWriter
+from generator.domains.model_writer import MAX_BLOCK, PROPOSALS, SampleWriter
 from generator.domains.problem_files import read_split
 from generator.domains.synthesize import MAX_BUDGET, Checker, Synthesizer
 from generator.domains.writers import RankedWriter, Writer
@@ -84,15 +84,19 @@ class SearchChoice:
             are those of Pass@k, which uses all of it
         repeats_are_free: a text that was proposed before is not charged
         batch_size: proposals that are asked for at a time, and of a model drawn together
+        group_size: problems that are worked on together, and kept together if the command is interrupted; by default
+            128, of a domain whose checks take long 16
     """
 
     budget: int = 100
     stop_at_first: bool = False
     repeats_are_free: bool = False
     batch_size: int = 50
+    group_size: int | None = None
 
     def __post_init__(self) -> None:
         check_positive(MAX_BUDGET, budget=self.budget)
+        check_positive(group_size=self.group_size)
         check_positive(MAX_BLOCK, batch_size=self.batch_size)
 
     def synthesizer(self, writer: Writer, checker: Checker) -> Synthesizer:
@@ -104,6 +108,7 @@ class SearchChoice:
             batch_size=self.batch_size,
             charge_repeats=not self.repeats_are_free,
             stop_at_first=self.stop_at_first,
+            group_size=self.group_size or (16 if getattr(checker, "is_slow", False) else 128),
         )
 
 
@@ -120,7 +125,11 @@ class ModelChoice:
         temperature: of samples; 1 is the model's own distribution
         top_k: samples are drawn from this many likeliest tokens; 0 from all
         top_p: samples are drawn from the likeliest tokens that together reach this probability; 1 from all
+        beams: widths of beam searches, each with results of its own, in place of one search as wide as the budget. The
+            first candidates of a wide beam are not what a narrow one finds
         name: of the writer in results and figures
+        trained_on: what the model was trained on, for figures; by default the domain that its checkpoint names
+        train_size: how many problems it was trained on, for figures; by default as its checkpoint says
     """
 
     ckpt_path: str = ""
@@ -130,18 +139,24 @@ class ModelChoice:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    beams: Sequence[int] = ()
     name: str = "model"
+    trained_on: str = ""
+    train_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_choice("proposals", self.proposals, ("samples", "beam"))
+        check_choice("proposals", self.proposals, PROPOSALS)
+        check_positive(train_size=self.train_size)
+        for beam in self.beams:
+            check_positive(MAX_BLOCK, beams=beam)
         self.sampling(0)
 
     def sampling(self, seed: int) -> Sampling:
         """Return the settings of samples."""
         return Sampling(self.temperature, self.top_k, self.top_p, seed)
 
-    def writer(self, search: SearchChoice, seed: int) -> Writer:
-        """Load the model as a writer.
+    def load(self) -> Any:
+        """Load the model.
 
         Raises:
             ConfigError: if no model is named, or an option does not fit
@@ -149,11 +164,27 @@ class ModelChoice:
         """
         if not self.ckpt_path:
             raise ConfigError("ckpt_path is missing; give a checkpoint, a Hugging Face folder or a hub id")
-        model = load_generator(self.ckpt_path, device=self.device, engine=self.engine)
-        model.eval()
+        model: Any = load_generator(self.ckpt_path, device=self.device, engine=self.engine)
+        return model.eval()
+
+    def writer(self, search: SearchChoice, seed: int) -> Writer:
+        """Load the model as a writer; errors as of `load`."""
+        return self.writer_of(self.load(), search, seed)
+
+    def writer_of(self, model: Any, search: SearchChoice, seed: int) -> Writer:
+        """Return a model as a writer."""
         if self.proposals == "beam":
             return RankedWriter(model, search.budget, self.name)
         return SampleWriter(model, self.sampling(seed), min(search.batch_size, search.budget), self.name)
+
+    def searches(self, search: SearchChoice) -> list[tuple[ModelChoice, SearchChoice]]:
+        """Return the searches that are asked for: one, or a beam search of each width."""
+        if not self.beams:
+            return [(self, search)]
+        return [
+            (replace(self, proposals="beam", beams=(), name=f"{self.name}_beam{beam}"), replace(search, budget=beam))
+            for beam in sorted(set(self.beams))
+        ]
 
 
 def baseline_writers(

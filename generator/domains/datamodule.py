@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +20,8 @@ from generator.domains.base import Domain, Problem
 from generator.domains.dataset import DomainDataset, FreshDataset
 from generator.domains.encodings import Encoding, PromptCompletion, SourceTarget
 from generator.domains.model_writer import MAX_BLOCK
-from generator.domains.problem_files import read_split
-from generator.domains.solved_in_training import SolvedInTraining
+from generator.domains.problem_files import DEFAULT_SIZES, read_split
+from generator.domains.solved_in_training import Judging, SolvedInTraining
 from retrieval.training.datamodule import ROLES, SPLITS, Split, SplitDataModule, text_or_none
 from retrieval.training.options import flat, flat_options
 
@@ -62,9 +61,6 @@ class ProblemOptions:
         return [Path(path) for path in ([paths] if isinstance(paths, str) else paths or [])]
 
 
-_DEFAULT_SIZES: Mapping[Split, int] = {"train": 20_000, "val": 500, "test": 1000}
-
-
 class DomainDataModule(SplitDataModule):
     """Specifications and programs of a domain; validation and test also draw programs and check them.
 
@@ -83,6 +79,7 @@ class DomainDataModule(SplitDataModule):
         limits: InputLimits = InputLimits(),
         format: PromptFormat = PromptFormat(),
         num_proposals: int = 20,
+        judging: Judging = Judging(),
         predict_split: Split = "test",
         **shared: Any,
     ) -> None:
@@ -95,8 +92,9 @@ class DomainDataModule(SplitDataModule):
             limits: how long specifications and programs may be, for encoder-decoders
             format: how specifications become prompts, and how long they may be, for decoder-only models, which need a
                 template, such as spec-program
-            num_proposals: programs that validation and test draw for each problem, for the shares of problems solved
-                within 1, 10, 20 and this many; 0 draws none
+            num_proposals: programs that validation and test propose for each problem, for the shares of problems solved
+                within 1, 10, 20, 50 and this many; 0 proposes none
+            judging: which programs these are, and of which problems
             predict_split: the split that `predict` reads
             **shared: see SplitDataModule
 
@@ -109,9 +107,12 @@ class DomainDataModule(SplitDataModule):
             raise ConfigError(f"num_proposals is {num_proposals}; it must be from 0 to {MAX_BLOCK}")
         self.domain: Domain[Any, Any] = make_domain(domain, problems.domain_options)
         self.problems, self.limits, self.format = problems, limits, format
-        self.num_proposals, self.predict_split = num_proposals, predict_split
+        self.num_proposals, self.judging, self.predict_split = num_proposals, judging, predict_split
         self.keep(
-            **flat(problems, limits, format), domain=domain, num_proposals=num_proposals, predict_split=predict_split
+            **flat(problems, limits, format, judging),
+            domain=domain,
+            num_proposals=num_proposals,
+            predict_split=predict_split,
         )
 
     @cached_property
@@ -151,19 +152,19 @@ class DomainDataModule(SplitDataModule):
         """Let evaluation draw and check programs, unless the configuration has its own callback for that."""
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if self.num_proposals and not any(isinstance(each, SolvedInTraining) for each in callbacks):
-            callbacks.insert(0, SolvedInTraining(self.num_proposals))
+            callbacks.insert(0, SolvedInTraining(self.num_proposals, judging=self.judging))
 
     def _dataset(self, split: Split, *, is_train: bool) -> DomainDataset:
         options, seed = self.problems, self.batching.seed
         count: int | None = getattr(options, f"num_{split}")
         if is_train and options.fresh and options.data_path is None:
-            return FreshDataset(self.domain, split, self.encoding, count or _DEFAULT_SIZES[split], seed)
+            return FreshDataset(self.domain, split, self.encoding, count or DEFAULT_SIZES[split], seed)
         return DomainDataset(self.domain, split, self.encoding, self._read(split, count))
 
     def _read(self, split: Split, count: int | None) -> list[Problem]:
         folders = self.problems.folders
         if not folders:
-            return self.domain.problems(self.batching.seed, split, count or _DEFAULT_SIZES[split])
+            return self.domain.problems(self.batching.seed, split, count or DEFAULT_SIZES[split])
         found = [problem for folder in folders for problem in self._read_folder(folder, split, count)]
         return self._without_held_out(found) if split == "train" and len(folders) > 1 else found
 

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from generator.domains.base import PublishedCurve
+from generator.domains.fates import group_charts, rank_charts, verdict_charts
 from generator.domains.results import Result
-from retrieval.training.charts import Lines, Series
+from generator.domains.training_sizes import train_size_chart
+from retrieval.training.charts import Chart, Lines, Series
 
 _PROBLEMS = "problems"
 _FLOOR = "least possible (entropy of the posterior)"
 
 
-def result_charts(results: Sequence[Result], published: Sequence[PublishedCurve] = ()) -> dict[str, Lines]:
+def result_charts(
+    results: Sequence[Result],
+    published: Sequence[PublishedCurve] = (),
+    published_sizes: Sequence[PublishedCurve] = (),
+) -> dict[str, Chart]:
     """Return the figures of results by the names of their files; those that there is nothing to show in are left out.
 
     Args:
         results: of one domain
         published: curves of others
+        published_sizes: the same by the number of training problems
     """
     labels = labels_of(results)
-    charts = {
+    lines = {
         "solved": _solved(results, labels, published),
         "loss": _loss(results, labels),
         "calibration": _calibration(results, labels),
+        "train_size": train_size_chart(results, published_sizes),
     }
-    return {name: chart for name, chart in charts.items() if chart.series}
+    narrower = _narrower(results)
+    widest = [result for result in results if result not in narrower]
+    of_widest = [label for result, label in zip(results, labels, strict=True) if result not in narrower]
+    return {
+        **{name: chart for name, chart in lines.items() if chart is not None and chart.series},
+        **group_charts(widest, of_widest),
+        **rank_charts(widest, of_widest),
+        **verdict_charts(widest, of_widest),
+    }
 
 
 def labels_of(results: Sequence[Result]) -> list[str]:
@@ -41,31 +57,88 @@ def labels_of(results: Sequence[Result]) -> list[str]:
 
 
 def _solved(results: Sequence[Result], labels: Sequence[str], published: Sequence[PublishedCurve]) -> Lines:
-    series = list[Series]()
+    series, narrower = list[Series](), _narrower(results)
     for result, label in zip(results, labels, strict=True):
-        curve = result.metrics["curve"]
-        budgets = tuple(range(1, len(curve["share"]) + 1))
-        series.append(Series(label, budgets, tuple(curve["share"]), tuple(curve["low"]), tuple(curve["high"])))
+        if result not in narrower:
+            curve = result.metrics["curve"]
+            budgets = tuple(range(1, len(curve["share"]) + 1))
+            series.append(Series(label, budgets, tuple(curve["share"]), tuple(curve["low"]), tuple(curve["high"])))
+            series += _bounds(label, result.metrics, named={each.name for each in series})
+    series += _beams(results, labels)
     last, is_named = max(result.metrics["budget"] for result in results), False
     label_of = {result.writer: label for result, label in reversed(list(zip(results, labels, strict=True)))}
     for curve in published:
         points = [(budget, share) for budget, share in curve.points.items() if budget <= last]
         x, y = tuple(budget for budget, _ in points), tuple(share for _, share in points)
-        if curve.writer in label_of:  # dots of the line's colour, which one word explains for all
+        if curve.writer in label_of and curve.writer != "model":  # dots of the line's colour, one word for all
             series.append(Series("" if is_named else "published", x, y, is_dots=True, like=label_of[curve.writer]))
             is_named = True
         elif curve.writer == "model":
             series.append(Series(curve.label, x, y, is_dots=True))
+    is_beam = all(result.beam for result in results)
     return Lines(
         "Solved within a budget",
         _PROBLEMS,
-        "proposals for a problem",
+        "candidates of a beam search" if is_beam else "proposals for a problem",
         "problems solved",
         tuple(series),
         _num(results),
         is_share=True,
         is_log_x=True,
     )
+
+
+def _bounds(label: str, metrics: Mapping[str, Any], named: Collection[str]) -> list[Series]:
+    """What a curve would be if everything undecided held, and how much of it is by programs that are general.
+
+    The dashes are the same for all writers, and the legend has them once.
+    """
+    kinds: tuple[tuple[str, str, Literal["dotted", "dashed"]], ...] = (
+        ("at_most_curve", "if all undecided held", "dotted"),
+        ("general_curve", "verified and general", "dashed"),
+    )
+    found = list[Series]()
+    for key, name, dashes in kinds:
+        curve = metrics.get(key)
+        if curve and curve != list(metrics["curve"]["share"]):
+            x = tuple(range(1, len(curve) + 1))
+            found.append(Series("" if name in named else name, x, tuple(curve), like=label, dashes=dashes))
+    return found
+
+
+def _beams(results: Sequence[Result], labels: Sequence[str]) -> list[Series]:
+    """Dots for beam searches of several widths, each with what all its candidates solve."""
+    found = list[Series]()
+    for base, rows in _by_base(results).items():
+        if len(rows) > 1:
+            rows = sorted(rows, key=lambda row: int(row.metrics["budget"]))
+            x = tuple(row.metrics["budget"] for row in rows)
+            ends = {part: tuple(row.metrics["curve"][part][-1] for row in rows) for part in ("share", "low", "high")}
+            like = labels[list(results).index(rows[-1])]
+            name = f"{base}, a beam of each width"
+            found.append(
+                Series(name, x, ends["share"], ends["low"], ends["high"], is_dots=True, is_filled=True, like=like)
+            )
+    return found
+
+
+def _by_base(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Results of searches with beams of several widths, by the name that they share."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if result.base != result.writer:
+            found.setdefault(f"{result.path.parent}\0{result.base}", []).append(result)
+    return {name.split("\0")[1] if len(found) == 1 else name.replace("\0", "/"): rows for name, rows in found.items()}
+
+
+def _narrower(results: Sequence[Result]) -> list[Result]:
+    """Those of several widths that are not the widest."""
+    return [
+        row
+        for rows in _by_base(results).values()
+        for row in rows
+        if row.metrics["budget"] < max(each.metrics["budget"] for each in rows)
+    ]
 
 
 def _loss(results: Sequence[Result], labels: Sequence[str]) -> Lines:

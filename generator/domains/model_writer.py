@@ -15,6 +15,7 @@ from generator.domains.encodings import batch_of_one
 from generator.domains.writers import BlockWriter, context_of, stable_seed
 
 MAX_BLOCK = 1024
+PROPOSALS = ("samples", "beam")  # how a model proposes
 
 
 class SampleWriter(BlockWriter):

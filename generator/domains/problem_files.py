@@ -29,6 +29,8 @@ CARD = "domain.json"
 _SHARDS = "shards"
 _MAX_SHARD = 5000  # problems; of a small split, as many as it has
 
+DEFAULT_SIZES: Mapping[Split, int] = {"train": 20_000, "val": 500, "test": 1000}  # of what training draws by itself
+
 Card = dict[str, Any]
 
 
@@ -66,9 +68,9 @@ def write_problem_files(
         if found is not None and found["complete"]:
             return found
         write_json(folder / CARD, {**card, "complete": False})
-        with _Shards(domain, folder / _SHARDS, seed, num_workers) as shards:
-            problems = {split: _write_split(domain, folder, shards, split, size) for split, size in sizes.items()}
-        card["leaks"] = {split: domain.leaks(problems["train"], problems[split]) for split in sizes if split != "train"}
+        card |= domain.write_splits(folder, sizes, seed, num_workers) or _write_splits(
+            domain, folder, sizes, seed, num_workers
+        )
         write_json(folder / CARD, {**card, "complete": True})
         shutil.rmtree(folder / _SHARDS, ignore_errors=True)
     return {**card, "complete": True}
@@ -126,6 +128,14 @@ def _make_shard(task: tuple[str, dict[str, Any], int, Split, int, int, Path]) ->
     _write(path, (domain.problem(seed, split, index) for index in range(first, first + size)))
 
 
+def _write_splits(
+    domain: Domain[Any, Any], folder: Path, sizes: Mapping[Split, int], seed: int, num_workers: int
+) -> Card:
+    with _Shards(domain, folder / _SHARDS, seed, num_workers) as shards:
+        problems = {split: _write_split(domain, folder, shards, split, size) for split, size in sizes.items()}
+    return {"leaks": {split: domain.leaks(problems["train"], problems[split]) for split in sizes if split != "train"}}
+
+
 def _write_split(domain: Domain[Any, Any], folder: Path, shards: _Shards, split: Split, size: int) -> list[Problem]:
     """The first problems of a split, each specification once where splits are disjoint."""
 
@@ -145,7 +155,12 @@ def _write_split(domain: Domain[Any, Any], folder: Path, shards: _Shards, split:
 def _write(path: Path, problems: Iterable[Problem]) -> None:
     with writing_file(path) as part, part.open("w", encoding="utf-8") as file:
         for problem in problems:
-            file.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+            file.write(line_of(problem))
+
+
+def line_of(problem: Problem) -> str:
+    """Return the line that a problem is in a file."""
+    return json.dumps(asdict(problem), ensure_ascii=False) + "\n"
 
 
 def read_card(folder: Path) -> Card | None:
@@ -236,7 +251,7 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def describe(card: Card) -> str:
     """Say in lines what a folder holds, and what of it is in train too."""
     lines = [f"{split}: {card['sizes'][split]:,} problems" for split in card["sizes"]]
-    for split, shares in card["leaks"].items():
+    for split, shares in card.get("leaks", {}).items():
         lines.append(
             f"{split} specifications that are in train too: {100 * shares['same_text']:.1f}% as the same text, "
             f"{100 * shares['same_meaning']:.1f}% saying the same"

@@ -5,14 +5,14 @@ Shape legend: N problems, B budgets 1..B.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from common import check_positive
-from generator.domains.synthesize import Outcome
+from generator.domains.synthesize import Outcome, Try
 
 Curves = npt.NDArray[np.float64]
 
@@ -76,19 +76,24 @@ def pass_curve(num_samples: int, num_right: int, budget: int) -> Curves:
     return 1 - missed.cumprod()
 
 
-def first_solved(outcomes: Sequence[Outcome], budget: int) -> Curves:
-    """Return whether each problem was solved within each budget, 0 or 1, (N, B)."""
-    at = np.array([outcome.solved_at or budget + 1 for outcome in outcomes])
-    return (at[:, None] <= np.arange(1, budget + 1)).astype(np.float64)
+def holds(each: Try) -> bool:
+    """Whether a proposal was verified."""
+    return each.verdict.holds
 
 
-def all_samples(outcomes: Sequence[Outcome], budget: int) -> Curves:
+def first_solved(outcomes: Sequence[Outcome], budget: int, counts: Callable[[Try], bool] = holds) -> Curves:
+    """Return whether each problem was solved within each budget, 0 or 1, (N, B); `counts` says by which proposals."""
+    firsts = (next((each.num_samples for each in o.tries if counts(each)), budget + 1) for o in outcomes)
+    return (np.array(list(firsts))[:, None] <= np.arange(1, budget + 1)).astype(np.float64)
+
+
+def all_samples(outcomes: Sequence[Outcome], budget: int, counts: Callable[[Try], bool] = holds) -> Curves:
     """Return Pass@k of each problem for k = 1..B, (N, B), from searches that did not stop at the first.
 
     Each proposal counts alike, so this is for independent ones, and repeats that were charged; a search that ended
     early was short of proposals, which then count as wrong.
     """
-    rows = [pass_curve(budget, sum(each.verdict.holds for each in o.tries), budget) for o in outcomes]
+    rows = [pass_curve(budget, sum(map(counts, o.tries)), budget) for o in outcomes]
     return np.array(rows).reshape(len(rows), budget)
 
 

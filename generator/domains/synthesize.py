@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, Protocol
@@ -147,12 +147,31 @@ class Synthesizer:
             for search, proposals in zip(going, found, strict=True):
                 search.outcome.seconds_writing += seconds
                 search.receive(proposals[:count], is_last=len(proposals) < count)
+            ahead = self._judge_ahead(going)
             while pairs := [(search, program) for search in going if (program := search.next_unknown()) is not None]:
-                verdicts = self.checker.check_all([(search.outcome.spec, program) for search, program in pairs])
+                verdicts = self._judge([(search.outcome.spec, program) for search, program in pairs], ahead)
                 for (search, program), verdict in zip(pairs, verdicts, strict=True):
                     search.learn(program, verdict)
             first += count
         return [search.outcome for search in searches]
+
+    def _judge_ahead(self, searches: Sequence[_Search]) -> dict[tuple[str, str], Verdict]:
+        """Verdicts of all that waits, where the whole budget is looked at: a checker in processes is kept busy."""
+        if self.stop_at_first or not self.charge_repeats:  # how much of it will be looked at is not known
+            return {}
+        waiting = [
+            (search.outcome.spec, program)
+            for search in searches
+            for program, _ in search.waiting
+            if program not in search.verdicts
+        ]
+        pairs = list(dict.fromkeys(waiting))
+        return dict(zip(pairs, self.checker.check_all(pairs), strict=True))
+
+    def _judge(self, pairs: Sequence[tuple[str, str]], ahead: Mapping[tuple[str, str], Verdict]) -> list[Verdict]:
+        unknown = [pair for pair in pairs if pair not in ahead]
+        found = dict(zip(unknown, self.checker.check_all(unknown), strict=True)) if unknown else {}
+        return [ahead[pair] if pair in ahead else found[pair] for pair in pairs]
 
 
 class _Search:

@@ -23,11 +23,13 @@ class Writer(ABC):
         name: in results and figures
         is_independent: whether proposals are independent draws from one distribution
         tells_probability: whether exp(log_prob) is the probability of drawing that proposal
+        is_beam: whether proposals are the candidates of one search, as many as it is wide
     """
 
     name: str
     is_independent: bool = False
     tells_probability: bool = False
+    is_beam: bool = False
 
     @abstractmethod
     def propose(self, specs: Sequence[str], first: int, count: int) -> list[list[Candidate]]:
@@ -102,6 +104,8 @@ class RankedWriter(Writer):
 
     They are asked for once, all together, so that how many there are does not depend on when the search stops.
     """
+
+    is_beam = True
 
     def __init__(self, generator: TacticGenerator, num_candidates: int, name: str = "") -> None:
         """Keep the generator.

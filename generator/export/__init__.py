@@ -52,8 +52,8 @@ def export(
     """Write a trained model as a folder for transformers or CTranslate2.
 
     Args:
-        ckpt_path: a Lightning checkpoint of a generator, a checkpoint folder of DeepSpeed, or a Hugging Face folder or
-            hub id
+        ckpt_path: a Lightning checkpoint of a generator, a checkpoint folder of DeepSpeed, or a Hugging Face folder, a
+            .gguf file or a hub id
         output_dir: folder to write, empty or new
         format: what loads the folder: transformers' Auto classes (hf), or CTranslate2
         dtype: of the weights

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from common import ConfigError, DataError, load_tokenizer
 from generator.architectures.adapters import Lora, add_lora, check_base
@@ -20,7 +19,8 @@ from generator.data.dataset import InputLimits
 from generator.data.instruct_dataset import PromptFormat
 from generator.training.next_step_generator import CandidateOptions
 from retrieval.training.architectures import hub_errors
-from retrieval.training.checkpoints import SETTINGS_FILE, read_checkpoint, read_settings, read_shards
+from retrieval.training.checkpoints import SETTINGS_FILE, is_checkpoint, read_checkpoint, read_settings, read_shards
+from retrieval.training.gguf_files import read_config
 from retrieval.training.options import check_types, names_of
 
 
@@ -61,7 +61,7 @@ def load_source(ckpt_path: str | Path) -> Source:
     path, name = Path(ckpt_path), str(ckpt_path)
     if path.is_dir() and not (path / "config.json").is_file():
         return _from_checkpoint(*read_shards(path), path)
-    if path.is_file() or path.suffix == ".ckpt":
+    if is_checkpoint(path):
         checkpoint = read_checkpoint(path)
         return _from_checkpoint(checkpoint, checkpoint["state_dict"], path)
     return _from_hugging_face(name)
@@ -75,6 +75,11 @@ def _from_checkpoint(checkpoint: Mapping[str, Any], state_dict: Mapping[str, Ten
         raise DataError(f"checkpoint {path}: is of {what}; give one that python -m generator.main fit has written")
     architecture, options = saved["architecture"], dict(saved.get("options", {}))
     lora = Lora.of(options.pop("lora", None))
+    if checkpoint.get("hyper_parameters", {}).get("output_bias"):  # of generator.frozen
+        raise ConfigError(
+            f"checkpoint {path}: its output layer has a bias, which models of transformers have not, so it cannot be "
+            "exported; train it with output_bias: false, or load it with generator.load_generator"
+        )
     if lora is not None:  # then the checkpoint holds adapters alone, and `architecture` says where the model is
         check_base(path, architecture)
     tokenizer = load_tokenizer(architecture)
@@ -104,7 +109,7 @@ def _build_adapted(model_name: str, tokenizer: Any, lora: Lora) -> Any:
 
 def _from_hugging_face(name: str) -> Source:
     with hub_errors(name, "model that writes", option="ckpt_path"):
-        config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config: Any = read_config(name)
         if any(str(architecture).endswith("EncoderModel") for architecture in config.architectures or ()):
             raise ConfigError(f"ckpt_path {name!r}: is an encoder, which writes nothing")
         tokenizer = load_tokenizer(name)

@@ -204,6 +204,8 @@ def is_plain(value: Any) -> bool:
     """Whether a value is stored in a checkpoint without pickling a class."""
     if isinstance(value, list):
         return all(is_plain(v) for v in value)
+    if isinstance(value, dict):  # rotary positions have their base and scaling in one
+        return all(isinstance(key, str) and is_plain(v) for key, v in value.items())
     return value is None or isinstance(value, str | int | float | bool)
 
 

@@ -22,7 +22,7 @@ FIGURES = "figures"  # the folder of PNG files in a run folder
 
 @runtime_checkable
 class Charted(Protocol):
-    """A model that has something to draw."""
+    """A model that has something to draw, or a callback of a run of one."""
 
     def scalar_charts(self) -> Mapping[str, Sequence[str]]:
         """Names of the scalars of its evaluation that belong together, by the title of their chart."""
@@ -67,7 +67,12 @@ class Board(pl.Callback):
         for logger in trainer.loggers:
             experiment: Any = getattr(logger, "experiment", None)
             if hasattr(experiment, "add_custom_scalars"):
-                experiment.add_custom_scalars(layout_of(pl_module.scalar_charts()))
+                charts = {
+                    title: names
+                    for each in _charted(trainer, pl_module)
+                    for title, names in each.scalar_charts().items()
+                }
+                experiment.add_custom_scalars(layout_of(charts))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw; the model's own hook, which forgets what it counted, comes after the callbacks'."""
@@ -81,7 +86,8 @@ class Board(pl.Callback):
     def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> None:
         if not isinstance(pl_module, Charted):
             return
-        charts = pl_module.charts(split)  # on all ranks, which add up what they counted
+        # on all ranks, which add up what they counted
+        charts = {name: chart for each in _charted(trainer, pl_module) for name, chart in each.charts(split).items()}
         if not trainer.is_global_zero or not self._draws or self._folder is None:
             return
         note = f"{split}, step {trainer.global_step:,}" if trainer.state.fn == "fit" else split
@@ -94,6 +100,12 @@ class Board(pl.Callback):
                     _log_image(logger, f"{split}_figures/{name}", pixels, trainer.global_step)
             except Exception as error:  # whatever it is, days of training are worth more than a figure
                 rank_zero_warn(f"no figure {name}_{split}: {type(error).__name__}: {error}; the run goes on")
+
+
+def _charted(trainer: pl.Trainer, pl_module: Charted) -> list[Charted]:
+    """The model, and callbacks that have something to draw."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return [pl_module, *(each for each in callbacks if isinstance(each, Charted))]
 
 
 def _log_image(logger: Any, tag: str, pixels: npt.NDArray[Any], step: int) -> None:

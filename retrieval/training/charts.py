@@ -9,7 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 _Z = 1.96  # a normal variable is within this of its mean 95% of the time
 _RANKS = (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000)  # where many ranks are grouped: the last of each group
@@ -60,8 +60,8 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, part: int, whole: int) -> Share:
-        """Return the share of a part in a whole.
+    def of(cls, part: float, whole: int) -> Share:
+        """Return the share of a part in a whole; the part may be a sum of chances, which are surer than counts.
 
         Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
         """
@@ -190,6 +190,8 @@ class Series:
         low: lower end of a band around y; () for none
         high: upper end
         is_dots: whether points are drawn, and no line
+        is_filled: whether points are; hollow ones are of others
+        dashes: "" for a whole line; "dashed" or "dotted" for one that belongs to another, such as a bound
         like: name of the series whose colour it has; "" for one of its own
     """
 
@@ -200,6 +202,8 @@ class Series:
     high: tuple[float, ...] = ()
     is_dots: bool = False
     like: str = ""
+    is_filled: bool = False
+    dashes: Literal["", "dashed", "dotted"] = ""
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,63 @@ class Lines(_Titled):
     has_diagonal: bool = False
 
 
-Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve | Lines
+@dataclass(frozen=True)
+class Parts(_Titled):
+    """Of what parts each of several wholes is made, a bar for each whole.
+
+    Attributes:
+        labels: of the wholes, from the top on
+        notes: stand below the labels
+        parts: shares by the names of the parts, one for each whole
+        num: things counted
+    """
+
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+    parts: dict[str, tuple[float, ...]]
+    num: int
+
+
+@dataclass(frozen=True)
+class Matrix(_Titled):
+    """Shares by two things, as colours and numbers.
+
+    Attributes:
+        ylabel: what the rows are
+        rows: their labels, from the top on
+        columns: their labels
+        values: shares, a row for each row; None where there is none
+        others: shares of someone else, in parentheses below; () for none
+        num: things counted in a cell, at most
+    """
+
+    ylabel: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    others: tuple[tuple[float | None, ...], ...]
+    num: int
+
+
+@dataclass(frozen=True)
+class Heatmap(_Titled):
+    """Numbers from 0 on in rows and columns, the greater the darker; rows begin above, both count from 0.
+
+    Attributes:
+        ylabel: what the rows are
+        values: by row and column
+    """
+
+    ylabel: str
+    values: tuple[tuple[float, ...], ...]
+
+    @property
+    def num(self) -> int:
+        """Rows."""
+        return len(self.values)
+
+
+Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve | Lines | Parts | Matrix | Heatmap
 
 
 def rank_histogram(num_at_rank: Sequence[int], *, title: str, what: str, xlabel: str) -> Histogram:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from common import TOKENIZERS, ByteTokenizer, ConfigError, DataError, NextstepError
 from retrieval.training.extras import import_extra
+from retrieval.training.gguf_files import is_gguf
 from retrieval.training.options import check_types, options_of
 from retrieval.training.resume import ResumePoint
 
@@ -165,11 +166,16 @@ def read_settings(folder: str | Path) -> dict[str, Any] | None:
 
 
 def absolute(model_name: Any) -> Any:
-    """Return a model name, or an architecture, in which local folders are found from anywhere; others as they are."""
+    """Return a model name, or an architecture, in which local models are found from anywhere; others as they are."""
     if isinstance(model_name, Mapping):
-        return {key: absolute(value) if key == "tokenizer" else value for key, value in model_name.items()}
-    is_folder = model_name not in TOKENIZERS and Path(model_name).is_dir()
-    return str(Path(model_name).resolve()) if is_folder else model_name
+        return {key: absolute(value) if key in ("tokenizer", "body") else value for key, value in model_name.items()}
+    is_local = model_name not in TOKENIZERS and (is_gguf(model_name) or Path(model_name).is_dir())
+    return str(Path(model_name).resolve()) if is_local else model_name
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a path is meant as a Lightning checkpoint, and not as a folder, a hub id or a .gguf file."""
+    return (Path(path).is_file() or Path(path).suffix == ".ckpt") and not is_gguf(path)
 
 
 def class_path(kind: type) -> str:
@@ -221,8 +227,8 @@ class Restorable(pl.LightningModule):
         """Return a trained model, ready to use.
 
         Args:
-            path: a Lightning checkpoint of this class (nothing is fetched for it); or a Hugging Face folder or hub
-                id. A folder of `generator.export` brings the options of the checkpoint that it was made from
+            path: a Lightning checkpoint of this class (nothing is fetched for it); or a Hugging Face folder, a hub id
+                or a .gguf file. A folder of `generator.export` brings the options of the checkpoint that it is made of
             device: where to put it
             freeze: evaluation mode, no gradients
             overrides: constructor arguments to change
@@ -231,7 +237,7 @@ class Restorable(pl.LightningModule):
             DataError: if the checkpoint is missing, broken, or of another class, or a folder's options are broken
             ConfigError: if there is no such folder or hub id
         """
-        if Path(path).is_file() or Path(path).suffix == ".ckpt":
+        if is_checkpoint(path):
             checkpoint = read_checkpoint(path)
             check_class(checkpoint, cls, path, cls.checkpoint_key)
             model = cls._rebuild(checkpoint, path, overrides)

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.training.charts import Calibration, Chart, Curve, GroupedShares, Histogram, Lines, Share
+from retrieval.training.charts import (
+    Calibration,
+    Chart,
+    Curve,
+    GroupedShares,
+    Heatmap,
+    Histogram,
+    Lines,
+    Matrix,
+    Parts,
+    Share,
+)
 from retrieval.training.extras import import_extra
 
 _INTERVALS = "95% intervals"
@@ -19,8 +30,10 @@ _DPI = 130
 # of Okabe and Ito, told apart with any kind of colour vision, and by brightness
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222", "#8c6d31")
 _COLUMN = (4.3, 3.9), 180  # inches and dots an inch of charts for a column of a paper, about 3.3 inches there
-_MARKERS = ("o", "s", "^", "D")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MAX_LABELS, _MAX_LEGEND = 55, 30  # letters of all labels of an axis, and of a legend beside that of the axis
 _INK, _FAINT = "#222222", "#5f5f5f"
+_PARTS, _HATCHES = ("#0072B2", "#bcd9ea", "#E69F00", "#f2e3a6", "#d9d9d9"), ("", "", "", "//", "xx")
 
 
 def check_drawing() -> None:
@@ -90,9 +103,14 @@ def _(chart: GroupedShares, figure: Any) -> str:
         _points(axes, [place + offsets[i] for place in range(len(shares))], shares, i, name)
     labels = [f"{label}\nn={_short(count)}" for label, count in zip(chart.labels, chart.counts, strict=True)]
     axes.set_xticks(range(len(labels)), labels)
+    if sum(max(map(len, label.split("\n"))) for label in labels) > _MAX_LABELS:  # they would run into one another
+        axes.tick_params(axis="x", labelsize=7.5, rotation=30)
     axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.set_ylim(0, 100)
-    _legend(figure)
+    if sum(map(len, chart.shares)) > _MAX_LEGEND:
+        _legend_below(figure)
+    else:
+        _legend(figure)
     return _INTERVALS
 
 
@@ -131,19 +149,25 @@ def _(chart: Curve, figure: Any) -> str:
 def _(chart: Lines, figure: Any) -> str:
     axes, factor = _axes(figure, chart.xlabel, chart.ylabel + " (%)" * chart.is_share), 100 if chart.is_share else 1
     colors: dict[str, str] = {}
+    has_many = sum(not series.is_dots and not series.dashes for series in chart.series) > 1
     for series in chart.series:
         color = colors.setdefault(series.like or series.name, _COLORS[len(colors) % len(_COLORS)])
         x, y = np.array(series.x), factor * np.array(series.y)
+        style: dict[str, Any]
         if series.is_dots:
             style = {
                 "linestyle": "none",
-                "marker": "o",
+                "marker": "D" if series.is_filled else "o",
                 "markersize": 4.5,
-                "markerfacecolor": "white",
+                "markerfacecolor": color if series.is_filled else "white",
                 "clip_on": False,
             }
         else:
-            style = {"linewidth": 1.8, "linestyle": "-" if len(colors) <= len(_COLORS) else "--"}
+            dashes = series.dashes or ("dashed" if len(colors) > len(_COLORS) else "solid")
+            style: dict[str, Any] = {"linewidth": 1.2 if series.dashes else 1.8, "linestyle": dashes}
+            if has_many and not series.dashes:  # told apart in grey too
+                marker = _MARKERS[list(colors).index(series.like or series.name) % len(_MARKERS)]
+                style |= {"marker": marker, "markersize": 4.5, "markevery": _marked(series.x), "clip_on": False}
         axes.plot(x, y, color=color, label=series.name or "_", zorder=4 if series.is_dots else 3, **style)
         if series.low:
             low, high = factor * np.array(series.low), factor * np.array(series.high)
@@ -151,6 +175,7 @@ def _(chart: Lines, figure: Any) -> str:
                 axes.vlines(x, low, high, color=color, linewidth=1.4, zorder=3)
             else:
                 axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.tick_params(axis="x", pad=6)  # off the zero of the other axis
     ends = [x for series in chart.series for x in series.x]
     for name, level in chart.levels:
         axes.axhline(factor * level, color=_FAINT, linestyle="--", linewidth=1, label=name)
@@ -162,7 +187,7 @@ def _(chart: Lines, figure: Any) -> str:
         ticks = [10.0**i * m for i in range(-8, 8) for m in (1, 2, 5) if min(ends) <= 10.0**i * m <= max(ends)]
         ticks = ticks if len(ticks) < 10 else [10.0**i for i in range(-8, 8) if min(ends) <= 10.0**i <= max(ends)]
         axes.set_xticks(
-            ticks, None if chart.is_log_y else [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks]
+            ticks, None if chart.is_log_y else [_short(round(tick)) if tick >= 1 else f"{tick:g}" for tick in ticks]
         )
         axes.set_xticks([], minor=True)
         axes.set_xlim(min(ends), max(ends))
@@ -178,6 +203,72 @@ def _(chart: Lines, figure: Any) -> str:
         axes.set_ylim(0, 101)
     if chart.levels or chart.has_diagonal or len({each.name for each in chart.series if each.name}) > 1:
         _legend_below(figure)
+    return ""
+
+
+@_plot.register
+def _(chart: Parts, figure: Any) -> str:
+    axes = _axes(figure, chart.xlabel, "")
+    places, start = range(len(chart.labels)), np.zeros(len(chart.labels))
+    for i, (name, shares) in enumerate(chart.parts.items()):
+        width = 100 * np.array(shares)
+        style = {"color": _PARTS[i % len(_PARTS)], "edgecolor": "white", "hatch": _HATCHES[i % len(_HATCHES)]}
+        bars = axes.barh(places, width, 0.72, left=start, label=name, linewidth=0.6, **style)
+        texts = [f"{share:.1f}" if share >= 6 else "" for share in width]
+        axes.bar_label(bars, texts, label_type="center", fontsize=8.5, color=_INK if i % len(_PARTS) else "white")
+        start = start + width
+    notes = chart.notes or ("",) * len(places)
+    axes.set_yticks(places, ["\n".join(filter(None, pair)) for pair in zip(chart.labels, notes, strict=True)])
+    room = 0.5 if len(places) > 1 else 1.2  # beside a single bar, which would be a wall
+    axes.set_ylim(len(places) - 1 + room, -room)
+    axes.set_xlim(0, 100)
+    axes.grid(visible=False)
+    _legend_below(figure)
+    return ""
+
+
+@_plot.register
+def _(chart: Matrix, figure: Any) -> str:
+    axes = _axes(figure, "", chart.ylabel)
+    values = np.array([[np.nan if value is None else 100 * value for value in row] for row in chart.values])
+    axes.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=110, aspect="auto")
+    for i, j in np.ndindex(*values.shape):
+        other = chart.others[i][j] if chart.others else None
+        text = "–" if np.isnan(values[i, j]) else f"{values[i, j]:.1f}"
+        color = "white" if values[i, j] > 60 else _INK
+        axes.text(j, i, text, ha="center", va="center" if other is None else "bottom", fontsize=12, color=color)
+        if other is not None:
+            axes.text(j, i, f"\n({100 * other:.1f})", ha="center", va="center", fontsize=9, color=color)
+    axes.set_xticks(range(len(chart.columns)), chart.columns)
+    axes.set_yticks(range(len(chart.rows)), chart.rows)
+    axes.set_xlabel(chart.xlabel, fontsize=10, color=_INK)
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    return "in parentheses: published" if chart.others else ""
+
+
+def _marked(x: tuple[float, ...]) -> list[int]:
+    """Which points of a line have a mark: all of a few, and of many some that stand apart on either kind of axis."""
+    if len(x) <= 8:
+        return list(range(len(x)))
+    ticks = [i for i, each in enumerate(x) if f"{each:.0e}"[0] in "125" and float(f"{each:.0e}") == each]
+    if 3 <= len(ticks) <= 12:
+        return ticks
+    ends = x[-1] / max(x[0], 1)
+    wanted = [max(x[0], 1) * ends ** (i / 6) for i in range(7)] if ends > 4 else list(np.linspace(x[0], x[-1], 7))
+    return sorted({int(np.abs(np.array(x) - place).argmin()) for place in wanted})
+
+
+@_plot.register
+def _(chart: Heatmap, figure: Any) -> str:
+    axes = _axes(figure, chart.xlabel, chart.ylabel)
+    axes.grid(visible=False)
+    image = axes.imshow(np.array(chart.values), cmap="Blues", vmin=0, interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=9, colors=_INK, length=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     return ""
 
 
@@ -206,8 +297,8 @@ def _points(axes: Any, places: Any, shares: tuple[Share, ...], i: int, name: str
         places,
         values[:, 0],
         yerr=[below, above],
-        fmt=_MARKERS[i],
-        color=_COLORS[i],
+        fmt=_MARKERS[i % len(_MARKERS)],
+        color=_COLORS[i % len(_COLORS)],
         markersize=6,
         elinewidth=1.4,
         capsize=0,

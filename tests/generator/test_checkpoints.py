@@ -133,3 +133,14 @@ def test_a_trainer_of_ones_own_writes_checkpoints_to_resume_from(family, tmp_pat
     trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
     trainer.fit(family.build(), family.data(eight_path))
     assert sum(isinstance(callback, ResumePoint) for callback in trainer.callbacks) == 1
+
+
+def test_a_checkpoint_keeps_the_base_and_the_scaling_of_rotary_positions(tmp_path):
+    rope = {"rope_type": "linear", "rope_theta": 77_777.0, "factor": 4.0}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    model = DECODER_ONLY.build({"model_type": "llama", "rope_parameters": rope, "initializer_range": 0.3, **sizes})
+    loaded = DECODER_ONLY.generator.load(save_checkpoint(model, tmp_path / "rope.ckpt"))
+    assert loaded.generator.config.rope_parameters == rope
+    ids = torch.arange(5, 60)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded.generator(ids).logits, model.eval().generator(ids).logits)

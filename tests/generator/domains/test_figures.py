@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from generator.domains.base import Verdict
+from generator.domains.distance import Distance
 from generator.domains.figures import result_charts
-from generator.domains.results import Distance, Result
+from generator.domains.results import Result
 from generator.domains.synthesize import Try
 
 

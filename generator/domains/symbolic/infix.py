@@ -1,0 +1,75 @@
+"""Expressions as they are typed, x*cos(x) + x^2/3: read into prefix words, and written from sympy's expressions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sympy as sp
+from sympy.printing.str import StrPrinter
+
+from generator.domains.symbolic.reader import Reader
+from generator.domains.symbolic.tokens import NotationError, Token, quoted
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    |(?P<derivative>d(?:\s*(?:\^|\*\*)?\s*(?P<order>2))?\s*(?P<unknown>[yf])(?:\(x\))?\s*/\s*
+        d\s*x(?:\s*(?:\^|\*\*)?\s*(?P<below>2))?(?!\w))
+    |(?P<number>\d+(?:\.\d*)?|\.\d+)
+    |(?P<log>log)(?=_)|(?P<base>(?<=log)_)
+    |(?P<name>[^\W\d]\w*)
+    |(?P<sign>\*\*|[-+*/^()\[\]|=,_'"])
+    |(?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_SAME = {"**": "^", "·": "*", "×": "*", "−": "-", "∫": "int", "′": "'", "’": "'", "÷": "/"}
+_SUBSCRIPT = re.compile(r"([aCc])_(\d)")
+
+
+def reader_of(text: str, *, has_unknown: bool) -> Reader:
+    """Return a reader of an infix text.
+
+    Raises:
+        NotationError: for a character that has no meaning
+    """
+    return Reader(_tokens(text), text, has_unknown=has_unknown)
+
+
+def _tokens(text: str) -> list[Token]:
+    found: list[Token] = []
+    for match in _TOKEN.finditer(text):
+        kind, written, column = match.lastgroup, match[0], match.start()
+        if match["derivative"]:
+            if match["order"] != match["below"]:
+                raise NotationError("the orders above and below differ", text, column)
+            found.append(Token("derivative", match["order"] or "1", column))
+        elif match["number"]:
+            found.append(Token("number", written, column))
+        elif match["log"] or match["name"] or written == "∫":
+            found.append(Token("name", _SUBSCRIPT.sub(r"\1\2", _SAME.get(written, written)), column))
+        elif match["sign"] or match["base"] or written in _SAME:
+            signs = ["'", "'"] if written == '"' else [_SAME.get(written, written)]
+            found += [Token("sign", sign, column) for sign in signs]
+        elif kind != "space":
+            raise NotationError(f"the character {quoted(written)} has no meaning here", text, column)
+    return found
+
+
+class _Printer(StrPrinter):  # type: ignore[misc]
+    """Writes as sympy does, with y for the function that is sought."""
+
+    def _print_AppliedUndef(self, expr: Any) -> str:
+        return "y"
+
+    def _print_Derivative(self, expr: Any) -> str:
+        return f"y{expr.derivative_count * chr(39)}"
+
+
+def to_infix(expression: sp.Expr) -> str:
+    """Return an expression as `reader_of` and sympy read it.
+
+    >>> from generator.domains.symbolic.prefix import expression_of
+    >>> to_infix(expression_of("add mul x Y' mul INT- 1 ln abs x"))
+    "x*y' - log(Abs(x))"
+    """
+    return str(_Printer().doprint(expression))
