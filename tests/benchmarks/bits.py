@@ -94,9 +94,9 @@ def small() -> list[Row]:
     llama, gpt2 = ("small", "Llama's shape"), ("small", "GPT-2's shape")
     shape = (f"--model.model_name={json.dumps(GPT2)}",)
     rows = [Row(*llama, "all", 5, 1e-3), Row(*llama, "frozen", 5, 1e-2), Row(*llama, "probe", 5, 1e-2)]
-    rows += [Row(*llama, "all", 50, 1e-3, 64), Row(*llama, "frozen", 50, 1e-2, 64)]
+    rows += [Row(*llama, "all", 50, 1e-3), Row(*llama, "frozen", 50, 1e-2)]
     rows += [Row(*gpt2, trained, 5, lr, options=shape) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))]
-    rows += [Row(*gpt2, trained, 50, lr, 64, options=shape) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))]
+    rows += [Row(*gpt2, trained, 50, lr, options=shape) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))]
     for seed in (2, 3):
         rows += [Row(*llama, trained, 5, lr, seed=seed) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))]
         rows += [
