@@ -24,8 +24,6 @@ P = TypeVar("P")
 
 VerdictKind = Literal["verified", "rejected", "malformed", "timeout", "error"]
 KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
-Scope = Literal["", "general", "particular", "trivial"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 Splits = Literal["disjoint", "independent"]
 
 _SHARES = {"val": 10, "test": 10}  # percent of the specifications, by their hash; the others are for train
@@ -55,15 +53,14 @@ class Verdict:
             time, and is no "rejected"; "error": the checker itself failed
         message: why, in a line
         seconds: that the check took
-        scope: of how many solutions a verified one is, where a problem has families of them, such as a differential
-            equation: "general" has as many independent constants as the problem asks for, "particular" has fewer,
-            "trivial" is the function that is 0 everywhere. "" for other domains and verdicts
+        is_general: of a program that holds, whether it is as general as the specification allows, such as a solution
+            of a differential equation with all its constants; None where a domain makes no such difference
     """
 
     kind: VerdictKind
     message: str = ""
     seconds: float = field(default=0.0, compare=False)
-    scope: Scope = ""
+    is_general: bool | None = None
 
     @property
     def holds(self) -> bool:

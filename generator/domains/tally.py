@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from generator.domains.base import KINDS, SCOPES, Domain, Problem
+from generator.domains.base import KINDS, Domain, Problem
 from generator.domains.distance import Distance
 from generator.domains.solved import Curves, SolvedCurve, all_samples, first_solved, holds, within
 from generator.domains.synthesize import Outcome, Synthesizer, Try
@@ -42,13 +42,8 @@ class Tally:
         self.shown = [b for b in SHOWN if b <= search.budget]
         self.rows: list[Curves] = []
         self.exact, self.general, self.at_most = (np.zeros(search.budget) for _ in range(3))
-        self.kinds, self.scopes, self.endings, self.ranks = (
-            Counter[str](),
-            Counter[str](),
-            Counter[str](),
-            Counter[int](),
-        )
-        self.num_new = self.num_exact = self.num_undecided = 0
+        self.kinds, self.endings, self.ranks = Counter[str](), Counter[str](), Counter[int]()
+        self.num_new = self.num_exact = self.num_told = self.num_undecided = 0
         self.seconds_writing = self.seconds_checking = 0.0
         self.distance = Distance(self.has_all)
 
@@ -57,9 +52,9 @@ class Tally:
         row = self._row(outcome, holds)
         self.rows.append(row)
         self.exact += self._row(outcome, lambda each: each.program == problem.program)
-        self.scopes.update(each.verdict.scope for each in outcome.tries if each.verdict.scope)
-        if self.scopes:
-            self.general += self._row(outcome, lambda each: each.verdict.holds and each.verdict.scope == "general")
+        self.num_told += sum(each.verdict.is_general is not None for each in outcome.tries)
+        if self.num_told:
+            self.general += self._row(outcome, lambda each: each.verdict.holds and each.verdict.is_general is True)
         is_undecided = any(each.verdict.is_undecided for each in outcome.tries)
         self.num_undecided += is_undecided and not outcome.is_solved
         self.at_most += self._row(outcome, _may_hold) if is_undecided else row
@@ -118,14 +113,9 @@ class Tally:
 
     def _generality(self, count: int) -> Metrics:
         """Of searches that went on behind the first that holds, as the next may be the general one."""
-        if not self.scopes or self.search.stop_at_first:
+        if not self.num_told or self.search.stop_at_first:
             return {}
-        scopes = {scope: self.scopes[scope] for scope in SCOPES if scope}
-        return {
-            "scopes": scopes,
-            **self._shares("general", self.general, count),
-            "general_curve": _rounded(self.general / count),
-        }
+        return {**self._shares("general", self.general, count), "general_curve": _rounded(self.general / count)}
 
     def _exact_match(self, count: int) -> Metrics:
         """The own program among the first b; a search that stops at the first that holds may not come to it."""

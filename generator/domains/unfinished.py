@@ -2,8 +2,8 @@
 
 `<writer>.jsonl.unfinished` has the rows, `<writer>.json.unfinished` what the evaluation is. Both go when it is done.
 A row is what `<writer>.jsonl` is to have: a problem, `solved_at`, `ending`, `seconds_writing` and `tries`, each
-[program, log_prob, verdict, seconds], in the order of the proposals; where the verdict has a scope, it is a fifth
-entry.
+[program, log_prob, verdict, seconds], in the order of the proposals; of a program that holds,
+where the domain makes the difference, a fifth entry says whether it is general.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from common import ConfigError, DataError
-from generator.domains.base import KINDS, SCOPES, Problem, Verdict
+from generator.domains.base import KINDS, Problem, Verdict
 from generator.domains.synthesize import Outcome, Try
 from retrieval.training.files import write_errors, write_json
 from retrieval.training.json_lines import parse_object
@@ -40,21 +40,21 @@ def row_of(problem: Problem, outcome: Outcome) -> dict[str, Any]:
 
 def _entry(each: Try) -> list[Any]:
     seconds = round(each.verdict.seconds * (not each.is_repeat), 7)
-    scope = [each.verdict.scope] if each.verdict.scope else []
-    return [each.program, round(each.log_prob, _DIGITS), each.verdict.kind, seconds, *scope]
+    general = [] if each.verdict.is_general is None else [each.verdict.is_general]
+    return [each.program, round(each.log_prob, _DIGITS), each.verdict.kind, seconds, *general]
 
 
 def outcome_of(row: Mapping[str, Any], *, charge_repeats: bool) -> Outcome:
     """Return the outcome that a row tells; IndexError, KeyError, TypeError or ValueError if it tells none."""
     outcome, verdicts, num_charged = Outcome(str(row["spec"])), dict[str, Verdict](), 0
     for program, log_prob, kind, seconds, *rest in row["tries"]:
-        scope = rest[0] if len(rest) == 1 else ""
-        if kind not in KINDS or scope not in SCOPES or len(rest) > 1:
+        is_general = rest[0] if rest else None
+        if kind not in KINDS or is_general not in (None, True, False) or len(rest) > 1:
             raise ValueError(f"{[kind, *rest]} is no verdict")
         is_repeat = program in verdicts
         num_charged += charge_repeats or not is_repeat
         if not is_repeat:
-            verdicts[program] = Verdict(kind, seconds=float(seconds), scope=scope)
+            verdicts[program] = Verdict(kind, seconds=float(seconds), is_general=is_general)
         outcome.tries.append(Try(program, float(log_prob), verdicts[program], num_charged, is_repeat))
         if outcome.program is None:
             outcome.num_samples = num_charged

@@ -28,7 +28,7 @@ _COUNTS = (
     "timeout",
     "error",
     "exact_match",  # problems whose first proposal is their own program
-    "told",  # verdicts that have a scope
+    "told",  # verdicts that say whether a program is general
 )
 
 
@@ -129,7 +129,7 @@ class WriterMetrics(Metric):
             "distinct": sum(len(set(row)) for row in programs),
             **{kind: sum(each.kind == kind for each in flat) for kind in ("malformed", "timeout", "error")},
             "exact_match": sum(row[:1] == [program] for row, program in zip(map(list, programs), own, strict=True)),
-            "told": sum(each.scope != "" for each in flat),
+            "told": sum(each.is_general is not None for each in flat),
         }
         sums["counts"] += torch.tensor([counts[name] for name in _COUNTS], dtype=torch.float64)
         self.update(**sums)
@@ -209,7 +209,7 @@ def _may_hold(verdict: Verdict) -> bool:
 
 
 def _is_general(verdict: Verdict) -> bool:
-    return verdict.holds and verdict.scope == "general"
+    return verdict.holds and verdict.is_general is True
 
 
 def _first(hits: Sequence[bool], otherwise: int) -> int:

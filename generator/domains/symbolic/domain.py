@@ -215,7 +215,9 @@ class Symbolic(Domain[str, str]):
         for number, (spec, program) in enumerate(pairs):
             read = self._spec(spec)
             try:
-                questions[number] = Question(read, self.read_program(program), references.get(read, ""))
+                questions[number] = Question(
+                    read, self.read_program(program), references.get(read, ""), self.is_equation
+                )
             except MalformedError as error:
                 verdicts[number] = Verdict("malformed", str(error))
         distinct = list(dict.fromkeys(questions.values()))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from common import Candidate
-from generator.domains.base import Domain, MalformedError, Problem, Scope, Verdict
+from generator.domains.base import Domain, MalformedError, Problem, Verdict
 from generator.domains.results import evaluate_writer
 from generator.domains.synthesize import Synthesizer
 from generator.domains.writers import Writer
@@ -49,8 +49,8 @@ class Marked(Domain[int, str]):
 
     def check(self, spec: str, program: str) -> Verdict:
         found = super().check(spec, program)
-        scope: Scope = ("general" if program.startswith("all") else "particular") if found.holds else ""
-        return Verdict(found.kind, found.message, found.seconds, scope)
+        is_general = program.startswith("all") if found.holds else None
+        return Verdict(found.kind, found.message, found.seconds, is_general)
 
     def check_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         self.calls.append(list(pairs))

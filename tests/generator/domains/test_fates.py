@@ -90,9 +90,9 @@ def test_beams_of_several_widths_are_dots_beside_the_widest(tmp_path: Path) -> N
 
 def test_the_figures_of_training_show_what_was_counted() -> None:
     verdicts = [
-        [Verdict("verified", scope="particular"), Verdict("verified", scope="general")],
+        [Verdict("verified", is_general=False), Verdict("verified", is_general=True)],
         [Verdict("timeout"), Verdict("rejected")],
-        [Verdict("rejected"), Verdict("verified", scope="particular")],
+        [Verdict("rejected"), Verdict("verified", is_general=False)],
     ]
     metrics = WriterMetrics(2, is_beam=True)
     metrics.observe(verdicts, [["a", "b"], ["c", "d"], ["e", "f"]], ["a", "x", "y"])
