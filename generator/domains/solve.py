@@ -13,7 +13,7 @@ from common import Candidate, ConfigError, DataError, check_positive
 from generator.domains.base import KINDS, Domain, MalformedError, Problem, SpecError, Verdict
 from generator.domains.choices import DomainChoice, ModelChoice, ProblemChoice, SearchChoice, baseline_writers
 from generator.domains.problem_files import read_records
-from generator.domains.synthesize import Outcome, Try
+from generator.domains.synthesize import Outcome
 from generator.domains.writers import Writer
 from retrieval.training.options import flat_options
 from retrieval.training.shown import shown
@@ -61,9 +61,10 @@ def solve(
         else model.writer(search, problems.seed)
     )
     print(f"{shown(text)}\n\n{shown(domain.show(text))}\n", flush=True)
-    start, listening = time.perf_counter(), _Listening(made)
+    # a baseline may have none that says something
+    start, listening = time.perf_counter(), _Listening(made, tells=made.tells_probability or not writer)
     outcome = search.synthesizer(listening, _Reporting(domain, max_shown, listening.log_probs))(text)
-    print(_ending(domain, outcome, search.budget, time.perf_counter() - start))
+    print(_ending(domain, outcome, search.budget, listening.log_probs, time.perf_counter() - start))
     if not outcome.is_solved:
         sys.exit(1)
 
@@ -71,14 +72,15 @@ def solve(
 class _Listening(Writer):
     """A writer, and the log-probabilities of what it has proposed."""
 
-    def __init__(self, writer: Writer) -> None:
-        self.writer, self.name = writer, writer.name
+    def __init__(self, writer: Writer, *, tells: bool) -> None:
+        self.writer, self.name, self.tells = writer, writer.name, tells
         self.log_probs: dict[str, float] = {}
 
     def propose(self, specs: Sequence[str], first: int, count: int) -> list[list[Candidate]]:
         """See `Writer.propose`."""
         found = self.writer.propose(specs, first, count)
-        self.log_probs.update(candidate for candidates in found for candidate in candidates)
+        if self.tells:
+            self.log_probs.update(candidate for candidates in found for candidate in candidates)
         return found
 
 
@@ -111,12 +113,15 @@ def verdict_row(domain: Domain[Any, Any], program: str, verdict: Verdict, log_pr
     return shown(f"  {mark} {probability}{text:<12} {verdict.kind}{reason}")
 
 
-def _ending(domain: Domain[Any, Any], outcome: Outcome, budget: int, seconds: float) -> str:
+def _ending(
+    domain: Domain[Any, Any], outcome: Outcome, budget: int, log_probs: Mapping[str, float], seconds: float
+) -> str:
     time_taken = f"in {seconds:.1f} s, of which {outcome.seconds_checking:.1f} s to check"
     if outcome.program is not None:
         tried = "the first proposal" if outcome.num_samples == 1 else f"proposal {outcome.num_samples}"
         picture = shown(domain.show(outcome.spec, outcome.program))
-        return f"\nsolved by {tried}{_log_prob(outcome.tries)}, {time_taken}\n\n{picture}"
+        told = _told(outcome, log_probs.get(outcome.program))
+        return f"\nsolved by {tried}{told}, {time_taken}\n\n{picture}"
     if outcome.ending == "no_more" and not outcome.tries:
         return "\nnot solved: the writer proposes nothing"
     reason = {
@@ -131,11 +136,11 @@ def _kinds(counts: Counter[Any]) -> str:
     return ", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS if counts[kind])
 
 
-def _log_prob(tries: Sequence[Try]) -> str:
-    solved = next(each for each in tries if each.verdict.holds)
-    repeats = sum(each.is_repeat for each in tries)
-    repeated = f", {repeats} of them repeats" if repeats else ""
-    return f" (log-probability {solved.log_prob:.2f}{repeated})"
+def _told(outcome: Outcome, log_prob: float | None) -> str:
+    repeats = sum(each.is_repeat for each in outcome.tries)
+    told = [] if log_prob is None else [f"log-probability {log_prob:.2f}"]
+    told += [f"{repeats} of them repeats"] if repeats else []
+    return f" ({', '.join(told)})" if told else ""
 
 
 @flat_options

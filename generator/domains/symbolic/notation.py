@@ -17,9 +17,7 @@ from generator.domains.symbolic.names import PREFIX_ONLY
 from generator.domains.symbolic.prefix import to_expression
 from generator.domains.symbolic.reader import Reader
 from generator.domains.symbolic.tokens import MAX_LENGTH, Words, quoted
-from generator.domains.symbolic.vocabulary import UNKNOWN
-
-LEAD = "sub Y'"  # before an integrand: what is 0 by the equation that its integral solves
+from generator.domains.symbolic.vocabulary import LEAD, UNKNOWN
 
 
 def integrand_of_user(text: str) -> str:

@@ -5,7 +5,8 @@ import sympy as sp
 
 from generator.domains.base import MalformedError
 from generator.domains.symbolic.checker import Question
-from generator.domains.symbolic.explain import explanation, in_infix, statement, worked_out
+from generator.domains.symbolic.derivations import worked_out
+from generator.domains.symbolic.explain import explanation, in_infix, statement
 from generator.domains.symbolic.prefix import X, text_of
 
 INTEGRAL = "sub Y' mul x cos x"

@@ -8,9 +8,7 @@ import pytest
 import sympy as sp
 
 from generator.domains.base import MalformedError, SpecError
-from generator.domains.symbolic.infix import to_infix
-from generator.domains.symbolic.latex import to_latex
-from generator.domains.symbolic.notation import LEAD, answer_of_user, equation_of_user, integrand_of_user
+from generator.domains.symbolic.notation import answer_of_user, equation_of_user, integrand_of_user
 from generator.domains.symbolic.prefix import (
     FUNCTION,
     SYMBOLS,
@@ -20,7 +18,9 @@ from generator.domains.symbolic.prefix import (
     text_of,
     to_expression,
 )
+from generator.domains.symbolic.printing import to_infix, to_latex
 from generator.domains.symbolic.tokens import NotationError
+from generator.domains.symbolic.vocabulary import LEAD
 
 Y = FUNCTION(X)
 Y1, Y2 = sp.Derivative(Y, X), sp.Derivative(Y, (X, 2))
