@@ -173,6 +173,33 @@ def test_the_commands_of_domains_run_one_after_the_other(quickstart, monkeypatch
     assert "verified" in capsys.readouterr().out
 
 
+def test_the_commands_of_symbolic_mathematics_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    commands = commands_after("Symbolic mathematics")
+    extra = {
+        "generate": {"num_train": "16", "num_val": "2", "num_test": "2", "domain_options__max_ops": "3"},
+        "fit": {"trainer__max_steps": "1", "trainer__val_check_interval": "1", "data__num_val": "1"}
+        | {"data__num_workers": "0", "data__max_oup_seq_len": "40", "model__model_name.num_layers": "1"},
+        "evaluate": {"num_problems": "1", "num_gold": "1"},
+        "inspect": {"num_problems": "2", "num_shown": "1"},
+    }
+    done = [words[1] for words in commands]
+    assert done == ["solve", "check", "generate", "inspect", "fit", "solve", "evaluate", "plot"]
+    for words in commands:
+        module = "generator.domains.__main__" if words[0] == "generator.domains" else words[0]
+        is_unsolved = words[1] == "solve" and "--ckpt_path" in words  # after so short a training
+        words = [word for word in words if word not in ("10", "50")]
+        capsys.readouterr()
+        with pytest.raises(SystemExit) if is_unsolved or words[1] == "check" else contextlib.nullcontext() as ended:
+            run_here([module, *words[1:]], **extra.get(words[1], {}))
+        if ended is not None:
+            assert ended.value.code == int(is_unsolved)
+        if words[1] == "check":
+            shown = TEXT.split("## Symbolic mathematics", 1)[1].split("```text\n")[1].split("```")[0]
+            assert capsys.readouterr().out.strip() == shown.strip()
+    assert (tmp_path / "runs/symbolic/figures").is_dir()
+
+
 def statement_command(environment: str) -> list[str]:
     """README's words for proving a statement in a prover."""
     commands = [words for words in commands_after("Prove something") if "--statement" in words]

@@ -12,14 +12,17 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from common import IGNORE_INDEX, ConfigError
 from generator import frozen, load_generator
+from generator.causal import CausalGenerator
 from generator.data.instruct_batch import InstructBatch, collate_rows
+from generator.domains.encodings import batch_of_one
+from generator.domains.symbolic.vocabulary import WORDS
 from generator.export import export
 from generator.frozen import FrozenTransformerGenerator
 from generator.main import main
 from tests.fakes import EIGHT, quiet_trainer, save_checkpoint, write_splits
 from tests.generator.causal_fakes import GPT2, save_bpe
 from tests.generator.cli_fakes import config, run
-from tests.generator.families import DECODER_ONLY, Learnt, ask, training_batches
+from tests.generator.families import DECODER_ONLY, Learnt, ask, context, training_batches
 
 FROZEN = replace(
     DECODER_ONLY,
@@ -114,6 +117,17 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
         train(other, tmp_path, max_steps=4, ckpt_path=tmp_path / "half.ckpt")
 
 
+def test_activations_that_are_computed_again_give_the_same_gradients(tmp_path):
+    batch, gradients = batch_of(EIGHT, tmp_path / "eight"), []
+    for recomputed in (False, True):
+        model = FROZEN.build(trained_groups=["norms"], train_input=False, gradient_checkpointing=recomputed)
+        model.loss_of(batch)[0].backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and any("ln_1" in name for name in gradients[0])
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
 def test_the_same_seed_gives_the_same_model(tmp_path):
     runs = []
     for _ in range(2):
@@ -206,6 +220,29 @@ def test_a_perfect_predictor_scores_exactly_one_and_the_loss_is_weighted_by_toke
             loss, num_tokens = model.eval().loss_of(batch)
             total, tokens = total + loss.item() * num_tokens, tokens + num_tokens
     assert metrics["loss_val"] == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_a_problem_of_symbolic_mathematics_stands_before_its_answer_in_one_row(tmp_path):
+    architecture = {**GPT2, "tokenizer": "symbolic"}
+    options = {"template": "symbolic", "max_seq_len": 64, "max_completion_len": 16}
+    model = FROZEN.build(architecture, **options)
+    spec, program = "sub Y' mul x cos x", "add cos x mul x sin x"
+    batch = batch_of_one(model, model.write_inputs([context(spec)])[0], program)
+    (ids,), (labels,), number = batch["input_ids"].tolist(), batch["labels"].tolist(), WORDS.index
+    answer = [number(word) for word in program.split()] + [number("</s>")]
+    assert ids == [number(word) for word in f"{spec} <SPECIAL_5>".split()] + answer
+    assert labels == [IGNORE_INDEX] * 7 + answer
+    assert model.generator.get_input_embeddings().weight.shape == model.generator.lm_head.weight.shape == (91, 48)
+    ends = (model.generator.config.eos_token_id, model.generator.config.pad_token_id)
+    assert ends == (number("</s>"), number("<pad>"))
+    loaded = load_generator(save_checkpoint(model, tmp_path / "symbolic.ckpt"))
+    assert loaded.template == "symbolic" and ask(loaded, [spec], 2) == ask(model, [spec], 2)
+    plain = FROZEN.build(architecture, output_bias=False, **options)
+    assert export(save_checkpoint(plain, tmp_path / "plain.ckpt"), tmp_path / "out").max_difference < 1e-4
+    exported = load_generator(tmp_path / "out")
+    assert type(exported) is CausalGenerator and exported.template == "symbolic"
+    texts = [[text for text, _ in candidates] for candidates in (ask(exported, [spec], 2)[0], ask(plain, [spec], 2)[0])]
+    assert texts[0] == texts[1]
 
 
 # --------------------------------------------------------------------------------- bodies, checkpoints

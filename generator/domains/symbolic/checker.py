@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from generator.domains.base import MalformedError, SpecError, VerdictKind
+from generator.domains.seeds import stable_seed
 from generator.domains.symbolic.bounds import Undefined, determinant, enclose
 from generator.domains.symbolic.prefix import FUNCTION, X, to_expression
 from generator.domains.symbolic.vocabulary import UNKNOWN
-from generator.domains.writers import stable_seed
+from generator.domains.verdicts import MalformedError, VerdictKind
 
 Step = Literal["screen", "rewrite", "compare", "simplify"]
 # by what they cost on 64 answers that hold (integrals, means): 0.02 s, 0.05 s, and 0.4 s for the two that simplify
@@ -32,8 +32,9 @@ STEPS: tuple[Step, ...] = ("screen", "rewrite", "compare", "simplify")
 MAX_WORDS = 2000  # of an answer
 _LEAD = ("sub", "Y'")
 _DERIVATIVES = tuple(sp.Derivative(FUNCTION(X), (X, order)) for order in (2, 1))
-_NUM_POINTS = 12
-_NUM_DECIDING = 4  # points at which a residual is not 0, or vanishes, that are enough
+_NUM_POINTS = 20
+_NUM_DECIDING = 4  # points at which a residual vanishes, or is not 0, that are enough
+_NUM_OF_EQUATIONS = 12  # that of an equation must not be 0 at: a solution may hold on one branch, for some constants
 _NUM_PROVING = 2  # that are needed to reject
 _NOT_OF_ANSWERS = {*UNKNOWN, "f", "g", "h", "derivative"}
 
@@ -46,11 +47,13 @@ class Question:
         spec: prefix words of the problem
         answer: what is said to solve it
         reference: an answer that is known to hold, or ""
+        is_equation: whether it is a differential equation, which may have local and particular solutions
     """
 
     spec: str
     answer: str
     reference: str = ""
+    is_equation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +109,26 @@ def read_problem(spec: str) -> tuple[sp.Expr, int]:
     """Return the equation of a problem, which is to be 0, and its order: that of its highest derivative.
 
     Raises:
-        SpecError: if the words are no problem
+        MalformedError: if the words are no problem
     """
     words = spec.split()
     names = sorted({"f", "g", "h", "derivative"} & set(words))
     if names:
-        raise SpecError(f"a problem cannot have the word {names[0]!r}; write the function that is sought as Y, Y', Y''")
+        raise MalformedError(
+            f"a problem cannot have the word {names[0]!r}; write the function that is sought as Y, Y', Y''"
+        )
     try:
         if tuple(words[:2]) == _LEAD:
             equation = _DERIVATIVES[1] - to_expression(words[2:])
         else:
             equation = to_expression(words)
     except MalformedError as error:
-        raise SpecError(f"the problem {spec[:80]!r} cannot be read: {error}") from error
+        raise MalformedError(f"the problem {spec[:80]!r} cannot be read: {error}") from error
     if equation.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
-        raise SpecError(f"the problem {spec[:80]!r} is infinite or has no value")
+        raise MalformedError(f"the problem {spec[:80]!r} is infinite or has no value")
     order = next((2 - place for place, each in enumerate(_DERIVATIVES) if equation.has(each)), 0)
     if order == 0:
-        raise SpecError(f"the problem {spec[:80]!r} has no Y' or Y''")
+        raise MalformedError(f"the problem {spec[:80]!r} has no Y' or Y''")
     return equation, order
 
 
@@ -176,21 +181,26 @@ def _screen(question: Question) -> Finding:
     left = residual_of(question.spec, answer)
     if left.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
         return Finding("rejected", "makes the equation infinite, or without a value")
-    if left.is_zero or sp.expand(left).is_zero:
+    if left == 0:
         return _verified(question, answer)
-    evidence = look(left)
+    evidence = look(left, _NUM_OF_EQUATIONS if question.is_equation else _NUM_DECIDING)
     if not evidence.vanishing and evidence.real + evidence.complex >= _NUM_PROVING:
         return Finding("rejected", f"the equation does not hold at {evidence.example}", evidence=evidence)
     return Finding(None, evidence=evidence)
 
 
 def _rewrite(question: Question) -> Finding:
-    """Bring the residual to one denominator, first as it is and then in exponentials."""
+    """Multiply out; bring the residual to one denominator, as it is and in exponentials."""
     left = residual(question)
-    for form in (left, left.rewrite(sp.exp)):
-        if sp.expand(sp.together(form).as_numer_denom()[0]).is_zero:
-            return _verified(question)
-    return Finding(None)
+    return _verified(question) if sp.expand(left) == 0 or is_zero(left) else Finding(None)
+
+
+def is_zero(expression: sp.Expr) -> bool:
+    """Whether an expression becomes 0 over one denominator: one that does is 0 wherever it has a value."""
+    return any(
+        sp.expand(sp.together(expression.rewrite(sp.exp) if in_exponentials else expression).as_numer_denom()[0]) == 0
+        for in_exponentials in (False, True)
+    )
 
 
 def _compare(question: Question) -> Finding:
@@ -198,8 +208,8 @@ def _compare(question: Question) -> Finding:
     if not question.reference:
         return Finding(None)
     gap = sp.simplify(read_answer(question.answer) - read_answer(question.reference))
-    is_integral = tuple(question.spec.split()[:2]) == _LEAD
-    if gap.is_zero or (is_integral and X not in gap.free_symbols and not gap.has(sp.zoo, sp.nan, sp.oo)):
+    is_constant = X not in gap.free_symbols and not gap.has(sp.zoo, sp.nan, sp.oo)
+    if gap == 0 or (not question.is_equation and is_constant):
         return _verified(question)
     return Finding(None)
 
@@ -220,6 +230,8 @@ _STEPS: Mapping[Step, Callable[[Question], Finding]] = {
 
 
 def _verified(question: Question, answer: sp.Expr | None = None) -> Finding:
+    if not question.is_equation:
+        return Finding("verified")
     is_general, message = generality(question.spec, read_answer(question.answer) if answer is None else answer)
     return Finding("verified", message, is_general)
 
@@ -228,10 +240,10 @@ def _verified(question: Question, answer: sp.Expr | None = None) -> Finding:
 # Numbers
 
 
-def look(expression: sp.Expr, seed: int = 0) -> Evidence:
+def look(expression: sp.Expr, enough: int, seed: int = 0) -> Evidence:
     """Return at which points an expression is not 0, of points that follow from the seed.
 
-    Points are looked at until enough of them say the same: x is positive and negative in turn.
+    Points are looked at until it vanishes at some, or is not 0 at enough; x is positive and negative in turn.
     """
     rng = random.Random(stable_seed("points", seed))
     symbols = sorted(expression.free_symbols | {X}, key=lambda symbol: str(symbol.name))
@@ -249,7 +261,7 @@ def look(expression: sp.Expr, seed: int = 0) -> Evidence:
             real += is_real
             imaginary += not is_real
             example = example or ", ".join(f"{symbol.name} = {float(value):g}" for symbol, value in point.items())
-        if max(real + imaginary, vanishing) >= _NUM_DECIDING:
+        if vanishing >= _NUM_DECIDING or real + imaginary >= enough:
             break
     return Evidence(real, imaginary, vanishing, example)
 
@@ -265,15 +277,13 @@ def _coordinate(rng: random.Random, number: int) -> float:
 # General solutions
 
 
-def generality(spec: str, answer: sp.Expr) -> tuple[bool | None, str]:
+def generality(spec: str, answer: sp.Expr) -> tuple[bool, str]:
     """Return whether a solution has as many effective constants as the equation's order, and what it lacks.
 
     They are effective and independent where the determinant of the derivatives of the solution, and of its slope, with
-    respect to the constants is not 0, which bounds on its value prove. None for an integral, which has none.
+    respect to the constants is not 0, which bounds on its value prove.
     """
     equation, order = read_problem(spec)
-    if tuple(spec.split()[:2]) == _LEAD:
-        return None, ""
     if answer.is_zero:
         return False, "the function 0"
     constants = sorted(answer.free_symbols - equation.free_symbols - {X}, key=lambda symbol: str(symbol.name))

@@ -30,13 +30,13 @@ from tqdm import tqdm
 from common import ConfigError
 from generator.domains.base import Problem, split_of
 from generator.domains.problem_files import line_of
+from generator.domains.seeds import stable_seed
 from generator.domains.symbolic.equations import first_order, second_order
 from generator.domains.symbolic.forms import Dropped
 from generator.domains.symbolic.integrals import backward, by_parts, forward
 from generator.domains.symbolic.options import TASKS, DrawingOptions, Task
 from generator.domains.symbolic.parts import Known, known_integrals
 from generator.domains.symbolic.pool import Pool, Result
-from generator.domains.writers import stable_seed
 from retrieval.training.datamodule import Split
 from retrieval.training.files import writing_file
 from retrieval.training.json_lines import parse_object

@@ -1,12 +1,8 @@
-"""Expressions as they are typed, x*cos(x) + x^2/3: read into prefix words, and written from sympy's expressions."""
+"""Expressions as they are typed, x*cos(x) + x^2/3, cut into tokens that `reader` reads."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
-
-import sympy as sp
-from sympy.printing.str import StrPrinter
 
 from generator.domains.symbolic.reader import Reader
 from generator.domains.symbolic.tokens import NotationError, Token, quoted
@@ -53,23 +49,3 @@ def _tokens(text: str) -> list[Token]:
         elif kind != "space":
             raise NotationError(f"the character {quoted(written)} has no meaning here", text, column)
     return found
-
-
-class _Printer(StrPrinter):  # type: ignore[misc]
-    """Writes as sympy does, with y for the function that is sought."""
-
-    def _print_AppliedUndef(self, expr: Any) -> str:
-        return "y"
-
-    def _print_Derivative(self, expr: Any) -> str:
-        return f"y{expr.derivative_count * chr(39)}"
-
-
-def to_infix(expression: sp.Expr) -> str:
-    """Return an expression as `reader_of` and sympy read it.
-
-    >>> from generator.domains.symbolic.prefix import expression_of
-    >>> to_infix(expression_of("add mul x Y' mul INT- 1 ln abs x"))
-    "x*y' - log(Abs(x))"
-    """
-    return str(_Printer().doprint(expression))

@@ -1,12 +1,8 @@
-r"""Expressions in LaTeX, \int x \cos x\,dx: read into prefix words, and written from sympy's expressions."""
+r"""Expressions in LaTeX, \int x \cos x\,dx, cut into tokens that `reader` reads."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
-
-import sympy as sp
-from sympy.printing.latex import LatexPrinter
 
 from generator.domains.symbolic.names import FUNCTIONS, LEAVES
 from generator.domains.symbolic.reader import Reader
@@ -92,24 +88,3 @@ def _command(name: str, text: str, column: int) -> Token:
     if name not in _NAMES:
         raise NotationError(f"the command \\{name[:30]} has no meaning here", text, column)
     return Token("name", name, column)
-
-
-class _Printer(LatexPrinter):  # type: ignore[misc]
-    """Writes as sympy does, with y for the function that is sought."""
-
-    def _print_AppliedUndef(self, expr: Any, exp: str | None = None) -> str:
-        return "y" if exp is None else rf"y^{{{exp}}}"
-
-    def _print_Derivative(self, expr: Any) -> str:
-        return f"y{expr.derivative_count * chr(39)}"
-
-
-def to_latex(expression: sp.Expr) -> str:
-    r"""Return an expression in LaTeX.
-
-    >>> from generator.domains.symbolic.prefix import expression_of
-    >>> to_latex(expression_of("mul x ln abs x"))
-    'x \\ln{\\left(\\left|{x}\\right| \\right)}'
-    """
-    settings = {"ln_notation": True, "inv_trig_style": "full"}
-    return str(_Printer(settings).doprint(expression))

@@ -15,6 +15,7 @@ COEFFICIENTS = tuple(f"a{number}" for number in range(10))
 CONSTANTS = ("pi", "E", "I")
 DIGITS = tuple("0123456789")
 PLUS, MINUS = "INT+", "INT-"  # a whole number is one of these and its digits: INT- 4 2
+LEAD = "sub Y'"  # before an integrand, to make an equation of it
 UNKNOWN = ("Y", "Y'", "Y''")  # the function that is sought, f(x), and its derivatives
 
 WORDS: tuple[str, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -28,7 +29,7 @@ from generator.domains.symbolic.words import check_words, normal
     ],
 )
 def test_what_is_wrong_is_named(text: str, reason: str) -> None:
-    with pytest.raises(MalformedError, match=reason):
+    with pytest.raises(MalformedError, match=re.escape(reason)):
         check_words(text.split())
 
 
@@ -50,7 +51,7 @@ def test_it_agrees_with_the_reader_of_expressions() -> None:
                 to_expression(drawn)
             except MalformedError as error:
                 assert "makes no sense" in str(error) or "bits" in str(error), drawn
-    assert num_whole > 300
+    assert num_whole > 200
 
 
 def test_spaces_are_made_single() -> None:
