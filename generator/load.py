@@ -27,7 +27,9 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 _ENCODER_DECODER = "generator.model.RetrievalAugmentedGenerator"
 _DECODER_ONLY = "generator.causal.CausalGenerator"
 _FROZEN = "generator.frozen.FrozenTransformerGenerator"
-_KNOWN = (_ENCODER_DECODER, _DECODER_ONLY, _FROZEN)  # a checkpoint names its class, and no other is imported for it
+_BITS = "generator.domains.bits.model.BitModel"
+# a checkpoint names its class, and no other is imported for it
+_KNOWN = (_ENCODER_DECODER, _DECODER_ONLY, _FROZEN, _BITS)
 _KINDS = "a Lightning checkpoint (.ckpt), a Hugging Face folder (with config.json), a .gguf file or a hub id"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # of transformers
 _SHARDED = ("latest", "zero_to_fp32.py", ".metadata")  # of DeepSpeed, DeepSpeed and FSDP

@@ -22,7 +22,7 @@ class GeneratorCLI(BaseCLI):
 
     default_model = RetrievalAugmentedGenerator
     default_data = GeneratorDataModule
-    linked = names_of(InputLimits, PromptFormat)
+    linked = (*names_of(InputLimits, PromptFormat), "domain")
     monitor = "top1_acc_val"
     run_name = "generator"
 

@@ -13,7 +13,8 @@ from tests.fakes import TINY
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
-GENERATOR = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "generator").rglob("*.yaml"))]
+BITS = sorted((CONFIGS / "generator").glob("bit_*.yaml"))
+GENERATOR = [CONFIGS / "quickstart.yaml", *sorted(set((CONFIGS / "generator").rglob("*.yaml")) - set(BITS))]
 SEARCH = sorted((CONFIGS / "search").glob("*.yaml"))
 STRATEGIES = sorted((CONFIGS / "strategy").glob("*.yaml"))
 TINY_GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 2048}
@@ -33,9 +34,11 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     """Pretrained weights are replaced by a tiny architecture: there is no network here."""
     monkeypatch.chdir(tmp_path)
     values = yaml.safe_load(path.read_text())
-    is_causal = "causal" in values["model"].get("class_path", "")
+    class_path = values["model"].get("class_path", "")
+    is_causal = "causal" in class_path or "frozen" in class_path
     model_name = options(values, "model")["model_name"]
-    options(values, "model")["model_name"] = TINY_GPT2 if is_causal else TINY
+    tokenizer = {"tokenizer": model_name["tokenizer"]} if "tokenizer" in model_name else {}
+    options(values, "model")["model_name"] = (TINY_GPT2 if is_causal else TINY) | tokenizer
     values["trainer"].update(accelerator="cpu", precision="32-true")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     made = start(GeneratorCLI, [], [f"--config={tmp_path / 'config.yaml'}"], run=False)
@@ -44,6 +47,31 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     assert isinstance(made.model, CausalGenerator) == is_causal
     hub_ids = ("google/byt5-small", "google/byt5-base", "deepseek-ai/deepseek-coder-1.3b-base")
     assert model_name in hub_ids or isinstance(model_name, dict)
+
+
+@pytest.mark.parametrize("path", BITS, ids=lambda p: p.stem)
+def test_configuration_of_a_bit_task_instantiates(path, tmp_path, monkeypatch):
+    from generator.domains.bits.model import BitModel
+
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load(path.read_text())
+    given = options(values, "model")
+    assert f"#   python -m generator.main fit --config configs/generator/{path.name}\n" in path.read_text()
+    assert given["model_name"] == "gpt2" or isinstance(given["model_name"], dict)
+    given["model_name"] = TINY_GPT2
+    values["trainer"].update(accelerator="cpu")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    made = start(GeneratorCLI, [], [f"--config={tmp_path / 'config.yaml'}"], run=False)
+    assert isinstance(made.model, BitModel) and made.model.task.name == options(values, "data")["domain"]
+    task = made.datamodule.domain
+    made.model.network.check_length(task.num_symbols_drawn, task.options.n)
+    assert (
+        made.model.optimization.lr == given["lr"]
+        and made.datamodule.domain.options.n == (options(values, "data")["domain_options"]["n"])
+    )
+    made.datamodule.setup("validate")
+    (batch, *_) = made.datamodule.val_dataloader()
+    assert made.model.loss_of(batch)[0] > 0
 
 
 def test_the_lora_overlay_changes_what_it_names(capsys):

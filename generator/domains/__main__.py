@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 from common import ConfigError
 from retrieval.training import remarks
@@ -12,6 +13,8 @@ from retrieval.training.commands import parse_arguments, run
 
 COMMANDS = {
     "generate": ("evaluate", "draw problems into files"),
+    "import": ("symbolic.exchange", "make such files from published ones, of symbolic mathematics"),
+    "export": ("symbolic.exchange", "write them as such"),
     "inspect": ("solve", "show problems as pictures, and count them"),
     "baseline": ("evaluate", "let writers that are no language model solve problems"),
     "evaluate": ("evaluate", "let a model solve problems"),
@@ -19,6 +22,7 @@ COMMANDS = {
     "check": ("solve", "judge given programs"),
     "plot": ("plot", "draw what `baseline` and `evaluate` found"),
     "bootstrap": ("bootstrap", "teach a model by those of its own programs that hold"),
+    "learning": ("bits.learning", "draw how accuracy grew with samples, in runs of bit tasks"),
 }
 _POSITIONAL = {"solve": "spec"}
 
@@ -38,7 +42,8 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     if command not in COMMANDS:
         raise ConfigError(f"command is {command!r}; choose one of {', '.join(COMMANDS)}")
-    function = getattr(import_module(f"generator.domains.{COMMANDS[command][0]}"), command)
+    name = f"{command}_" if iskeyword(command) else command
+    function = getattr(import_module(f"generator.domains.{COMMANDS[command][0]}"), name)
     function(**parse_arguments(function, rest, positional=_POSITIONAL.get(command, ""), subcommand=command))
 
 

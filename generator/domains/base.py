@@ -179,6 +179,28 @@ class Domain(ABC, Generic[S, P]):
         """Return a picture of a problem for a terminal, with a program where there is one."""
         return spec if program is None else f"{spec}\n{program}"
 
+    # ------------------------------------------------------------------------------------ texts of users
+
+    def spec_of_user(self, text: str) -> str:
+        """Return the text of the specification that a user typed, if a domain takes more than its own texts.
+
+        Raises:
+            SpecError: if it is none
+        """
+        return text
+
+    def program_of_user(self, text: str) -> str:
+        """Return the text of the program that a user typed.
+
+        Raises:
+            MalformedError: if it is none
+        """
+        return text
+
+    def for_user(self, program: str) -> str:
+        """Return a program that was judged as users read it, in a line."""
+        return program
+
     # ------------------------------------------------------------------------------------------ checking
 
     def check(self, spec: str, program: str) -> Verdict:

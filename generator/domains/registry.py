@@ -20,6 +20,8 @@ DOMAINS = {
     "prim_ibp": "generator.domains.symbolic.domain.PrimIbp",
     "ode1": "generator.domains.symbolic.domain.Ode1",
     "ode2": "generator.domains.symbolic.domain.Ode2",
+    "bit_xor": "generator.domains.bits.tasks.BitXor",
+    "bit_memory": "generator.domains.bits.tasks.BitMemory",
 }
 
 

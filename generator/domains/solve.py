@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import ConfigError, DataError, check_positive
-from generator.domains.base import KINDS, Domain, Problem, SpecError, Verdict
+from common import Candidate, ConfigError, DataError, check_positive
+from generator.domains.base import KINDS, Domain, MalformedError, Problem, SpecError, Verdict
 from generator.domains.choices import DomainChoice, ModelChoice, ProblemChoice, SearchChoice, baseline_writers
 from generator.domains.problem_files import read_records
 from generator.domains.synthesize import Outcome, Try
+from generator.domains.writers import Writer
 from retrieval.training.options import flat_options
 from retrieval.training.shown import shown
 
@@ -32,7 +34,8 @@ def solve(
     """Solve one specification, and show the proposals as they come and the first that holds.
 
     Args:
-        spec: text of the specification; without one, the first problem of the split is taken
+        spec: text of the specification, as a user writes it too where the domain reads that (x*cos(x)); without one,
+            the first problem of the split is taken
         model: which, unless a baseline is named
         problems: which domain, and what baselines learn from
         search: how
@@ -45,7 +48,7 @@ def solve(
     """
     check_positive(max_shown=max_shown)
     domain = problems.make()
-    text = problems.of_split(domain, problems.split, 1)[0].spec if spec is None else spec
+    text = problems.of_split(domain, problems.split, 1)[0].spec if spec is None else domain.spec_of_user(spec)
     domain.read_spec(text)
     if writer and model.ckpt_path:
         raise ConfigError("both writer and ckpt_path are given; give one of them")
@@ -58,18 +61,32 @@ def solve(
         else model.writer(search, problems.seed)
     )
     print(f"{shown(text)}\n\n{shown(domain.show(text))}\n", flush=True)
-    synthesizer = search.synthesizer(made, _Reporting(domain, max_shown))
-    outcome = synthesizer(text)
-    print(_ending(domain, outcome, search.budget))
+    start, listening = time.perf_counter(), _Listening(made)
+    outcome = search.synthesizer(listening, _Reporting(domain, max_shown, listening.log_probs))(text)
+    print(_ending(domain, outcome, search.budget, time.perf_counter() - start))
     if not outcome.is_solved:
         sys.exit(1)
+
+
+class _Listening(Writer):
+    """A writer, and the log-probabilities of what it has proposed."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer, self.name = writer, writer.name
+        self.log_probs: dict[str, float] = {}
+
+    def propose(self, specs: Sequence[str], first: int, count: int) -> list[list[Candidate]]:
+        """See `Writer.propose`."""
+        found = self.writer.propose(specs, first, count)
+        self.log_probs.update(candidate for candidates in found for candidate in candidates)
+        return found
 
 
 class _Reporting:
     """A checker that prints what it is asked."""
 
-    def __init__(self, domain: Domain[Any, Any], max_shown: int) -> None:
-        self.domain, self.max_shown, self.num = domain, max_shown, 0
+    def __init__(self, domain: Domain[Any, Any], max_shown: int, log_probs: Mapping[str, float]) -> None:
+        self.domain, self.max_shown, self.log_probs, self.num = domain, max_shown, log_probs, 0
 
     def check_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Judge, and print."""
@@ -77,32 +94,41 @@ class _Reporting:
         for (_, program), verdict in zip(pairs, verdicts, strict=True):
             self.num += 1
             if self.num <= self.max_shown or verdict.holds:
-                print(verdict_row(program, verdict), flush=True)
+                print(verdict_row(self.domain, program, verdict, self.log_probs.get(program)), flush=True)
             elif self.num == self.max_shown + 1:
                 print("  ...", flush=True)
         return verdicts
 
 
-def verdict_row(program: str, verdict: Verdict) -> str:
+def verdict_row(domain: Domain[Any, Any], program: str, verdict: Verdict, log_prob: float | None = None) -> str:
     """Return a proposal and what became of it, in a line."""
     mark = {"verified": "+", "rejected": "-", "malformed": "?", "timeout": "~", "error": "!"}[verdict.kind]
     reason = f"  {verdict.message}" if verdict.message else ""
-    text = program if program.isprintable() else repr(program)[1:-1]
-    return shown(f"  {mark} {text:<12} {verdict.kind}{reason}")
+    # what was not decided in time may take as long to write in another way
+    text = domain.for_user(program) if verdict.kind in ("verified", "rejected") else program
+    text = text if text.isprintable() else repr(text)[1:-1]
+    probability = "" if log_prob is None else f"{log_prob:8.2f}  "
+    return shown(f"  {mark} {probability}{text:<12} {verdict.kind}{reason}")
 
 
-def _ending(domain: Domain[Any, Any], outcome: Outcome, budget: int) -> str:
+def _ending(domain: Domain[Any, Any], outcome: Outcome, budget: int, seconds: float) -> str:
+    time_taken = f"in {seconds:.1f} s, of which {outcome.seconds_checking:.1f} s to check"
     if outcome.program is not None:
         tried = "the first proposal" if outcome.num_samples == 1 else f"proposal {outcome.num_samples}"
-        probability = _log_prob(outcome.tries)
-        return f"\nsolved by {tried}{probability}\n\n{shown(domain.show(outcome.spec, outcome.program))}"
+        picture = shown(domain.show(outcome.spec, outcome.program))
+        return f"\nsolved by {tried}{_log_prob(outcome.tries)}, {time_taken}\n\n{picture}"
     if outcome.ending == "no_more" and not outcome.tries:
         return "\nnot solved: the writer proposes nothing"
     reason = {
         "no_more": f"the writer has no more than {len(outcome.tries)} proposals",
         "repeats": "the writer only repeats itself",
     }.get(outcome.ending, f"the budget of {budget} proposals is spent")
-    return f"\nnot solved: {reason}"
+    counts = Counter(each.verdict.kind for each in outcome.tries)
+    return f"\nnot solved: {reason} ({_kinds(counts)}), {time_taken}"
+
+
+def _kinds(counts: Counter[Any]) -> str:
+    return ", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS if counts[kind])
 
 
 def _log_prob(tries: Sequence[Try]) -> str:
@@ -165,8 +191,8 @@ def check(
 
     Args:
         choice: which domain
-        spec: a specification
-        program: an answer to it
+        spec: a specification, as `solve` takes it
+        program: an answer to it, written in the same way
         path: JSON lines with "spec" and "program", such as `generate` writes; the verdicts are counted, and those that
             do not hold are printed with their lines
 
@@ -177,11 +203,7 @@ def check(
     if (spec is None) != (program is None) or (spec is None) == (path is None):
         raise ConfigError("give either spec and program, or path")
     if spec is not None and program is not None:
-        verdict = domain.check(spec, program)
-        print(verdict_row(program, verdict))
-        if verdict.kind != "malformed":
-            print("\n" + shown(domain.show(spec, program)))
-        sys.exit(0 if verdict.holds else 1)
+        sys.exit(0 if _check_one(domain, domain.spec_of_user(spec), program) else 1)
     counts: Counter[str] = Counter()
     assert path is not None
     for number, record in read_records(path):
@@ -194,7 +216,21 @@ def check(
             raise DataError(f"{path}:{number}: {error}") from error
         counts[verdict.kind] += 1
         if not verdict.holds:
-            print(f"{path}:{number}:{verdict_row(str(texts[1]), verdict)}")
-    print(", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS if counts[kind]) or "no lines")
+            print(f"{path}:{number}:{verdict_row(domain, str(texts[1]), verdict)}")
+    print(_kinds(counts) or "no lines")
     if counts.total() != counts["verified"]:
         sys.exit(1)
+
+
+def _check_one(domain: Domain[Any, Any], spec: str, program: str) -> bool:
+    try:
+        program = domain.program_of_user(program)
+    except MalformedError as error:  # the reason may go on with lines that show where
+        reason, *lines = str(error).split("\n")
+        print("\n".join([verdict_row(domain, program, Verdict("malformed", reason)), *map(shown, lines)]))
+        return False
+    verdict = domain.check(spec, program)
+    print(verdict_row(domain, program, verdict))
+    if verdict.kind != "malformed":
+        print("\n" + shown(domain.show(spec, program)))
+    return verdict.holds

@@ -156,6 +156,7 @@ class SolvedInTraining(pl.Callback):
         domain = self._domain
         if domain is None or not waiting:
             return
+        domain.expect([problem for problem, _ in waiting])
         pairs = list(dict.fromkeys((problem.spec, program) for problem, row in waiting for program in row))
         known: dict[tuple[str, str], Verdict] = dict(zip(pairs, domain.check_all(pairs), strict=True))
         verdicts = [[known[problem.spec, program] for program in row] for problem, row in waiting]

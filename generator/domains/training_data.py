@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from common import DataError
-from generator.domains.problem_files import DEFAULT_SIZES, read_card
+from generator.domains.problem_files import DEFAULT_SIZES, Card, read_card
 from retrieval.training.checkpoints import read_checkpoint
 
 
 def trained_on(ckpt_path: str) -> dict[str, Any]:
-    """Return the domain that a checkpoint was trained on, how many problems, and its hash; None for what is not known.
+    """Return what a checkpoint was trained on, how many problems, and its hash; None for what is not known.
 
     Several domains are joined by "+", in the order of their names.
     """
@@ -24,30 +24,40 @@ def trained_on(ckpt_path: str) -> dict[str, Any]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         checkpoint = read_checkpoint(ckpt_path)
         options, epoch = checkpoint.get("datamodule_hyper_parameters", {}), checkpoint.get("epoch", 0)
-    domain = options.get("domain")
-    if isinstance(domain, list | tuple):
-        domain = "+".join(sorted(map(str, domain)))
-    size = None if domain is None else _size(options, int(epoch))
+    domain, size = None, None
+    if options.get("domain") is not None:
+        domain, size = _of_folders(options) if options.get("data_path") else _drawn(options, int(epoch))
     return {"trained_on": domain, "train_size": size, "ckpt_hash": digest}
 
 
-def _size(options: Mapping[str, Any], epoch: int) -> int | None:
-    """How many problems; those that are drawn anew in each epoch all count."""
-    size, folder = options.get("num_train"), options.get("data_path")
-    if folder is None:
-        size = DEFAULT_SIZES["train"] if size is None else size
-        return int(size) * (epoch + 1) if options.get("fresh", True) else int(size)
-    if size is None:
-        size = _size_of_folder(Path(folder))
-    return None if size is None else int(size)
+def _drawn(options: Mapping[str, Any], epoch: int) -> tuple[str, int]:
+    """Of problems that are drawn anew in each epoch, all count."""
+    size = int(options.get("num_train") or DEFAULT_SIZES["train"])
+    return str(options["domain"]), size * (epoch + 1) if options.get("fresh", True) else size
 
 
-def _size_of_folder(folder: Path) -> int | None:
-    """What the card of a folder says, which may be gone since."""
+def _of_folders(options: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """What the cards of folders say, which may be gone since: then the option for the domain, of a single folder."""
+    path, size = options["data_path"], options.get("num_train")
+    folders = [Path(each) for each in ([path] if isinstance(path, str) else path)]
+    cards = [_card(folder) for folder in folders]
+    domains = [None if card is None else card["domain"] for card in cards]
+    sizes = [_train_size(card) if size is None else int(size) for card in cards]
+    if len(folders) == 1 and domains[0] is None:
+        domains = [str(options["domain"])]
+    names = sorted({str(domain) for domain in domains})
+    known = [each for each in sizes if each is not None]
+    return None if None in domains else "+".join(names), sum(known) if len(known) == len(folders) else None
+
+
+def _card(folder: Path) -> Card | None:
     try:
-        card = read_card(folder)
+        return read_card(folder)
     except DataError:
         return None
+
+
+def _train_size(card: Card | None) -> int | None:
     sizes = (card or {}).get("sizes")
     size = sizes.get("train") if isinstance(sizes, dict) else None
     return size if isinstance(size, int) else None

@@ -2,8 +2,8 @@
 
 `<writer>.jsonl.unfinished` has the rows, `<writer>.json.unfinished` what the evaluation is. Both go when it is done.
 A row is what `<writer>.jsonl` is to have: a problem, `solved_at`, `ending`, `seconds_writing` and `tries`, each
-[program, log_prob, verdict, seconds], in the order of the proposals; where the domain makes the difference, a program
-that holds has a fifth entry, whether it is general.
+[program, log_prob, verdict, seconds], in the order of the proposals; of a program that holds,
+where the domain makes the difference, a fifth entry says whether it is general.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ def _entry(each: Try) -> list[Any]:
 def outcome_of(row: Mapping[str, Any], *, charge_repeats: bool) -> Outcome:
     """Return the outcome that a row tells; IndexError, KeyError, TypeError or ValueError if it tells none."""
     outcome, verdicts, num_charged = Outcome(str(row["spec"])), dict[str, Verdict](), 0
-    for program, log_prob, kind, seconds, *general in row["tries"]:
-        if kind not in KINDS or len(general) > 1:
-            raise ValueError(f"{kind!r} is no verdict")
+    for program, log_prob, kind, seconds, *rest in row["tries"]:
+        is_general = rest[0] if rest else None
+        if kind not in KINDS or is_general not in (None, True, False) or len(rest) > 1:
+            raise ValueError(f"{[kind, *rest]} is no verdict")
         is_repeat = program in verdicts
         num_charged += charge_repeats or not is_repeat
         if not is_repeat:
-            verdicts[program] = Verdict(kind, seconds=float(seconds), is_general=general[0] if general else None)
+            verdicts[program] = Verdict(kind, seconds=float(seconds), is_general=is_general)
         outcome.tries.append(Try(program, float(log_prob), verdicts[program], num_charged, is_repeat))
         if outcome.program is None:
             outcome.num_samples = num_charged

@@ -31,11 +31,13 @@ def report_fit(trainer: pl.Trainer, model: Any, datamodule: Any) -> None:
     print()
     if topk:
         print("validation: " + "  ".join(f"{name.split('_')[0]} {value:.1%}" for name, value in topk.items()))
+    elif metrics and not isinstance(model, NextStepGenerator):
+        print("validation: " + "  ".join(f"{name.removesuffix('_val')} {value:.4f}" for name, value in metrics.items()))
     elif "loss_val" in metrics:
         print("validation: the loss alone, as weights are sharded")
     else:
         print(f"validation: none: {why_not_validated(trainer)}")
-    if "loss_val" in metrics:
+    if "loss_val" in metrics and isinstance(model, NextStepGenerator):
         print(f"loss:       {metrics['loss_val']:.4f} a token, of the targets in validation")
     print(f"metrics:    {folder / 'metrics.json'}")
     print(f"checkpoint: {checkpoint or 'none was kept, or it is gone'}")

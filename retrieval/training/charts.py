@@ -271,7 +271,25 @@ class Matrix(_Titled):
     num: int
 
 
-Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve | Lines | Parts | Matrix
+@dataclass(frozen=True)
+class Heatmap(_Titled):
+    """Numbers from 0 on in rows and columns, the greater the darker; rows begin above, both count from 0.
+
+    Attributes:
+        ylabel: what the rows are
+        values: by row and column
+    """
+
+    ylabel: str
+    values: tuple[tuple[float, ...], ...]
+
+    @property
+    def num(self) -> int:
+        """Rows."""
+        return len(self.values)
+
+
+Chart: TypeAlias = Histogram | GroupedShares | Calibration | Curve | Lines | Parts | Matrix | Heatmap
 
 
 def rank_histogram(num_at_rank: Sequence[int], *, title: str, what: str, xlabel: str) -> Histogram:

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.training.charts import Calibration, Chart, Curve, GroupedShares, Histogram, Lines, Matrix, Parts, Share
+from retrieval.training.charts import (
+    Calibration,
+    Chart,
+    Curve,
+    GroupedShares,
+    Heatmap,
+    Histogram,
+    Lines,
+    Matrix,
+    Parts,
+    Share,
+)
 from retrieval.training.extras import import_extra
 
 _INTERVALS = "95% intervals"
@@ -153,7 +164,7 @@ def _(chart: Lines, figure: Any) -> str:
             }
         else:
             dashes = series.dashes or ("dashed" if len(colors) > len(_COLORS) else "solid")
-            style = {"linewidth": 1.2 if series.dashes else 1.8, "linestyle": dashes}
+            style: dict[str, Any] = {"linewidth": 1.2 if series.dashes else 1.8, "linestyle": dashes}
             if has_many and not series.dashes:  # told apart in grey too
                 marker = _MARKERS[list(colors).index(series.like or series.name) % len(_MARKERS)]
                 style |= {"marker": marker, "markersize": 4.5, "markevery": _marked(series.x), "clip_on": False}
@@ -246,6 +257,19 @@ def _marked(x: tuple[float, ...]) -> list[int]:
     ends = x[-1] / max(x[0], 1)
     wanted = [max(x[0], 1) * ends ** (i / 6) for i in range(7)] if ends > 4 else list(np.linspace(x[0], x[-1], 7))
     return sorted({int(np.abs(np.array(x) - place).argmin()) for place in wanted})
+
+
+@_plot.register
+def _(chart: Heatmap, figure: Any) -> str:
+    axes = _axes(figure, chart.xlabel, chart.ylabel)
+    axes.grid(visible=False)
+    image = axes.imshow(np.array(chart.values), cmap="Blues", vmin=0, interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=9, colors=_INK, length=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    return ""
 
 
 def _axes(figure: Any, xlabel: str, ylabel: str) -> Any:

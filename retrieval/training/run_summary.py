@@ -23,7 +23,7 @@ class RunSummary(pl.Callback):
 
     Keys after `fit`: the metrics of the last validation by their names; `best`, those of the best validation by the
     checkpoint's monitor, or `no_validation`, why there was none; `best_checkpoint`, `last_checkpoint`, `num_steps`,
-    `num_epochs`, `seconds`, `status` (running, finished, interrupted, failed).
+    `num_epochs`, `seconds`, `status` (running, finished, interrupted, failed); and what a model's `run_facts` tells.
 
     Attributes:
         no_validation: the option that had this run end without a validation; "" if there was one
@@ -105,6 +105,7 @@ class RunSummary(pl.Callback):
         summary = {
             **evaluation_metrics(trainer),
             **({"best": self._best} if self._best else {"no_validation": self.no_validation or "none yet"}),
+            **own_facts(trainer.lightning_module),
             "best_checkpoint": best_checkpoint(trainer),
             "last_checkpoint": last_checkpoint(trainer),
             "num_steps": trainer.global_step,
@@ -118,6 +119,11 @@ class RunSummary(pl.Callback):
 def evaluation_metrics(trainer: pl.Trainer) -> dict[str, float]:
     """Return the metrics of the last validation or test."""
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith(("_val", "_test"))}
+
+
+def own_facts(module: Any) -> dict[str, Any]:
+    """Return what a model tells of its run beside its metrics, plain values by name."""
+    return dict(module.run_facts()) if hasattr(module, "run_facts") else {}
 
 
 def best_checkpoint(trainer: pl.Trainer) -> str:

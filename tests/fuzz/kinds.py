@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -227,7 +228,7 @@ def read_result(folder: Path, rng: random.Random) -> Counts:
 
 
 def read_generator(folder: Path, rng: random.Random) -> Counts:
-    path = next((folder / name for name in ("last.ckpt",) if (folder / name).exists()), folder)
+    path = next((folder / name for name in ("last.ckpt", "model.gguf") if (folder / name).exists()), folder)
     kind, options = rng.random(), {}
     if (folder / "plain").exists() and (folder / "causal").exists():
         options = {"template": rng.choice([None, "llmstep"])}
@@ -249,6 +250,13 @@ def make_plain(name: str, *marks: str) -> Callable[[Path], object]:
             (folder / mark).touch()
 
     return make
+
+
+def make_gguf(folder: Path) -> None:
+    from tests.generator.gguf_fakes import write_gguf  # of an optional package
+
+    write_gguf(folder / "model.gguf", "Q8_0")
+    shutil.rmtree(folder / "bpe")
 
 
 def read_retriever(folder: Path, rng: random.Random) -> Counts:
@@ -345,6 +353,7 @@ KINDS = [
     Kind("folder, retriever", make_plain("exported_encoder_decoder"), "*.[js]*", read_retriever),
     Kind("export", copied("exported_decoder_only"), "nextstep.json", read_generator),
     Kind("architecture file", make_architecture, "*.yaml", read_architecture),
+    *([Kind("gguf file", make_gguf, "model.gguf", read_generator)] if find_spec("gguf") else []),
     Kind("run configuration", make_run, "*.yaml", read_run, share=0.3),
     Kind("states", make_states, "states.jsonl", read_states),
     Kind("search results", make_search_results, "results.jsonl", read_search_results),

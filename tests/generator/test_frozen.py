@@ -13,13 +13,15 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from common import IGNORE_INDEX, ConfigError
 from generator import frozen, load_generator
 from generator.data.instruct_batch import InstructBatch, collate_rows
+from generator.domains.encodings import batch_of_one
+from generator.domains.symbolic.vocabulary import WORDS
 from generator.export import export
 from generator.frozen import FrozenTransformerGenerator
 from generator.main import main
 from tests.fakes import EIGHT, quiet_trainer, save_checkpoint, write_splits
 from tests.generator.causal_fakes import GPT2, save_bpe
 from tests.generator.cli_fakes import config, run
-from tests.generator.families import DECODER_ONLY, Learnt, ask, training_batches
+from tests.generator.families import DECODER_ONLY, Learnt, ask, context, training_batches
 
 FROZEN = replace(
     DECODER_ONLY,
@@ -206,6 +208,25 @@ def test_a_perfect_predictor_scores_exactly_one_and_the_loss_is_weighted_by_toke
             loss, num_tokens = model.eval().loss_of(batch)
             total, tokens = total + loss.item() * num_tokens, tokens + num_tokens
     assert metrics["loss_val"] == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_a_problem_of_symbolic_mathematics_stands_before_its_answer_in_one_row(tmp_path):
+    architecture = {**GPT2, "tokenizer": "symbolic"}
+    options = {"template": "symbolic", "max_seq_len": 64, "max_completion_len": 16}
+    model = FROZEN.build(architecture, **options)
+    spec, program = "sub Y' mul x cos x", "add cos x mul x sin x"
+    batch = batch_of_one(model, model.write_inputs([context(spec)])[0], program)
+    (ids,), (labels,), number = batch["input_ids"].tolist(), batch["labels"].tolist(), WORDS.index
+    answer = [number(word) for word in program.split()] + [number("</s>")]
+    assert ids == [number(word) for word in f"{spec} <SPECIAL_5>".split()] + answer
+    assert labels == [IGNORE_INDEX] * 7 + answer
+    assert model.generator.get_input_embeddings().weight.shape == model.generator.lm_head.weight.shape == (91, 48)
+    ends = (model.generator.config.eos_token_id, model.generator.config.pad_token_id)
+    assert ends == (number("</s>"), number("<pad>"))
+    loaded = load_generator(save_checkpoint(model, tmp_path / "symbolic.ckpt"))
+    assert loaded.template == "symbolic" and ask(loaded, [spec], 2) == ask(model, [spec], 2)
+    plain = FROZEN.build(architecture, output_bias=False, **options)
+    assert export(save_checkpoint(plain, tmp_path / "plain.ckpt"), tmp_path / "out").max_difference < 1e-4
 
 
 # --------------------------------------------------------------------------------- bodies, checkpoints

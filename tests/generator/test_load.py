@@ -168,7 +168,7 @@ def test_whole_prompts_are_announced_where_nothing_says_how_a_model_is_prompted(
 
 def test_a_hub_id_is_loaded_by_its_configuration(model, folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(generator.load.AutoConfig, "from_pretrained", lambda name, **_: asked.append(name) or T5)
+    monkeypatch.setattr(generator.load, "read_config", lambda name: asked.append(name) or T5)
     monkeypatch.setattr(generator.load, "_import", lambda name: RecordingGenerator.named(name))
     loaded = load_generator("someone/tacgen", device="cpu")
     assert asked == ["someone/tacgen"]
@@ -281,7 +281,7 @@ def test_a_name_that_the_hub_does_not_know_is_named(monkeypatch):
     def refuse(name, **options):
         raise OSError("no such repository\nand more")
 
-    monkeypatch.setattr(generator.load.AutoConfig, "from_pretrained", refuse)
+    monkeypatch.setattr(generator.load, "read_config", refuse)
     with pytest.raises(ConfigError, match="'someone/nothing' is no file or folder.*no such repository Give a Light"):
         load_generator("someone/nothing")
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from common import check_positive
 from generator.domains.base import Domain, DomainOptions, MakeWriter, MalformedError, Problem, SpecError, Verdict
 from generator.domains.symbolic.checker import Finding, Question, Step, take_step
+from generator.domains.symbolic.explain import explanation, in_infix, statement
 from generator.domains.symbolic.judging import judge_all
 from generator.domains.symbolic.notation import answer_of_user, equation_of_user, integrand_of_user
 from generator.domains.symbolic.options import DrawingOptions, Task
@@ -145,6 +146,17 @@ class Symbolic(Domain[str, str]):
     def program_of_user(self, text: str) -> str:
         """Return the answer that a user typed, in prefix words, infix or LaTeX."""
         return answer_of_user(text)
+
+    def for_user(self, program: str) -> str:
+        """Return an answer in infix."""
+        return in_infix(program)
+
+    def show(self, spec: str, program: str | None = None) -> str:
+        """Return a problem in infix and LaTeX; with an answer, that too, and its derivatives put into the problem."""
+        lines = statement(self.read_spec(spec))
+        if program is None:
+            return lines
+        return f"{lines}\n\n{explanation(self.read_spec(spec), program, self.options.check_timeout_s)}"
 
     # --------------------------------------------------------------------------------------- problems
 

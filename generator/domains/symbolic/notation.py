@@ -6,10 +6,15 @@ backslash or braces LaTeX, every other infix.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import sympy as sp
+
 from generator.domains.base import MalformedError, SpecError
 from generator.domains.symbolic import infix, latex
+from generator.domains.symbolic.forms import Dropped, canonical
 from generator.domains.symbolic.names import PREFIX_ONLY
-from generator.domains.symbolic.prefix import UnwritableError, text_of, to_expression
+from generator.domains.symbolic.prefix import to_expression
 from generator.domains.symbolic.reader import Reader
 from generator.domains.symbolic.tokens import MAX_LENGTH, Words, quoted
 from generator.domains.symbolic.vocabulary import UNKNOWN
@@ -33,7 +38,7 @@ def integrand_of_user(text: str) -> str:
 
 
 def equation_of_user(text: str) -> str:
-    """Return the specification of a differential equation: what is 0 by it.
+    """Return the specification of a differential equation: what is 0 by it, without denominators, as problems have it.
 
     >>> equation_of_user("y' - y = x")
     "add mul INT- 1 x add mul INT- 1 Y Y'"
@@ -43,7 +48,7 @@ def equation_of_user(text: str) -> str:
     """
     if is_prefix(text):
         return " ".join(text.split())
-    found = _canonical(_reader(text, has_unknown=True).equation(), text)
+    found = _canonical(_reader(text, has_unknown=True).equation(), text, _numerator)
     if not set(UNKNOWN[1:]) & set(found.split()):
         raise SpecError(f"the equation {quoted(text)} has no derivative of y; write one as y' or dy/dx")
     return found
@@ -80,9 +85,16 @@ def _reader(text: str, *, has_unknown: bool) -> Reader:
     return read(text, has_unknown=has_unknown)
 
 
-def _canonical(words: Words | list[str], text: str) -> str:
+def _canonical(
+    words: Words | list[str], text: str, change: Callable[[sp.Expr], sp.Expr] = lambda expression: expression
+) -> str:
     """Words in the order and the operators of files of problems, which are sympy's."""
     try:
-        return text_of(to_expression(words))
-    except (MalformedError, UnwritableError) as error:
+        return " ".join(canonical(change(to_expression(words)))[1])
+    except (MalformedError, Dropped) as error:
         raise SpecError(f"{quoted(text)} cannot be taken: {error}") from error
+
+
+def _numerator(equation: sp.Expr) -> sp.Expr:
+    numerator = sp.factor_terms(sp.together(equation).as_numer_denom()[0])
+    return numerator.as_coeff_Mul()[1]

@@ -1,6 +1,7 @@
 """`python -m generator.domains`: the same commands for every domain, and what they refuse."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -91,11 +92,54 @@ def test_a_model_is_evaluated_with_samples_and_with_a_beam_at_equal_budget(check
     assert "not solved: the budget of 4 proposals is spent" in capsys.readouterr().out
 
 
+def test_beams_of_several_widths_have_results_of_their_own(checkpoint, tmp_path, capsys):
+    choice = ["--ckpt_path", checkpoint, "--num_problems", 3, "--device", "cpu", "--output_dir", tmp_path / "r"]
+    run("evaluate", *choice, "--beams", 4, 1, 2, "--name", "b", "--trained_on", "elsewhere", "--train_size", 70)
+    printed = capsys.readouterr().out
+    assert printed.startswith("gold: of 3 problems' own programs the checker verifies 100.0%\n")
+    for width in (1, 2, 4):
+        metrics = json.loads((tmp_path / "r" / f"b_beam{width}.json").read_text())
+        options = metrics["options"]
+        assert metrics["budget"] == options["beam"] == width and metrics["writer"] == f"b_beam{width}"
+        assert (options["trained_on"], options["train_size"]) == ("elsewhere", 70) and len(options["ckpt_hash"]) == 16
+        assert metrics["num_proposals"] <= 3 * width and metrics["gold"]["pass_rate"] == 1.0
+        assert f"| b_beam{width} |" in printed
+    assert "is not what a beam of k finds" not in printed
+    run("evaluate", *choice, "--proposals", "beam", "--budget", 4, "--num_gold", 0)
+    printed = capsys.readouterr().out
+    assert "first k candidates of one beam of 4, which is not what a beam of k finds" in printed
+    assert "gold" not in printed and "gold" not in json.loads((tmp_path / "r" / "model.json").read_text())
+    assert json.loads((tmp_path / "r" / "model.json").read_text())["options"]["trained_on"] is None
+
+
+def test_an_interrupted_evaluation_says_how_to_go_on_and_does(tmp_path, monkeypatch, capsys):
+    import signal
+
+    from generator.domains import evaluate
+    from retrieval.training.signals import Interrupted
+
+    def interrupting(*args):
+        yield from (outcome for outcome, _ in zip(solve(*args), range(4), strict=False))
+        signal.raise_signal(signal.SIGTERM)
+
+    solve = evaluate.Progress.__call__
+    words = ["--output_dir", tmp_path, "--writers", "dsl", "--num_problems", 9, "--budget", 3, "--group_size", 2]
+    monkeypatch.setattr(evaluate.Progress, "__call__", interrupting)
+    with pytest.raises(Interrupted) as stopped:
+        main(["baseline", *map(str, words)])
+    assert stopped.value.code == 143
+    assert "interrupted by SIGTERM: 4 of 9 problems are kept; the same command goes on" in capsys.readouterr().err
+    monkeypatch.undo()
+    run("baseline", *words)
+    assert len((tmp_path / "dsl.jsonl").read_text().splitlines()) == 9
+
+
 def test_solve_draws_grid_proposals_and_the_first_that_holds(capsys):
     run("solve", "[11+50-34+]", "--writer", "tight", "--seed", 1)
     printed = capsys.readouterr().out
     assert printed.startswith("[11+50-34+]\n\n    0  1  2  3  4  5\n 0  .")
-    assert "rejected  cell" in printed and "  + [" in printed and "solved by proposal" in printed
+    assert "rejected  cell" in printed and "solved by proposal" in printed
+    assert re.search(r"^  \+  +-\d+\.\d\d  \[.*verified$", printed, re.MULTILINE)  # with its log-probability
     assert printed.rstrip().splitlines()[-5].count("[+]") == 1  # row 1
 
 
@@ -165,6 +209,10 @@ def test_every_configuration_of_a_domain_is_taken(path, capsys):
         (["evaluate", "--output_dir", "r"], "ckpt_path is missing"),
         (["evaluate", "--output_dir", "r", "--ckpt_path", "x", "--top_p", "2"], "top_p is 2.0"),
         (["evaluate", "--output_dir", "r", "--ckpt_path", "x", "--proposals", "beams"], "proposals is 'beams'"),
+        (["evaluate", "--output_dir", "r", "--ckpt_path", "x", "--beams", "0"], "beams is 0"),
+        (["evaluate", "--output_dir", "r", "--ckpt_path", "x", "--train_size", "0"], "train_size is 0"),
+        (["baseline", "--output_dir", "r", "--num_gold", "-1"], "num_gold is -1"),
+        (["baseline", "--output_dir", "r", "--group_size", "0"], "group_size is 0"),
         (["check", "--spec", "[11+]"], "give either spec and program, or path"),
         (["check", "--path", "none.jsonl"], "none.jsonl: No such file"),
         (["plot", "--output_dir", "f"], "results is missing"),

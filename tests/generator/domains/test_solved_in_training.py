@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import ConfigError
 from generator.domains import make_domain
+from generator.domains.base import Verdict
 from generator.domains.solved_in_training import SolvedInTraining
 from generator.domains.writer_metrics import WriterMetrics
+from retrieval.training.board import Board
+from retrieval.training.tensorboard import TensorBoard
 from tests.fakes import EIGHT, quiet_trainer, write_splits
 from tests.generator.domains.writer_families import WRITERS, WriterFamily
 from tests.generator.families import ENCODER_DECODER
@@ -63,6 +67,79 @@ def test_a_perfect_writer_solves_everything_with_one_proposal(family: WriterFami
     assert metrics["distinct_val"] == pytest.approx(1 / 20)
     sampling = engine.decoding.sampling
     assert sampling is None or (sampling.temperature, sampling.top_k, sampling.top_p) == (1.0, 0, 1.0)
+
+
+class Ranked(FakeEngine):
+    """Answers with the best candidates of a search: nothing that holds, then a program that does."""
+
+    def propose(self, inputs: Any, num_candidates: int, decoding: Any) -> list[list[tuple[str, float]]]:
+        self.decoding = decoding
+        return [[("[1,2", -0.5), ("[9", -1.0), (right(text), -2.0)][:num_candidates] for text in inputs]
+
+
+def test_a_beam_is_judged_by_rank(family: WriterFamily, tmp_path: Path) -> None:
+    """Of samples, a third of them would hold with any one."""
+    model = family.build()
+    model.engine = Ranked(right)
+    trainer = quiet_trainer(tmp_path)
+    trainer.validate(model, family.data(num_val=9, num_proposals=20, proposals="beam"), verbose=False)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert metrics["solved@1_val"] == 0 and metrics["solved@10_val"] == metrics["solved@20_val"] == 1.0
+    assert metrics["first_verified_val"] == 3.0 and metrics["exact_match_val"] == 0.0
+    assert metrics["malformed_val"] == pytest.approx(2 / 3) and metrics["timeout_val"] == 0.0
+
+
+class Watched(pl.Callback):
+    """What the domain was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[tuple[str, str]]] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        domain = trainer.datamodule.domain  # type: ignore[attr-defined]
+        check_all = domain.check_all
+        domain.is_slow = True
+
+        def watched(pairs: Any) -> Any:
+            self.calls.append(list(pairs))
+            return [Verdict("timeout") if place % 2 else each for place, each in enumerate(check_all(pairs))]
+
+        domain.check_all = watched
+
+
+@pytest.mark.parametrize(("options", "num_judged"), [({"num_judged": 4}, 4), ({}, 9)])
+def test_a_slow_checker_judges_some_problems_alone_and_each_pair_once(
+    options: dict[str, Any], num_judged: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All pairs of a validation come at once, so that the checker's processes are kept busy."""
+    model, watched = WRITERS[0].build(), Watched()
+    model.engine = FakeEngine(right)
+    trainer = quiet_trainer(tmp_path, callbacks=[watched])
+    with caplog.at_level("INFO"):
+        trainer.validate(model, WRITERS[0].data(num_val=9, batch_size=2, **options), verbose=False)
+    problems = make_domain("rectangle").problems(3407, "val", 9)
+    assert [len(call) for call in watched.calls] == [num_judged]
+    assert {spec for spec, _ in watched.calls[0]} == {problem.spec for problem in problems[:num_judged]}
+    said = f"for the first {num_judged} of 9 problems of val; data.num_judged changes that"
+    assert (said in caplog.text) == (num_judged < 9)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    late = num_judged // 2 / num_judged
+    assert metrics["timeout_val"] == pytest.approx(late) and metrics["solved@1_val"] == pytest.approx(1 - late)
+    assert metrics["solved_at_most@4_val"] == 1.0, "a time-out is no wrong answer"
+
+
+def test_validation_draws_what_was_solved_into_tensorboard_and_the_run_folder(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    logger = TensorBoard(tmp_path, "run")
+    trainer = quiet_trainer(tmp_path, logger=logger, callbacks=[Board()], max_steps=2, val_check_interval=2)
+    trainer.fit(WRITERS[0].build(), WRITERS[0].data())
+    logger.experiment.flush()
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    drawn = {"solved", "first_verified", "solved_by_examples", "solved_by_inside"}
+    assert {f"val_figures/{name}" for name in drawn} <= set(events.Tags()["images"])
+    assert {f"{name}_val" for name in drawn} <= {path.stem for path in (Path(logger.log_dir) / "figures").iterdir()}
+    assert {"timeout_val", "malformed_val", "exact_match_val"} <= set(events.Tags()["scalars"])
 
 
 def test_a_writer_of_no_programs_solves_nothing(family: WriterFamily, tmp_path: Path) -> None:
