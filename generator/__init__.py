@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from common import Candidate
     from generator.interface.filtering import FilteredGenerator, without_placeholders
     from generator.interface.goal_states import render_state
+    from generator.interface.mixture import MixedTacticGenerator
     from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
     from generator.interface.wrappers import CachingGenerator, FixedTacticGenerator, RetryingGenerator
     from generator.load import load_generator
+    from generator.nearest.generator import NearestTacticGenerator
 
 __all__ = [
     "AsyncTacticGenerator",
@@ -22,6 +24,8 @@ __all__ = [
     "Candidate",
     "FilteredGenerator",
     "FixedTacticGenerator",
+    "MixedTacticGenerator",
+    "NearestTacticGenerator",
     "RetryingGenerator",
     "TacticGenerator",
     "load_generator",
@@ -32,6 +36,8 @@ __all__ = [
 _MODULES = {
     "generator.interface.goal_states": ("render_state",),
     "generator.load": ("load_generator",),
+    "generator.nearest.generator": ("NearestTacticGenerator",),
+    "generator.interface.mixture": ("MixedTacticGenerator",),
     "common": ("Candidate",),
     "generator.interface.tactic_generator": ("AsyncTacticGenerator", "TacticGenerator"),
     "generator.interface.filtering": ("FilteredGenerator", "without_placeholders"),

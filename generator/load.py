@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,8 +15,10 @@ from transformers import PreTrainedConfig
 
 from common import ConfigError, DataError, check_choice
 from generator.interface.filtering import without_placeholders
+from generator.interface.mixture import MixedTacticGenerator
+from generator.interface.mixture_files import read_mixture
 from generator.interface.tactic_generator import TacticGenerator
-from generator.interface.wrappers import CachingGenerator
+from generator.interface.wrappers import CachingGenerator, FixedTacticGenerator
 from generator.prompts.templates import TEMPLATES
 from retrieval.training.architectures import hub_errors, reason_of
 from retrieval.training.checkpoints import SETTINGS_FILE, is_checkpoint, read_checkpoint, read_settings
@@ -28,8 +31,11 @@ _ENCODER_DECODER = "generator.model.RetrievalAugmentedGenerator"
 _DECODER_ONLY = "generator.causal.CausalGenerator"
 _FROZEN = "generator.frozen.FrozenTransformerGenerator"
 _BITS = "generator.domains.bits.model.BitModel"
+_NEAREST = "generator.nearest.generator.NearestTacticGenerator"
+_MIXED = "generator.interface.mixture.MixedTacticGenerator"
 # a checkpoint names its class, and no other is imported for it
 _KNOWN = (_ENCODER_DECODER, _DECODER_ONLY, _FROZEN, _BITS)
+_WITHOUT_MODEL = (_NEAREST, _MIXED)  # their folders have a nextstep.json, and no configuration of transformers
 _KINDS = "a Lightning checkpoint (.ckpt), a Hugging Face folder (with config.json), a .gguf file or a hub id"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # of transformers
 _SHARDED = ("latest", "zero_to_fp32.py", ".metadata")  # of DeepSpeed, DeepSpeed and FSDP
@@ -54,7 +60,8 @@ def load_generator(
     Args:
         path: a Lightning checkpoint, a Hugging Face folder, a .gguf file, or a hub id such as
             kaiyuy/leandojo-lean4-tacgen-byt5-small; a checkpoint or a configuration says of which kind it is.
-            Checkpoints, and folders of `generator.export`, bring their own template and lengths
+            Checkpoints, and folders of `generator.export`, bring their own template and lengths. Or a folder of
+            `python -m generator.nearest` or `generator.mix`; the parts of a mixture take what they have of the options
         device: "auto" takes a GPU if there is one
         dtype: of the weights
         engine: what decodes, see `generator.engines`
@@ -85,22 +92,72 @@ def load_generator(
             f"that it was trained with (template=None keeps whole prompts): {', '.join(TEMPLATES)}",
             stacklevel=2,
         )
-    loaded = _import(class_name)
-    if (exported := read_settings(path)) is not None:
-        check_types(loaded, exported["options"], str(Path(path) / SETTINGS_FILE))
     paths = {
         "ret_ckpt_path": ret_ckpt_path,
         "corpus_path": corpus_path,
         "index_path": index_path,
         "sources_path": sources_path,
     }
-    options = {name: str(value) for name, value in paths.items() if value is not None}
-    options = _accepted(loaded, {**options, "engine": engine, **overrides})
-    model: Any = loaded.load(path, device=place, **options)
-    generator: TacticGenerator = model.to(getattr(torch, dtype))
+    options: dict[str, Any] = {name: str(value) for name, value in paths.items() if value is not None} | overrides
+    if class_name == _MIXED:
+        generator = _load_mixture(path, {"device": place, "dtype": dtype, "engine": engine}, options)
+    elif class_name == _NEAREST:  # which has no weights, so that device, dtype and engine do not matter
+        loaded = _import(_NEAREST)
+        generator = loaded.load(path, **_accepted(loaded.__qualname__, _names_of(_NEAREST), options))
+    else:
+        generator = _load_model(path, class_name, place, dtype, {"engine": engine, **options})
     if not allow_sorry:
         generator = without_placeholders(generator)
     return CachingGenerator(generator, cache_size) if cache_size else generator
+
+
+def _load_model(
+    path: str, class_name: str, place: torch.device, dtype: Dtype, options: Mapping[str, Any]
+) -> TacticGenerator:
+    loaded = _import(class_name)
+    if (exported := read_settings(path)) is not None:
+        check_types(loaded, exported["options"], str(Path(path) / SETTINGS_FILE))
+    model: Any = loaded.load(path, device=place, **_accepted(loaded.__qualname__, _names_of(class_name), options))
+    generator: TacticGenerator = model.to(getattr(torch, dtype))
+    return generator
+
+
+def _load_mixture(path: str, how: Mapping[str, Any], options: Mapping[str, Any]) -> TacticGenerator:
+    """Open a mixture and its parts, each with the options that it has.
+
+    Raises:
+        ConfigError: if no part has an option
+    """
+    parts, weights, num_asked = read_mixture(path)
+    kinds = [None if isinstance(part, list) else _kind_of_part(part) for part in parts]
+    _accepted(_MIXED.rpartition(".")[2], set().union(*(_names_of(kind) for kind in kinds if kind is not None)), options)
+    generators = [
+        FixedTacticGenerator(part) if isinstance(part, list) else load_part(part, how, options) for part in parts
+    ]
+    return MixedTacticGenerator(generators, weights, num_asked)
+
+
+def load_part(part: str, how: Mapping[str, Any], options: Mapping[str, Any]) -> TacticGenerator:
+    """Open a part of a mixture.
+
+    Args:
+        part: a checkpoint, folder or hub id
+        how: device, dtype and engine of `load_generator`
+        options: further ones, of which it takes those that it has, and that are not None
+
+    Raises:
+        ConfigError: if it is a mixture, which might be one of itself
+    """
+    names = _names_of(_kind_of_part(part))
+    taken = {name: value for name, value in options.items() if name in names and value is not None}
+    return load_generator(part, **how, **taken)
+
+
+def _kind_of_part(part: str) -> str:
+    kind = _class_name(_existing(part))
+    if kind == _MIXED:
+        raise ConfigError(f"{part}: is a mixture, and cannot be a part of one; name its parts instead")
+    return kind
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -124,6 +181,8 @@ def _class_name(path: str) -> str:
     """The class that a checkpoint names, or that fits the configuration of a folder or hub id."""
     if is_checkpoint(path):
         return _class_of_checkpoint(read_checkpoint(path), path)
+    if (name := (read_settings(path) or {}).get("class")) in _WITHOUT_MODEL:
+        return str(name)
     config = _config(path)
     names = config.architectures if isinstance(config.architectures, list) else []
     encoders = [name for name in names if str(name).endswith("EncoderModel")]
@@ -167,14 +226,21 @@ def _import(class_name: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _accepted(loaded: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options, or raise ConfigError for one that the class's constructor lacks."""
-    names = set(options_of(loaded)) - {"model_name"}
+def _names_of(class_name: str) -> set[str]:
+    """The options that a class is loaded with: those of its constructor, or, without a model, of its `load`."""
+    loaded = _import(class_name)
+    if class_name == _NEAREST:
+        return set(inspect.signature(loaded.load).parameters) - {"path"}
+    return set(options_of(loaded)) - {"model_name"}
+
+
+def _accepted(what: str, names: set[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options, or raise ConfigError for one that is not among the names."""
     for name in options:
         if name not in names:
             nearest = difflib.get_close_matches(name, sorted(names), n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(sorted(names))}"
-            raise ConfigError(f"{loaded.__qualname__} has no option {name}; {hint}")
+            raise ConfigError(f"{what} has no option {name}; {hint}")
     return dict(options)
 
 
@@ -217,7 +283,7 @@ def _check_folder(folder: Path) -> None:
             'Hugging Face folder that it was made from, with engine="ctranslate2", or use '
             "generator.engines.ctranslate2.CTranslate2Engine.from_folder"
         )
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() or (read_settings(folder) or {}).get("class") in _WITHOUT_MODEL:
         return
     if any((folder / name).exists() for name in _SHARDED):
         raise DataError(

@@ -194,6 +194,13 @@ class Corpus:
         firsts = np.concatenate([self._starts[files], singles])
         return firsts, np.concatenate([self._sizes[files], np.ones_like(singles)])
 
+    def imported_by(self, path: str | Path) -> list[str]:
+        """Return the files that a file imports, directly or not, in import order; none for an unknown one."""
+        file = self._files.get(_posix(path))
+        if file is None:
+            return []
+        return [self._paths[number] for number in np.flatnonzero(self._reached(file)[:file]).tolist()]
+
     def _reached(self, file: int) -> npt.NDArray[np.bool_]:
         """Whether each file is the given one or imported by it, (number of files,)."""
         packed = np.frombuffer(self._reach[file].to_bytes(self.num_files // 8 + 1, "little"), np.uint8)

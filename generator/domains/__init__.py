@@ -2,68 +2,32 @@
 
 `make_domain(name)` returns a domain, `Synthesizer(writer, domain, budget)` asks a writer for programs until one holds,
 and `python -m generator.domains` does all of it from a shell. Adding a domain: one module beside `rectangle`, after
-`base`, and one line in DOMAINS.
+`base`, and one line in `registry.DOMAINS`.
+
+The names are loaded when they are first asked for: a process that only checks programs imports no torch.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from common import ConfigError, check_choice
-from generator.domains.base import Domain, Problem, Verdict
-from retrieval.training.options import check_types
+if TYPE_CHECKING:
+    from generator.domains.base import Domain, Problem
+    from generator.domains.registry import DOMAINS, domain_class, make_domain
+    from generator.domains.verdicts import Verdict
 
-__all__ = ["DOMAINS", "Domain", "Problem", "Verdict", "make_domain"]
+__all__ = ["DOMAINS", "Domain", "Problem", "Verdict", "domain_class", "make_domain"]
 
-DOMAINS = {
-    "rectangle": "generator.domains.rectangle.Rectangle",
-    "regex": "generator.domains.regex.Regular",
-    "prim_fwd": "generator.domains.symbolic.domain.PrimFwd",
-    "prim_bwd": "generator.domains.symbolic.domain.PrimBwd",
-    "prim_ibp": "generator.domains.symbolic.domain.PrimIbp",
-    "ode1": "generator.domains.symbolic.domain.Ode1",
-    "ode2": "generator.domains.symbolic.domain.Ode2",
-    "bit_xor": "generator.domains.bits.tasks.BitXor",
-    "bit_memory": "generator.domains.bits.tasks.BitMemory",
+_MODULES = {
+    "generator.domains.base": ("Domain", "Problem"),
+    "generator.domains.registry": ("DOMAINS", "domain_class", "make_domain"),
+    "generator.domains.verdicts": ("Verdict",),
 }
 
 
-def make_domain(name: str, options: Mapping[str, Any] | None = None) -> Domain[Any, Any]:
-    """Return a domain; its module is imported when it is chosen.
-
-    >>> make_domain("rectangle", {"max_examples": 10}).options.max_examples
-    10
-
-    Args:
-        name: one of DOMAINS
-        options: fields of its dataclass of options that differ from the defaults
-
-    Raises:
-        ConfigError: for an unknown name, or an option that it has not or that has a value it cannot have
-        DataError: for an option of a wrong type
-    """
-    kind = domain_class(name)
-    known = [field.name for field in fields(kind.Options)]
-    for option in options or {}:
-        if option not in known:
-            nearest = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {nearest[0]}? " if nearest else ""
-            raise ConfigError(f"domain {name} has no option {option!r}; {hint}it takes {', '.join(known)}")
-    check_types(kind.Options, options or {}, f"domain {name}")
-    return kind(kind.Options(**(options or {})))
-
-
-def domain_class(name: str) -> type[Domain[Any, Any]]:
-    """Return the class of a domain.
-
-    Raises:
-        ConfigError: for an unknown name
-    """
-    check_choice("domain", name, tuple(DOMAINS))
-    module, _, class_name = DOMAINS[name].rpartition(".")
-    kind: type[Domain[Any, Any]] = getattr(import_module(module), class_name)
-    return kind
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ COMMANDS = {
     "check": ("solve", "judge given programs"),
     "plot": ("plot", "draw what `baseline` and `evaluate` found"),
     "bootstrap": ("bootstrap", "teach a model by those of its own programs that hold"),
-    "learning": ("bits.learning", "draw how accuracy grew with samples, in runs of bit tasks"),
+    "learning": ("learning", "draw how accuracy grew with samples, in runs of bit tasks"),
 }
 _POSITIONAL = {"solve": "spec"}
 

@@ -11,19 +11,22 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from common import ConfigError, DataError, NextstepError, check_choice
-from generator.domains.writers import Writer, stable_seed
+from generator.domains.seeds import stable_seed
+from generator.domains.verdicts import KINDS as KINDS  # those of a checker stand with what a domain is
+from generator.domains.verdicts import MalformedError as MalformedError
+from generator.domains.verdicts import Verdict as Verdict
+from generator.domains.verdicts import VerdictKind as VerdictKind
+from generator.domains.writers import Writer
 from retrieval.training.datamodule import SPLITS, Split
 
 S = TypeVar("S")
 P = TypeVar("P")
 
-VerdictKind = Literal["verified", "rejected", "malformed", "timeout", "error"]
-KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
 Splits = Literal["disjoint", "independent"]
 
 _SHARES = {"val": 10, "test": 10}  # percent of the specifications, by their hash; the others are for train
@@ -42,39 +45,6 @@ class Problem:
 
     spec: str
     program: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the checker says of a proposal.
-
-    Attributes:
-        kind: "verified" holds; "rejected" is a program that does not; "malformed" is none; "timeout" was not decided in
-            time, and is no "rejected"; "error": the checker itself failed
-        message: why, in a line
-        seconds: that the check took
-        is_general: of a program that holds, whether it is as general as the specification allows, such as a solution
-            of a differential equation with all its constants; None where a domain makes no such difference
-    """
-
-    kind: VerdictKind
-    message: str = ""
-    seconds: float = field(default=0.0, compare=False)
-    is_general: bool | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the program was verified."""
-        return self.kind == "verified"
-
-    @property
-    def is_undecided(self) -> bool:
-        """Whether nothing was found out: the program may hold or not."""
-        return self.kind in ("timeout", "error")
-
-
-class MalformedError(ValueError):
-    """A text is no program of the domain; the checker's verdict says so."""
 
 
 class SpecError(DataError):

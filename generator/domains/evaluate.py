@@ -79,6 +79,7 @@ def baseline(
         num_train: problems that writers learn from, if they do
         num_gold: problems whose own program is judged first, as the checker may fail on it; 0 judges none
     """
+    _check_num_gold(num_gold)
     domain = problems.make()
     names = list(writers) or list(domain.baselines())
     if not names:
@@ -108,6 +109,7 @@ def evaluate(
         search: how
         num_gold: problems whose own program is judged first, as the checker may fail on it; 0 judges none
     """
+    _check_num_gold(num_gold)
     problems.make()  # what is wrong with it is told before a model is loaded
     loaded, found = model.load(), trained_on(model.ckpt_path)
     data = {name: recorded(model).get(name) or value for name, value in found.items()}
@@ -125,8 +127,6 @@ def _evaluate_all(
     num_gold: int,
 ) -> None:
     """Let writers solve problems, each with its search; print and write what came of it."""
-    if num_gold < 0:
-        raise ConfigError(f"num_gold is {num_gold}; it must be at least 0")
     domain = choice.make()
     problems = choice.problems(domain)
     gold = _judge_gold(domain, problems[:num_gold])
@@ -145,6 +145,11 @@ def _evaluate_all(
             raise
     print(table(rows))
     print(f"\n{len(problems):,} problems; every proposal and all figures: {output_dir}")
+
+
+def _check_num_gold(num_gold: int) -> None:
+    if num_gold < 0:
+        raise ConfigError(f"num_gold is {num_gold}; it must be at least 0")
 
 
 def _judge_gold(domain: Domain[Any, Any], problems: Sequence[Problem]) -> Metrics | None:

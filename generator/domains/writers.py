@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from common import Candidate, Context, check_positive
+from generator.domains.seeds import stable_seed as stable_seed
 from generator.interface.tactic_generator import TacticGenerator
 
 _NUM_KEPT = 4096  # specifications
@@ -137,13 +137,3 @@ class RankedWriter(Writer):
 def context_of(spec: str) -> Context:
     """Return a specification as what generators are asked about; no file and no theorem matters."""
     return Context("", "", None, spec)
-
-
-def stable_seed(*parts: object) -> int:
-    """Return a seed below 2 ** 63 that follows from the parts, on every machine.
-
-    >>> stable_seed("rectangle", 0, "test", 7) == stable_seed("rectangle", 0, "test", 7)
-    True
-    """
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -116,9 +116,13 @@ def _default_of(option: Any) -> Any:
 
 
 def _hash_of(path: Path) -> str:
-    """A hash of a file, or of the files of a folder that say what a model is; about 1 s a GB."""
+    """A hash of a file, or of the files of a folder that say what a model is, a mixture's parts too; about 1 s a GB."""
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
+    if any(each.name == "nextstep.json" for each in files):
+        from generator.interface.mixture_files import local_parts  # which imports Lightning, and takes seconds
+
+        digest.update("".join(map(_hash_of, local_parts(path))).encode())
     for each in files:
         digest.update(each.name.encode())
         with open(each, "rb") as file:

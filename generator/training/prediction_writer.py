@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 
 from common import DataError
 from retrieval.training.checkpoints import Restorable
-from retrieval.training.files import write_json
+from retrieval.training.files import write_json, writing_file
 from retrieval.training.run_folder import run_folder
 
 FORMAT_VERSION = 1
@@ -107,6 +107,27 @@ class CandidateWriter(BasePredictionWriter):
             "decoding": pl_module.kept_options() if isinstance(pl_module, Restorable) else {},
         }
         write_json(self._path.with_suffix(".json"), description)
+
+
+def write_candidates(folder: Path, records: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Write the records of a generator that is no module of Lightning, for `read_predictions`.
+
+    Args:
+        folder: must hold no predictions
+        records: as `predict_step` returns them
+        about: what else the description says, such as data_path and split
+
+    Raises:
+        DataError: if there are predictions, or the system refuses to write
+    """
+    path = folder / "rank0.jsonl"
+    if path.exists():
+        raise DataError(f"{path}: holds earlier predictions; move them or choose another folder")
+    with writing_file(path, replace=False) as part:
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        part.write_text("".join(lines), encoding="utf-8")
+    known = {"format_version": FORMAT_VERSION, "finished": True, "num_predictions": len(records), "num_ranks": 1}
+    write_json(path.with_suffix(".json"), {**known, **about})
 
 
 def read_predictions(folder: str | Path) -> Iterator[dict[str, Any]]:

@@ -28,6 +28,7 @@ from retrieval.training.extras import import_extra
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # by type
 _STRING, _ARRAY = 8, 9
+_ENCODER_DECODERS = ("t5", "t5encoder")  # transformers 5.23 reads a gated-gelu as a gated ReLU, and unties nothing
 _MAX_TENSORS = 1_000_000
 
 
@@ -44,11 +45,15 @@ def source_of(model_name: str | Path) -> tuple[str, dict[str, Any]]:
 
     Raises:
         DataError: if there is no such .gguf file, or it is broken
-        ConfigError: if the package gguf, which reads them, is not installed
+        ConfigError: if the package gguf, which reads them, is not installed, or it is an encoder-decoder's
     """
     if not is_gguf(model_name):
         return str(model_name), {}
-    read_header(model_name)
+    if read_header(model_name).architecture in _ENCODER_DECODERS:
+        raise ConfigError(
+            f"{model_name}: is of the T5 family, whose .gguf files do not tell the activation, so transformers makes "
+            "another model of them; give the hub id or the folder that it was made from"
+        )
     path = Path(model_name).resolve()
     return str(path.parent), {"gguf_file": path.name}
 

@@ -22,6 +22,7 @@ import pytorch_lightning as pl
 import torch
 from machine import facts
 
+from generator.architectures.decoder_only import load_causal
 from generator.main import GeneratorCLI
 from retrieval.training.cli import start
 from retrieval.training.run_folder import run_folder
@@ -88,40 +89,53 @@ class Row:
         ]
 
 
-def small(group: str = "small") -> list[Row]:
+def small() -> list[Row]:
     """Bodies of four layers of 128, of which no one has trained any."""
-    rows = []
-    for name, options in {"Llama's shape": (), "GPT-2's shape": (f"--model.model_name={json.dumps(GPT2)}",)}.items():
-        for seed in (1, 2, 3):
-            rows += [
-                Row(group, name, "all", 5, 1e-3, seed=seed, options=options),
-                Row(group, name, "frozen", 5, 1e-2, seed=seed, options=options),
-            ]
-        rows.append(Row(group, name, "probe", 5, 1e-2, options=options))
-        rows.append(Row(group, name, "all", 50, 1e-3, 64, options=options))
-        rows.append(Row(group, name, "frozen", 50, 1e-2, 64, options=options))
+    llama, gpt2 = ("small", "Llama's shape"), ("small", "GPT-2's shape")
+    shape = (f"--model.model_name={json.dumps(GPT2)}",)
+    rows = [Row(*llama, "all", 5, 1e-3), Row(*llama, "frozen", 5, 1e-2), Row(*llama, "probe", 5, 1e-2)]
+    rows += [Row(*llama, "all", 50, 1e-3), Row(*llama, "frozen", 50, 1e-2)]
+    rows += [Row(*gpt2, trained, 5, lr, options=shape) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))]
+    rows += [Row(*gpt2, trained, 50, lr, options=shape) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))]
+    for seed in (2, 3):
+        rows += [Row(*llama, trained, 5, lr, seed=seed) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))]
+        rows += [
+            Row(*gpt2, trained, 5, lr, seed=seed, options=shape) for trained, lr in (("all", 1e-3), ("frozen", 1e-2))
+        ]
     return rows
 
 
-def smollm2(gguf: Path, num_layers: int | None = 4) -> list[Row]:
-    """The first layers of SmolLM2-135M-Instruct, or all thirty, with its weights and with others."""
-    group = "smollm2" if num_layers is None else f"smollm2-{num_layers}"
-    body = (f"--model.model_name={gguf}", "--model.input_std=0.1")
-    body += () if num_layers is None else (f"--model.num_layers={num_layers}",)
+def smollm2(folder: Path, num_layers: int) -> list[Row]:
+    """The first layers of SmolLM2-135M-Instruct, with its weights and with others of the same shape."""
+    group = f"smollm2_{num_layers}"
+    body = (f"--model.model_name={folder}", f"--model.num_layers={num_layers}", "--model.input_std=0.1")
     drawn = (*body, "--model.pretrained=false")
-    kinds = {
-        ("pretrained", "frozen"): (body, (3e-3, 1e-2)),
-        ("random", "frozen"): (drawn, (3e-3, 1e-2)),
-        ("pretrained", "all"): (body, (3e-4, 1e-3)),
-        ("random", "all"): (drawn, (3e-4, 1e-3)),
-        ("pretrained", "probe"): (body, (1e-2,)),
-        ("random", "probe"): (drawn, (1e-2,)),
+    kinds: dict[tuple[str, str], tuple[tuple[str, ...], float, float]] = {  # options, learning rates
+        ("pretrained", "frozen"): (body, 1e-2, 3e-3),
+        ("random", "frozen"): (drawn, 1e-2, 3e-3),
+        ("pretrained", "all"): (body, 1e-3, 3e-4),
+        ("random", "all"): (drawn, 1e-3, 3e-4),
+        ("pretrained", "probe"): (body, 1e-2, 1e-3),
+        ("random", "probe"): (drawn, 1e-2, 1e-3),
     }
-    return [
-        Row(group, name, trained, 5, lr, options=options)
-        for (name, trained), (options, rates) in kinds.items()
+    first = [Row(group, *kind, 5, lr, options=options) for kind, (options, lr, _) in kinds.items()]
+    second = [Row(group, *kind, 5, lr, options=options) for kind, (options, _, lr) in kinds.items()]
+    long = [Row(group, *kind, 50, lr, options=options) for kind, (options, lr, _) in kinds.items()]
+    seeds = [
+        Row(group, *kind, 5, lr, seed=seed, options=options)
+        for seed in (2, 3)
+        for kind, (options, *rates) in kinds.items()
         for lr in rates
     ]
+    return [*first, *second, *long, *seeds]
+
+
+def dequantised(gguf: Path, output_dir: Path) -> Path:
+    """Write a .gguf file as a folder, once: to dequantise it takes 20 s, and each row would."""
+    folder = output_dir / "body"
+    if not (folder / "config.json").is_file():
+        load_causal(gguf).save_pretrained(folder)
+    return folder
 
 
 class Limit(pl.Callback):
@@ -163,13 +177,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/bits"))
     parser.add_argument("--gguf", type=Path, help="file of SmolLM2; without it, only small bodies are run")
+    parser.add_argument("--num_layers", type=int, default=4, help="first layers of SmolLM2, which has 30")
     parser.add_argument("--minutes", type=float, default=4.0, help="of processor time for each run, at most")
     parser.add_argument("--only", default="", help="regular expression that a run's name has to match")
     parser.add_argument("--dry_run", action="store_true", help="print commands")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    rows = [*small(), *(smollm2(args.gguf) if args.gguf else [])]
+    rows = [*small(), *(smollm2(dequantised(args.gguf, args.output_dir), args.num_layers) if args.gguf else [])]
     print("| body | trained | n | lr | batch | seed | trained weights | samples to 99% | processor minutes | acc_val |")
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     done: dict[str, Any] = {}

@@ -73,6 +73,16 @@ def write_gguf(path: Path, kind: str = "F32") -> LlamaForCausalLM:
     return model
 
 
+def write_t5_header(path: Path) -> None:
+    """Write what tells that a file is of the T5 family."""
+    writer = gguf.GGUFWriter(str(path), "t5")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any) -> None:
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda each: each[1])
     described = json.loads(tokenizer.backend_tokenizer.to_str())["model"]

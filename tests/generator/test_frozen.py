@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from common import IGNORE_INDEX, ConfigError
 from generator import frozen, load_generator
+from generator.causal import CausalGenerator
 from generator.data.instruct_batch import InstructBatch, collate_rows
 from generator.domains.encodings import batch_of_one
 from generator.domains.symbolic.vocabulary import WORDS
@@ -114,6 +115,17 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
     other = FROZEN.build(trained_groups=["norms", "positions", "attention"])
     with pytest.raises(ConfigError, match=r"trained_groups is \['norms', .*but the checkpoint was trained with"):
         train(other, tmp_path, max_steps=4, ckpt_path=tmp_path / "half.ckpt")
+
+
+def test_activations_that_are_computed_again_give_the_same_gradients(tmp_path):
+    batch, gradients = batch_of(EIGHT, tmp_path / "eight"), []
+    for recomputed in (False, True):
+        model = FROZEN.build(trained_groups=["norms"], train_input=False, gradient_checkpointing=recomputed)
+        model.loss_of(batch)[0].backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and any("ln_1" in name for name in gradients[0])
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
 
 
 def test_the_same_seed_gives_the_same_model(tmp_path):
@@ -227,6 +239,10 @@ def test_a_problem_of_symbolic_mathematics_stands_before_its_answer_in_one_row(t
     assert loaded.template == "symbolic" and ask(loaded, [spec], 2) == ask(model, [spec], 2)
     plain = FROZEN.build(architecture, output_bias=False, **options)
     assert export(save_checkpoint(plain, tmp_path / "plain.ckpt"), tmp_path / "out").max_difference < 1e-4
+    exported = load_generator(tmp_path / "out")
+    assert type(exported) is CausalGenerator and exported.template == "symbolic"
+    texts = [[text for text, _ in candidates] for candidates in (ask(exported, [spec], 2)[0], ask(plain, [spec], 2)[0])]
+    assert texts[0] == texts[1]
 
 
 # --------------------------------------------------------------------------------- bodies, checkpoints

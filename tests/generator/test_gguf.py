@@ -15,6 +15,7 @@ from generator.architectures.frozen import BodyOptions, build_body, build_networ
 from generator.causal import CausalGenerator
 from generator.export import export
 from generator.model import RetrievalAugmentedGenerator
+from retrieval.encoder import build_encoder
 from retrieval.training import gguf_files
 from retrieval.training.checkpoints import absolute
 from retrieval.training.gguf_files import read_header
@@ -23,7 +24,7 @@ from tests.generator.causal_fakes import SIZES, data
 
 pytest.importorskip("gguf")
 
-from tests.generator.gguf_fakes import write_gguf
+from tests.generator.gguf_fakes import write_gguf, write_t5_header
 
 IDS = torch.arange(5, 40)[None]
 TEXTS = ["p q : Prop\nh : p ∧ q\n⊢ q ∧ p", "a <|endoftext|> b", " two  spaces ?_"]
@@ -85,6 +86,14 @@ def test_it_is_the_body_of_a_frozen_transformer(written):
     for name, role in roles.items():
         assert (role in ("input", "output")) or torch.equal(network.get_parameter(name), weights[name])
     assert len(build_body(path).layers) == 2
+
+
+def test_a_retriever_reads_it_too(written):
+    path, _, original = written
+    encoder = build_encoder(path)
+    with torch.no_grad():
+        found, expected = encoder.eval()(input_ids=IDS), original.model(input_ids=IDS)
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
 
 
 # ----------------------------------------------------------------------------- training, checkpoints, export
@@ -191,6 +200,14 @@ def test_without_the_package_the_extra_is_named(written, monkeypatch):
     for call in (load_tokenizer, load_generator, read_header):
         with pytest.raises(ConfigError, match=r"tiny\.gguf, .*needs the package gguf; pip install -e '\.\[gguf\]'"):
             call(written[0])
+
+
+def test_a_t5_of_which_transformers_would_make_another_model_is_refused(tmp_path):
+    path = tmp_path / "t5.gguf"
+    write_t5_header(path)
+    for call in (RetrievalAugmentedGenerator, build_encoder, load_generator, load_tokenizer):
+        with pytest.raises(ConfigError, match=r"t5\.gguf.* is of the T5 family, .*give the hub id or the folder"):
+            call(str(path))
 
 
 def test_an_encoder_decoder_refuses_a_decoder_only_file(written):

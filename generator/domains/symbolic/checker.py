@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from generator.domains.base import MalformedError, SpecError, VerdictKind
+from generator.domains.seeds import stable_seed
 from generator.domains.symbolic.bounds import Undefined, determinant, enclose
 from generator.domains.symbolic.prefix import FUNCTION, X, to_expression
 from generator.domains.symbolic.vocabulary import UNKNOWN
-from generator.domains.writers import stable_seed
+from generator.domains.verdicts import MalformedError, VerdictKind
 
 Step = Literal["screen", "rewrite", "compare", "simplify"]
 # by what they cost on 64 answers that hold (integrals, means): 0.02 s, 0.05 s, and 0.4 s for the two that simplify
@@ -109,24 +109,26 @@ def read_problem(spec: str) -> tuple[sp.Expr, int]:
     """Return the equation of a problem, which is to be 0, and its order: that of its highest derivative.
 
     Raises:
-        SpecError: if the words are no problem
+        MalformedError: if the words are no problem
     """
     words = spec.split()
     names = sorted({"f", "g", "h", "derivative"} & set(words))
     if names:
-        raise SpecError(f"a problem cannot have the word {names[0]!r}; write the function that is sought as Y, Y', Y''")
+        raise MalformedError(
+            f"a problem cannot have the word {names[0]!r}; write the function that is sought as Y, Y', Y''"
+        )
     try:
         if tuple(words[:2]) == _LEAD:
             equation = _DERIVATIVES[1] - to_expression(words[2:])
         else:
             equation = to_expression(words)
     except MalformedError as error:
-        raise SpecError(f"the problem {spec[:80]!r} cannot be read: {error}") from error
+        raise MalformedError(f"the problem {spec[:80]!r} cannot be read: {error}") from error
     if equation.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
-        raise SpecError(f"the problem {spec[:80]!r} is infinite or has no value")
+        raise MalformedError(f"the problem {spec[:80]!r} is infinite or has no value")
     order = next((2 - place for place, each in enumerate(_DERIVATIVES) if equation.has(each)), 0)
     if order == 0:
-        raise SpecError(f"the problem {spec[:80]!r} has no Y' or Y''")
+        raise MalformedError(f"the problem {spec[:80]!r} has no Y' or Y''")
     return equation, order
 
 
@@ -195,8 +197,10 @@ def _rewrite(question: Question) -> Finding:
 
 def is_zero(expression: sp.Expr) -> bool:
     """Whether an expression becomes 0 over one denominator: one that does is 0 wherever it has a value."""
-    forms = (lambda: expression, lambda: expression.rewrite(sp.exp))
-    return any(sp.expand(sp.together(form()).as_numer_denom()[0]) == 0 for form in forms)
+    return any(
+        sp.expand(sp.together(expression.rewrite(sp.exp) if in_exponentials else expression).as_numer_denom()[0]) == 0
+        for in_exponentials in (False, True)
+    )
 
 
 def _compare(question: Question) -> Finding:

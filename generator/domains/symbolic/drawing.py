@@ -14,11 +14,12 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,21 +30,22 @@ from tqdm import tqdm
 from common import ConfigError
 from generator.domains.base import Problem, split_of
 from generator.domains.problem_files import line_of
+from generator.domains.seeds import stable_seed
 from generator.domains.symbolic.equations import first_order, second_order
 from generator.domains.symbolic.forms import Dropped
 from generator.domains.symbolic.integrals import backward, by_parts, forward
 from generator.domains.symbolic.options import TASKS, DrawingOptions, Task
 from generator.domains.symbolic.parts import Known, known_integrals
 from generator.domains.symbolic.pool import Pool, Result
-from generator.domains.writers import stable_seed
 from retrieval.training.datamodule import Split
 from retrieval.training.files import writing_file
 from retrieval.training.json_lines import parse_object
 
 __all__ = ["TASKS", "Drawer", "DrawingOptions", "Outcome", "Task", "attempt", "write_splits"]
 
-SHARD_TRIES = 500
-_MAX_BARREN = 40  # shards in a row without a new problem for a split that still needs some
+SHARD_TRIES = 100  # of each of the first shards; later ones have more, so that millions of problems take few files
+_SHARDS_OF_A_SIZE, _MOST_DOUBLINGS = 50, 6
+_MAX_BARREN = 200  # first shards' worth of tries in a row without a new problem for a split that still needs some
 _TIMED_OUT, _REPEATED, _NOT_NEEDED = "timed out", "repeated", "for a split that is full"
 
 
@@ -160,20 +162,26 @@ def write_splits(
         ConfigError: if there are not so many problems, or the shards are of another version of sympy
     """
     tally, shards = _Tally(), folder / "shards"
-    if drawer.options.splits == "independent":
-        for split, size in sizes.items():
-            with writing_file(folder / f"{split}.jsonl") as part, part.open("w", encoding="utf-8") as file:
-                _fill(drawer, shards, seed, split, {split: size}, {split: file}, tally, None)
-    else:
-        with ExitStack() as stack:
-            files: dict[Split, TextIO] = {}
-            for split in sizes:
-                part = stack.enter_context(writing_file(folder / f"{split}.jsonl"))
-                files[split] = stack.enter_context(part.open("w", encoding="utf-8"))
-            _fill(drawer, shards, seed, "all", sizes, files, tally, key)
     nothing = {"same_text": 0.0, "same_meaning": 0.0}  # the hash of what a problem says has decided its split
     leaks = {split: nothing for split in sizes if split != "train"}
-    return {"drawn": tally.card(), **({"leaks": leaks} if drawer.options.splits == "disjoint" else {})}
+    in_train: Collection[int] = ()
+    with ExitStack() as stack:
+        files: dict[Split, TextIO] = {}
+        for split in sizes:
+            part = stack.enter_context(writing_file(folder / f"{split}.jsonl"))
+            files[split] = stack.enter_context(part.open("w", encoding="utf-8"))
+        if drawer.options.splits == "disjoint":
+            _fill(_Filling("all", dict(sizes), files, tally, key), drawer, shards, seed)
+        else:
+            for split, size in sizes.items():
+                filling = _Filling(split, {split: size}, files, tally, key, repeats=True)
+                _fill(filling, drawer, shards, seed)
+                if split == "train":
+                    in_train = filling.seen
+                else:
+                    share = filling.count_in(in_train) / max(1, size)
+                    leaks[split] = {"same_text": share, "same_meaning": share}
+    return {"drawn": tally.card(), "leaks": leaks}
 
 
 class _Tally:
@@ -205,63 +213,76 @@ def _versions() -> dict[str, str]:
     return {"sympy": sp.__version__, "numpy": version("numpy")}
 
 
-def _fill(
-    drawer: Drawer,
-    folder: Path,
-    seed: int,
-    stream: str,
-    sizes: Mapping[Split, int],
-    files: Mapping[Split, TextIO],
-    tally: _Tally,
-    key: Callable[[str], str] | None,
-) -> None:
-    """Write problems of a stream until all files have as many as they need; without a key, whatever they say."""
-    left, seen, num_barren = dict(sizes), set[int](), 0
-    with tqdm(total=sum(sizes.values()), desc=f"{drawer.task} {stream}", unit="problem", mininterval=1) as progress:
-        for shard in _shards(drawer, folder, seed, stream):
+class _Filling:
+    """Files of splits that a stream of problems goes to.
+
+    Attributes:
+        left: problems that each still needs
+        seen: by the hash of what it says, how often each problem came. 8 bytes: of 40 million problems two have the
+            same hash in one run of 20,000
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        left: dict[Split, int],
+        files: Mapping[Split, TextIO],
+        tally: _Tally,
+        key: Callable[[str], str],
+        repeats: bool = False,
+    ) -> None:
+        self.stream, self.left, self.files, self.tally, self.key, self.repeats = (
+            stream,
+            left,
+            files,
+            tally,
+            key,
+            repeats,
+        )
+        self.seen: dict[int, int] = {}
+
+    def take(self, problem: Problem) -> bool:
+        """Write a problem where it belongs, if it is new and needed; whether it is."""
+        text = self.key(problem.spec)
+        mark = stable_seed("seen", text)
+        if mark in self.seen and not self.repeats:
+            self.tally.counts[_REPEATED] += 1
+            return False
+        split: Split = next(iter(self.left)) if self.repeats else split_of(text)
+        if not self.left.get(split):
+            self.tally.counts[_NOT_NEEDED] += 1
+            return False
+        self.seen[mark] = self.seen.get(mark, 0) + 1
+        self.files[split].write(line_of(problem))
+        self.left[split] -= 1
+        self.tally.num_kept += 1
+        return True
+
+    def count_in(self, marks: Collection[int]) -> int:
+        """How many of its problems are among others."""
+        return sum(count for mark, count in self.seen.items() if mark in marks)
+
+
+def _fill(filling: _Filling, drawer: Drawer, folder: Path, seed: int) -> None:
+    """Write problems of a stream until all files have as many as they need."""
+    left, tally, num_barren = filling.left, filling.tally, 0
+    name = f"{drawer.task} {filling.stream}"
+    with tqdm(total=sum(left.values()), desc=name, unit="problem", mininterval=1) as progress:
+        for shard in _shards(drawer, folder, seed, filling.stream):
             tally.add(shard)
             before = dict(left)
-            for problem in shard.problems:
-                split = _place(problem, left, seen, key, tally)
-                if split is None:
-                    continue
-                files[split].write(line_of(problem))
-                left[split] -= 1
-                tally.num_kept += 1
-                progress.update()
-            progress.set_postfix(tries=tally.num_tries, timed_out=tally.counts[_TIMED_OUT], refresh=False)
+            progress.update(sum([filling.take(problem) for problem in shard.problems]))
+            progress.set_postfix(tries=tally.num_tries, timed_out=tally.counts[_TIMED_OUT])
             wanting = [split for split, count in left.items() if count]
             if not wanting:
                 return
-            num_barren = 0 if any(left[split] != before[split] for split in wanting) else num_barren + 1
-            if num_barren >= _MAX_BARREN:
+            is_barren = all(left[split] == before[split] for split in wanting)
+            num_barren = num_barren + shard.num_tries if is_barren else 0
+            if num_barren >= _MAX_BARREN * SHARD_TRIES:
                 raise ConfigError(
-                    f"{_MAX_BARREN * SHARD_TRIES:,} tries of {drawer.task} gave nothing new for {', '.join(wanting)}; "
+                    f"{num_barren:,} tries of {drawer.task} gave nothing new for {', '.join(wanting)}; "
                     "ask for fewer problems, allow more operators, or take splits=independent"
                 )
-
-
-def _place(
-    problem: Problem, left: Mapping[Split, int], seen: set[int], key: Callable[[str], str] | None, tally: _Tally
-) -> Split | None:
-    """The split that a problem is written to, if it is."""
-    if key is None:
-        (split,) = left
-        if not left[split]:
-            tally.counts[_NOT_NEEDED] += 1
-            return None
-        return split
-    text = key(problem.spec)
-    mark = stable_seed("seen", text)  # 8 bytes of a hash: of 40 million problems, one pair collides in 10,000 runs
-    if mark in seen:
-        tally.counts[_REPEATED] += 1
-        return None
-    seen.add(mark)
-    split = split_of(text)
-    if not left.get(split):
-        tally.counts[_NOT_NEEDED] += 1
-        return None
-    return split
 
 
 @dataclass(frozen=True)
@@ -283,12 +304,12 @@ def _shards(drawer: Drawer, folder: Path, seed: int, stream: str) -> Iterator[_S
     while (path := folder / f"{stream}-{number:06d}.json").is_file():
         yield _read(path)
         number += 1
-    first = number * SHARD_TRIES
+    first = sum(map(_num_tries, range(number)))
     seeds = (stable_seed(drawer.task, seed, stream, first + place) for place in range(2**62))
     outcomes = drawer.tries(seeds)
     try:
         while True:
-            shard = _gathered(outcomes)
+            shard = _gathered(islice(outcomes, _num_tries(number)))
             _write(folder / f"{stream}-{number:06d}.json", shard)
             yield shard
             number += 1
@@ -296,16 +317,20 @@ def _shards(drawer: Drawer, folder: Path, seed: int, stream: str) -> Iterator[_S
         drawer.pool.close()
 
 
+def _num_tries(number: int) -> int:
+    return SHARD_TRIES << min(number // _SHARDS_OF_A_SIZE, _MOST_DOUBLINGS)
+
+
 def _gathered(outcomes: Iterator[Outcome]) -> _Shard:
-    problems, dropped, seconds = list[Problem](), Counter[str](), 0.0
-    for _ in range(SHARD_TRIES):
-        outcome = next(outcomes)
+    problems, dropped, seconds, num_tries = list[Problem](), Counter[str](), 0.0, 0
+    for outcome in outcomes:
+        num_tries += 1
         seconds += outcome.seconds
         if outcome.reason:
             dropped[outcome.reason] += 1
         else:
             problems.append(Problem(outcome.spec, outcome.program))
-    return _Shard(problems, dict(dropped), SHARD_TRIES, seconds)
+    return _Shard(problems, dict(dropped), num_tries, seconds)
 
 
 def _write(path: Path, shard: _Shard) -> None:

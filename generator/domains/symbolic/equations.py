@@ -235,13 +235,9 @@ def holds(equation: sp.Expr, solution: sp.Expr) -> bool:
         columns = np.array(list(itertools.product(_PROBES, repeat=len(names)))).T
     point = {name: column.astype(np.complex128) for name, column in zip(names, columns, strict=True)}
     derivatives = [solution]
-    while equation.has(sp.Derivative(_F, (X, len(derivatives)))):
+    for _ in range(2 if equation.has(_D2) else 1):
         derivatives.append(derivatives[-1].diff(X))
-    if len(derivatives) == 1 or (equation.has(_D2) and len(derivatives) == 2):
-        derivatives.append(derivatives[-1].diff(X))
-    point |= {
-        f"Y{chr(39) * order}": values(written(each), point, np.complex128) for order, each in enumerate(derivatives)
-    }
+    point |= {"Y" + "'" * order: values(written(each), point, np.complex128) for order, each in enumerate(derivatives)}
     terms = np.array([values(written(term), point, np.complex128) for term in sp.Add.make_args(equation)])
     with np.errstate(all="ignore"):
         size = np.abs(terms).sum(0) if len(terms) > 1 else 1.0

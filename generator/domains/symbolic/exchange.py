@@ -1,4 +1,4 @@
-"""The commands `import` and `export`: folders of problems from files in the published format, and such files from folders."""
+"""The commands `import` and `export`: from a file in the published format to a folder of problems, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from common import ConfigError, check_choice, check_positive
 from generator.domains.base import Domain
 from generator.domains.choices import DomainChoice
-from generator.domains.problem_files import CARD, FORMAT_VERSION, describe, line_of, read_card, read_split
+from generator.domains.problem_files import CARD, FORMAT_VERSION, describe, line_of, read_split
 from generator.domains.symbolic.files import Parts, opened, split_lines
 from generator.domains.symbolic.options import TASKS
 from retrieval.training.datamodule import SPLITS, Split
@@ -33,8 +33,8 @@ def import_(
     """Make a folder of problems, as `generate` does, from a file in the published format.
 
     Lines are `count|problem<TAB>answer`, in prefix words, the most frequent first; the count may be missing. Lines that
-    are none are left out, counted and named. val and test take lines by the logarithm of their rank, without those
-    whose problem is in train; every split is shuffled.
+    are none are left out, counted and named. val and test take lines that lie close at the head of the file and
+    ever farther apart, without those whose problem is in train; every split is shuffled.
 
     Args:
         path: the file, or a .gz of it
@@ -104,14 +104,14 @@ def export(
     print(f"{output}: {num_written:,} problems")
 
 
-def _writer(path: Path, compressed: bool) -> IO[bytes]:
-    return gzip.open(path, "wb") if compressed else path.open("wb")
+def _writer(path: Path, compressed: bool) -> IO[str]:
+    return gzip.open(path, "wt", encoding="utf-8") if compressed else path.open("w", encoding="utf-8")
 
 
-def _write(file: IO[bytes], folder: Path, split: Split, domain: Domain[Any, Any], counts: bool) -> int:
+def _write(file: IO[str], folder: Path, split: Split, domain: Domain[Any, Any], counts: bool) -> int:
     problems = read_split(folder, split, domain)
     for problem in problems:
-        file.write(f"{'1|' * counts}{problem.spec}\t{problem.program}\n".encode())
+        file.write(f"{'1|' * counts}{problem.spec}\t{problem.program}\n")
     return len(problems)
 
 

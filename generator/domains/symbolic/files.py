@@ -188,10 +188,11 @@ def opened(path: Path, task: str = "") -> Iterator[LineFile]:
 
 
 def held_out_lines(total: int, size: int) -> dict[Split, Numbers]:
-    """Return the lines, from 0 on, of val and test: by the logarithm of the rank as many from each stretch.
+    """Return the lines, from 0 on, of val and test.
 
     Of 2 * size numbers floor(i ** alpha), which go from 1 to the last line, the odd ones are for val, the even ones for
-    test: they cover frequent lines, at the head, and rare ones alike. A file has at least 2 * size lines.
+    test: they lie close at the head, where the frequent lines are, and ever farther apart. A file has at least 2 * size
+    lines.
     """
     alpha = math.log(total - 0.5) / math.log(2 * size)
     picked = np.floor(np.arange(1, 2 * size + 1) ** alpha).astype(np.int64)

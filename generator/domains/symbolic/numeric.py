@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from generator.domains.base import MalformedError
 from generator.domains.symbolic.vocabulary import ARITY, DIGITS, MINUS, PLUS
+from generator.domains.verdicts import MalformedError
 
 Values = npt.NDArray[Any]
 

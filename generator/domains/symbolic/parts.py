@@ -14,12 +14,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from generator.domains.seeds import stable_seed
 from generator.domains.symbolic.forms import Dropped
 from generator.domains.symbolic.numeric import Values, nests_too_deep
 from generator.domains.symbolic.options import DrawingOptions
 from generator.domains.symbolic.trees import draw_num_operators, draw_tree
 from generator.domains.symbolic.vocabulary import ARITY, DIGITS, PLUS
-from generator.domains.writers import stable_seed
 
 _POINTS: Values = np.array([0.37, 0.83, 1.31, 2.17, 2.91, 4.3, -0.61, -1.73])
 _COEFFICIENTS: Mapping[str, Values] = {f"a{k}": np.full(len(_POINTS), 0.7 + 0.37 * k) for k in range(8)}

@@ -10,7 +10,6 @@ from typing import Any
 
 import sympy as sp
 
-from generator.domains.base import MalformedError
 from generator.domains.symbolic.vocabulary import (
     ARITY,
     COEFFICIENTS,
@@ -21,6 +20,7 @@ from generator.domains.symbolic.vocabulary import (
     VARIABLES,
     WORDS,
 )
+from generator.domains.verdicts import MalformedError
 
 MAX_DEPTH = 100  # operators within one another, where a sum of sums counts once; sympy recurses
 _MAX_BITS = 4096  # of a whole number, written or as the value of a power

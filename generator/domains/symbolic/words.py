@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from generator.domains.base import MalformedError
 from generator.domains.symbolic.vocabulary import (
     ARITY,
     COEFFICIENTS,
@@ -16,6 +15,7 @@ from generator.domains.symbolic.vocabulary import (
     VARIABLES,
     WORDS,
 )
+from generator.domains.verdicts import MalformedError
 
 _LEAVES = frozenset((*VARIABLES, *COEFFICIENTS, *CONSTANTS, *UNKNOWN, PLUS, MINUS))
 _DIGITS = frozenset(DIGITS)

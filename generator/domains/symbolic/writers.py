@@ -4,40 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import sympy as sp
-
 from common import Candidate
 from generator.domains.base import Problem
+from generator.domains.symbolic.by_sympy import solved_by_sympy
 from generator.domains.symbolic.pool import Pool
-from generator.domains.symbolic.prefix import FUNCTION, SYMBOLS, UnwritableError, X, expression_of, text_of
 from generator.domains.writers import Writer
 
 SYMPY = "sympy"
 SECONDS = 10.0  # that sympy has for a problem
-_LEAD = "sub Y' "
-_CONSTANTS = {"C1": SYMBOLS["a8"], "C2": SYMBOLS["a9"]}
-
-
-def solved_by_sympy(spec: str) -> list[str]:
-    """Return the answers of sympy to a problem; it may take for ever.
-
-    Raises:
-        Exception: whatever sympy raises
-    """
-    if spec.startswith(_LEAD):
-        found = [sp.integrate(expression_of(spec.removeprefix(_LEAD)), X)]
-    else:
-        solutions = sp.dsolve(sp.Eq(expression_of(spec), 0), FUNCTION(X))
-        equations = solutions if isinstance(solutions, list) else [solutions]
-        found = [each.rhs for each in equations if each.lhs == FUNCTION(X)]
-    answers = []
-    for each in found:
-        renamed = each.xreplace({symbol: _CONSTANTS.get(symbol.name, symbol) for symbol in each.free_symbols})
-        try:
-            answers.append(text_of(renamed))
-        except UnwritableError:  # an integral that is left, a piecewise function, a special one
-            continue
-    return answers
 
 
 class SympyWriter(Writer):

@@ -6,13 +6,15 @@ from itertools import islice
 import pytest
 
 from common import ConfigError, NextstepError
-from generator.domains import DOMAINS, make_domain
+from generator.domains import DOMAINS, domain_class, make_domain
 from generator.domains.base import Domain, Problem, SpecError, Verdict, split_of
 from generator.domains.writers import stable_seed
 
 SPLITS = ("train", "val", "test")
 RECTANGLE = Problem("[10-31-41-34+02-50-53+02-54+22-03-52-31-10-11-14-14-43+03-]", "[3,6,3,4]")
 REGEX = Problem("-,-aabaab,+bbb,+bb,+b,-bbaba", "b?b+")
+
+QUICK = [name for name in DOMAINS if not domain_class(name).is_slow]  # the others have tests of their own
 
 
 class Coins(Domain[int, int]):
@@ -39,7 +41,7 @@ class Coins(Domain[int, int]):
         return {0: ""}.get(spec - program, f"is {10 // (7 - program)}")
 
 
-@pytest.fixture(params=DOMAINS)
+@pytest.fixture(params=QUICK)
 def domain(request):
     return make_domain(request.param, {"n": 8} if request.param == "bit_xor" else None)  # five bits make few problems
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from common import ConfigError, DataError
 from generator.domains.bits.datamodule import BitDataModule
@@ -297,3 +298,25 @@ def test_the_table_of_what_is_trained_is_printed(tmp_path: Path, caplog: pytest.
     fit(tmp_path, build("gpt2", trained_groups=["norms", "positions"]), data(), max_steps=1)
     text = caplog.text
     assert re.search(r"\| positions +\| +2,048 \| +2,048 \|", text) and re.search(r"\| attention .*\| +0 \|", text)
+
+
+def test_a_trained_body_is_taken_and_its_checkpoint_needs_no_folder(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    options = {**BODIES["llama"], "vocab_size": 11, "bos_token_id": 0, "eos_token_id": 1}
+    trained = AutoModelForCausalLM.from_config(AutoConfig.for_model(**options))
+    trained.save_pretrained(tmp_path / "body")
+    name = "layers.0.mlp.up_proj.weight"
+    of_file = trained.model.get_parameter(name)
+    for pretrained in (True, False):
+        model = BitModel(str(tmp_path / "body"), num_layers=1, pretrained=pretrained)
+        assert len(model.network.body.layers) == 1 and torch.equal(model.network.body.get_parameter(name), of_file) == (
+            pretrained
+        )
+        path = save_checkpoint(model, tmp_path / f"{pretrained}.ckpt")
+        (tmp_path / "body").rename(tmp_path / "elsewhere")
+        loaded: Any = load_generator(path, device="cpu")
+        (tmp_path / "elsewhere").rename(tmp_path / "body")
+        for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+        found, again = (each.eval().generate("0110 1010", "", "", None, 3) for each in (model, loaded))
+        assert [text for text, _ in found] == [text for text, _ in again]

@@ -13,7 +13,7 @@ import yaml
 
 from common import ConfigError, DataError
 from generator.domains.__main__ import main as domains
-from generator.domains.bits.learning import learning_chart, read_curve
+from generator.domains.learning import learning_chart, read_curve
 from generator.main import main
 from generator.training.prediction_writer import read_predictions
 from retrieval.training.charts import Heatmap

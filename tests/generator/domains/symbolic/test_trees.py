@@ -15,7 +15,7 @@ from generator.domains.symbolic.vocabulary import ARITY, num_operators
 
 
 def shapes(num_left: int) -> list[tuple[int, ...]]:
-    """All trees with operators of one and two operands, as arities in prefix order, written down without the sampler."""
+    """All trees with operators of one and two operands, as arities in prefix order, without the sampler."""
     if num_left == 0:
         return [(0,)]
     found = [(1, *inner) for inner in shapes(num_left - 1)]

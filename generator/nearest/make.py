@@ -1,0 +1,108 @@
+"""Making a lookup from the splits of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from common import ConfigError, Context, Pos, check_positive, remove_marks
+from generator.nearest.calibration import Calibration, fit
+from generator.nearest.generator import LookupOptions, NearestTacticGenerator
+from generator.nearest.steps import StateText, Steps
+from retrieval.corpus import Corpus
+from retrieval.leandojo.tactic_text import TacticText
+from retrieval.leandojo.traces import TracedTactic, TracedTactics
+from retrieval.ngram_index import NgramIndex, NgramOptions
+from retrieval.training.options import flat, flat_options
+
+
+@flat_options
+def nearest(
+    data_path: Path,
+    output_dir: Path,
+    splits: Sequence[str] = ("train",),
+    earlier_splits: Sequence[str] = (),
+    corpus_path: Path | None = None,
+    num_held_out: int = 1000,
+    seed: int = 0,
+    *,
+    text: StateText = StateText(),
+    ngrams: NgramOptions = NgramOptions(),
+    lookup: LookupOptions = LookupOptions(),
+    tactic_text: TacticText = TacticText(),
+) -> None:
+    """Make a generator that proposes the tactics of the most similar states of known proofs, and write its folder.
+
+    It is opened like a model: --ckpt_path of generator.suggest, generator.search.prove and generator.rank takes the
+    folder.
+
+    Args:
+        data_path: folder with train.json, val.json, test.json
+        output_dir: folder to write
+        splits: whose steps may be looked up
+        earlier_splits: whose steps may be looked up only for theorems behind theirs, in the same file or in one that
+            imports it; only who opens the folder with corpus_path has imports
+        corpus_path: corpus.jsonl, for the imports of held-out steps, where only what stands before them counts
+        num_held_out: steps on which the probabilities are fitted; none is looked up for the proof that it is in
+        seed: which these are
+        text: what of a state is compared
+        ngrams: how
+        lookup: how the nearest steps become candidates
+        tactic_text: how tactics are written
+    """
+    check_positive(num_held_out=num_held_out)
+    if both := sorted(set(splits) & set(earlier_splits)):
+        raise ConfigError(f"split {both[0]} stands in splits and in earlier_splits; give it in one of them")
+    traced = {name: TracedTactics.load(data_path / f"{name}.json", **flat(tactic_text)) for name in splits}
+    earlier = {name: TracedTactics.load(data_path / f"{name}.json", **flat(tactic_text)) for name in earlier_splits}
+    for each in (*traced.values(), *earlier.values()):
+        print(each.summary())
+    corpus = None if corpus_path is None else Corpus(corpus_path)
+    steps = Steps.of(_all([*traced.values()], [*earlier.values()]), text)
+    if not len(steps):
+        raise ConfigError(
+            f"{data_path} has no step to look up in {', '.join([*splits, *earlier_splits]) or 'no split'}"
+        )
+    index = NgramIndex.of([steps.text(number) for number in range(steps.num_texts)], ngrams, progress=True)
+    generator = NearestTacticGenerator(steps, index, text, lookup, corpus=corpus)
+    everything = [*traced.values()] or [*earlier.values()]
+    generator.calibration = calibrate(generator, draw_held_out(everything, num_held_out, seed))
+    read = traced | earlier
+    generator.save(output_dir, {name: each.digest().hex() for name, each in read.items()})
+    print(f"wrote {output_dir}: {len(steps):,} steps, {steps.num_texts:,} states, {steps.num_tactics:,} tactics")
+
+
+def calibrate(generator: NearestTacticGenerator, steps: Sequence[TracedTactic]) -> Calibration:
+    """Fit the probabilities to steps whose proofs are not looked up; see `generator.nearest.calibration`."""
+    similarities, is_right = [], []
+    for step in tqdm(steps, desc="calibrate", unit="state", delay=1):
+        context = Context(*_theorem(step), step.state)
+        numbers, found = generator.neighbors(context)
+        right = remove_marks(step.tactic)
+        similarities.append(found)
+        is_right.append(np.array([tactic == right for tactic in generator.tactics(numbers, context)], dtype=np.bool_))
+    return fit(similarities, is_right)
+
+
+def _all(free: Sequence[TracedTactics], earlier: Sequence[TracedTactics]) -> Iterator[tuple[TracedTactic, bool]]:
+    for traces, is_free in ((free, True), (earlier, False)):
+        for traced in traces:
+            for number in range(len(traced)):
+                yield traced[number], is_free
+
+
+def draw_held_out(traces: Sequence[TracedTactics], number: int, seed: int) -> list[TracedTactic]:
+    """Some of all steps, each at most once, in their order."""
+    ends = np.cumsum([len(traced) for traced in traces])
+    total = int(ends[-1]) if len(ends) else 0
+    chosen = np.random.default_rng(seed).choice(total, min(number, total), replace=False)
+    places = [(int(np.searchsorted(ends, place, side="right")), int(place)) for place in np.sort(chosen)]
+    return [traces[of][place - (int(ends[of - 1]) if of else 0)] for of, place in places]
+
+
+def _theorem(step: TracedTactic) -> tuple[str, str, Pos]:
+    origin = step.provenance
+    return origin.file_path, origin.full_name, origin.start
