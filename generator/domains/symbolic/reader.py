@@ -216,7 +216,7 @@ class Reader(Cursor):
     def _group(self) -> Factors:
         """What a command of LaTeX applies to: a group in braces, or the next character."""
         token = self._peek()
-        if token.kind == "number" and len(token.text) > 1:
+        if token.kind == "number" and token.text.isdecimal():
             digits = [Token("number", digit, token.column + k) for k, digit in enumerate(token.text)]
             self.tokens[self.place : self.place + 1] = digits
         return self._atom()
@@ -290,7 +290,7 @@ class Reader(Cursor):
         """A function with its argument, before which its power and the base of a logarithm may stand."""
         word, exponent, base = FUNCTIONS[token.text], None, None
         if token.text == "log" and self._take("_"):
-            base = self._group()
+            base = self._atom()
         if self._take("^"):
             exponent = self._signed(self._atom)
         if exponent == [MINUS_ONE]:

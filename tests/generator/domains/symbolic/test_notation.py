@@ -56,6 +56,7 @@ def integrand(text: str) -> sp.Expr:
         ("ln ln x", sp.log(LOG)),
         ("sin -x", -SIN),
         ("log(x, 10) + log_2 x", LOG / sp.log(10) + LOG / sp.log(2)),
+        ("log_10 x + log_0.5 x", LOG / sp.log(10) - LOG / sp.log(2)),
         ("|x| + ln|x+1| + ||x|-2|", sp.Abs(X) + sp.log(sp.Abs(X + 1)) + sp.Abs(sp.Abs(X) - 2)),
         ("x|x|", X * sp.Abs(X)),
         ("0.25x + .5", X / 4 + sp.S.Half),
@@ -91,6 +92,7 @@ def test_infix_is_read_as_people_mean_it(text: str, expression: sp.Expr) -> None
         (r"\ln\left|x\right| - \lvert x \rvert", sp.log(sp.Abs(X)) - sp.Abs(X)),
         (r"\left|x\left|x+1\right|\right|", sp.Abs(X * sp.Abs(X + 1))),
         (r"\log_{2} x + \log_2{x}", 2 * LOG / sp.log(2)),
+        (r"\frac.5x + \sqrt.25", 1 / (2 * X) + sp.S.Half),
         (r"\cos 2\pi x", sp.cos(2 * sp.pi * X)),
         (r"\operatorname{asinh}{\left(x \right)} + \arctan x", sp.asinh(X) + sp.atan(X)),
         (r"\sin^{-1}(x)", sp.asin(X)),
@@ -295,3 +297,22 @@ def test_equations_that_are_printed_are_read_as_the_same_equation() -> None:
         spec = equation_of_user(to_infix(equation))
         for text in (f"{to_infix(equation)} = 0", to_latex(equation), to_infix(expression_of(spec))):
             assert equation_of_user(text) == spec, text
+
+
+PIECES = (
+    "x y f ( ) [ ] { } | + - * / ^ ' = , _ sin ln log exp sqrt dx dy/dx \\frac \\sqrt \\left( \\right) \\left| \\right| "
+    "\\cdot \\int int 2 3.5 .5 10 e pi C a0 Derivative diff root d \\log_ INT+ add mul Y Y' \x00 \u00b2 \\ \\, $ #"
+).split()
+
+
+def test_whatever_is_typed_is_read_or_refused() -> None:
+    rng = random.Random(3)
+    for _ in range(1500):
+        text = rng.choice(["", " "]).join(rng.choices(PIECES, k=rng.randint(1, 10)))
+        for read in (integrand_of_user, equation_of_user, answer_of_user):
+            try:
+                words = read(text)
+            except (SpecError, MalformedError) as refused:
+                assert str(refused), text
+            else:
+                assert words == " ".join(words.split()), text
