@@ -182,9 +182,10 @@ def test_the_commands_of_symbolic_mathematics_run_one_after_the_other(tmp_path, 
         | {"data__num_workers": "0", "data__max_oup_seq_len": "40", "model__model_name.num_layers": "1"},
         "evaluate": {"num_problems": "1", "num_gold": "1"},
         "inspect": {"num_problems": "2", "num_shown": "1"},
+        "compare": {"domain_options__sympy_seconds": "1"},
     }
     done = [words[1] for words in commands]
-    assert done == ["solve", "check", "generate", "inspect", "fit", "solve", "evaluate", "plot"]
+    assert done == ["solve", "check", "generate", "inspect", "fit", "solve", "evaluate", "plot", "compare"]
     for words in commands:
         module = "generator.domains.__main__" if words[0] == "generator.domains" else words[0]
         is_unsolved = words[1] == "solve" and "--ckpt_path" in words  # after so short a training
