@@ -22,6 +22,7 @@ COMMANDS = {
     "solve": ("solve", "solve one specification, in the terminal"),
     "check": ("solve", "judge given programs"),
     "plot": ("plot", "draw what `baseline` and `evaluate` found"),
+    "compare": ("compare", "say what one writer solves that another, such as sympy, does not"),
     "bootstrap": ("bootstrap", "teach a model by those of its own programs that hold"),
     "learning": ("learning", "draw how accuracy grew with samples, in runs of bit tasks"),
 }

@@ -117,7 +117,7 @@ class ModelChoice:
     """Which model, and how it proposes.
 
     Attributes:
-        ckpt_path: checkpoint, Hugging Face folder or hub id, as `load_generator` takes it
+        ckpt_path: checkpoint, Hugging Face folder, .gguf file or hub id, as `load_generator` takes it
         device: auto, cpu, cuda, ...
         engine: what decodes, see generator.engines
         proposals: "samples" draws independently; "beam" takes the best candidates of a beam search as wide as the

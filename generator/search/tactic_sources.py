@@ -27,7 +27,7 @@ class GeneratorOptions:
     """Who proposes the tactics.
 
     Attributes:
-        ckpt_path: a trained generator: a Lightning checkpoint, a Hugging Face folder, or a hub id
+        ckpt_path: a trained generator: a Lightning checkpoint, a Hugging Face folder, a .gguf file, or a hub id
         tactics: a baseline instead: tactics between commas; a file with one a line, or log-probability, tab and tactic;
             majority: the most frequent tactics of train_path; uniform: tactics drawn from those of train_path, each
             equally often, by seed and state

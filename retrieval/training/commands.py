@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc
 import errno
 import inspect
+import keyword
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -52,9 +53,10 @@ def parse_arguments(
 ) -> dict[str, Any]:
     """Read the arguments of a function from a command line.
 
-    Each parameter is an option of its name; without a default it is required. A sequence takes one or more words after
-    its option, a bool that is False by default none. The function's Google docstring tells what options mean. What can
-    be given by keyword only is for callers in Python, and no option, unless it is a field of `flat_options`.
+    Each parameter is an option of its name, `with_` of `with`; without a default it is required. A sequence takes one
+    or more words after its option, a bool that is False by default none. The function's Google docstring tells what
+    options mean. What can be given by keyword only is for callers in Python, and no option, unless it is a field of
+    `flat_options`.
 
     Args:
         function: with the type of every parameter in its signature
@@ -70,7 +72,7 @@ def parse_arguments(
     """
     options: dict[str, Any] = _parser_of(function, positional, subcommand).parse_args(args).as_dict()
     options.pop("config", None)
-    return options
+    return {f"{name}_" if keyword.iskeyword(name) else name: value for name, value in options.items()}
 
 
 def parse_options(kind: type, args: Sequence[str] | None = None) -> dict[str, Any]:
@@ -106,7 +108,8 @@ def _parser_of(function: Callable[..., object], positional: str, subcommand: str
         parser.add_argument("--config", action="config", help="YAML file with any of these options")
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or name in getattr(function, "flat_fields", ()):
-            flag = name if name == positional else f"--{name}"
+            word = name.rstrip("_")  # a parameter cannot be called `with`, and an option can
+            flag = word if name == positional else f"--{word}"
             parser.add_argument(flag, help=help_of.get(name), **_settings(parameter, name == positional))
     return parser
 

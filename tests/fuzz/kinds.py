@@ -33,6 +33,7 @@ from generator.domains import make_domain
 from generator.domains.figures import result_charts
 from generator.domains.problem_files import read_split, write_problem_files
 from generator.domains.results import evaluate_writer, read_results
+from generator.domains.symbolic.files import opened, split_lines
 from generator.domains.synthesize import Synthesizer
 from generator.export import export
 from generator.instruct_convert import to_instruct, to_leandojo
@@ -210,6 +211,23 @@ def read_domain_problems(folder: Path, rng: random.Random) -> Counts:
     return sum(1 for line in (folder / f"{split}.jsonl").read_bytes().split(b"\n") if line.strip()), len(problems)
 
 
+def make_published(folder: Path) -> None:
+    lines = [f"{9 - power}|sub Y' pow x INT+ {power}\tmul x pow x INT+ {power}\n" for power in range(9)]
+    (folder / "prim.data").write_text("".join(lines))
+
+
+def read_published(folder: Path, rng: random.Random) -> Counts:
+    with opened(folder / "prim.data", rng.choice(["", "prim_fwd"])) as lines:
+        assert all(lines[number].spec for number in range(len(lines)))
+        num_found = len(lines) + lines.faults.counts.total()
+        assert split_lines(lines.marks, 1, None, seed=0).lines["train"].size
+    return lines_of_bytes(folder / "prim.data"), num_found
+
+
+def lines_of_bytes(path: Path) -> int:
+    return sum(1 for line in path.read_bytes().split(b"\n") if line.strip())
+
+
 def make_result(folder: Path) -> None:
     domain = make_domain("rectangle")
     writer, problems = domain.baselines()["tight"](0, list), domain.problems(0, "test", 3)
@@ -338,6 +356,7 @@ KINDS = [
     Kind("BM25 folder", make_bm25, "*-of-*", read_retrieved),
     Kind("index", copied("index"), "*", read_index),
     Kind("problems of a domain", make_problems, "*.json*", read_domain_problems),
+    Kind("published problems", make_published, "prim.data", read_published),
     Kind("result of a domain", make_result, "*.json", read_result),
     Kind("archive", make_archive, ARCHIVE_NAME, read_archive),
     Kind(

@@ -17,7 +17,7 @@ def solved_by_sympy(spec: str) -> list[str]:
         Exception: whatever sympy raises
     """
     if spec.startswith(_LEAD):
-        found = [sp.integrate(expression_of(spec.removeprefix(_LEAD)), X)]
+        found = _branches(sp.integrate(expression_of(spec.removeprefix(_LEAD)), X))
     else:
         solutions = sp.dsolve(sp.Eq(expression_of(spec), 0), FUNCTION(X))
         equations = solutions if isinstance(solutions, list) else [solutions]
@@ -30,3 +30,11 @@ def solved_by_sympy(spec: str) -> list[str]:
         except UnwritableError:  # an integral that is left, a piecewise function, a special one
             continue
     return answers
+
+
+def _branches(integral: sp.Expr) -> list[sp.Expr]:
+    """The expressions of a piecewise integral, which the words cannot say as a whole; others as they are."""
+    if not integral.has(sp.Piecewise):
+        return [integral]
+    folded = sp.piecewise_fold(integral)
+    return [branch for branch, _ in folded.args] if isinstance(folded, sp.Piecewise) else []

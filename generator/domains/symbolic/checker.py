@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -21,13 +21,14 @@ import sympy as sp
 
 from generator.domains.seeds import stable_seed
 from generator.domains.symbolic.bounds import Undefined, determinant, enclose
-from generator.domains.symbolic.prefix import FUNCTION, X, to_expression
+from generator.domains.symbolic.branches import near
+from generator.domains.symbolic.prefix import FUNCTION, SYMBOLS, X, to_expression
 from generator.domains.symbolic.vocabulary import UNKNOWN
 from generator.domains.verdicts import MalformedError, VerdictKind
 
-Step = Literal["screen", "rewrite", "compare", "simplify"]
+Step = Literal["screen", "rewrite", "branch", "compare", "simplify"]
 # by what they cost on 64 answers that hold (integrals, means): 0.02 s, 0.05 s, and 0.4 s for the two that simplify
-STEPS: tuple[Step, ...] = ("screen", "rewrite", "compare", "simplify")
+STEPS: tuple[Step, ...] = ("screen", "branch", "rewrite", "compare", "simplify")
 
 MAX_WORDS = 2000  # of an answer
 _LEAD = ("sub", "Y'")
@@ -48,12 +49,14 @@ class Question:
         answer: what is said to solve it
         reference: an answer that is known to hold, or ""
         is_equation: whether it is a differential equation, which may have local and particular solutions
+        place: values of all symbols at which the residual is real and vanishes, once such are known
     """
 
     spec: str
     answer: str
     reference: str = ""
     is_equation: bool = False
+    place: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,14 @@ class Evidence:
         complex: points at which it is not 0, where something in it is not real
         vanishing: points at which it cannot be told from 0
         example: a point of the first two kinds
+        place: a point of the third kind at which everything is real, as values of symbols
     """
 
     real: int = 0
     complex: int = 0
     vanishing: int = 0
     example: str = ""
+    place: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,14 @@ class Finding:
         message: why
         is_general: of a solution of a differential equation, see `Verdict`
         evidence: of numbers, by the first step
+        is_local: whether it holds around the question's place, and was not shown to do so everywhere
     """
 
     kind: VerdictKind | None
     message: str = ""
     is_general: bool | None = None
     evidence: Evidence = field(default_factory=Evidence)
+    is_local: bool = False
 
 
 def take_step(task: tuple[Step, Question]) -> Finding:
@@ -203,6 +210,18 @@ def is_zero(expression: sp.Expr) -> bool:
     )
 
 
+def _branch(question: Question) -> Finding:
+    """Look whether an equation holds around a place, in the form that it has there."""
+    point = {SYMBOLS[name]: value for name, value in question.place}
+    try:
+        left = near(residual(question), point)
+    except Undefined as error:
+        return Finding(None, f"no branch is known: {error}")
+    if left == 0 or sp.expand(left) == 0 or is_zero(left) or sp.simplify(left) == 0:
+        return replace(_verified(question), is_local=True)
+    return Finding(None)
+
+
 def _compare(question: Question) -> Finding:
     """Compare with the reference, of an integral up to a constant."""
     if not question.reference:
@@ -224,6 +243,7 @@ def _simplify(question: Question) -> Finding:
 _STEPS: Mapping[Step, Callable[[Question], Finding]] = {
     "screen": _screen,
     "rewrite": _rewrite,
+    "branch": _branch,
     "compare": _compare,
     "simplify": _simplify,
 }
@@ -248,7 +268,7 @@ def look(expression: sp.Expr, enough: int, seed: int = 0) -> Evidence:
     rng = random.Random(stable_seed("points", seed))
     symbols = sorted(expression.free_symbols | {X}, key=lambda symbol: str(symbol.name))
     real = imaginary = vanishing = 0
-    example = ""
+    example, place = "", tuple[tuple[str, float], ...]()
     for number in range(_NUM_POINTS):
         point = {symbol: _coordinate(rng, number) for symbol in symbols}
         try:
@@ -257,13 +277,20 @@ def look(expression: sp.Expr, enough: int, seed: int = 0) -> Evidence:
             continue
         if not ball.excludes_zero:
             vanishing += 1
+            if is_real:
+                place = place or tuple((str(symbol.name), value) for symbol, value in point.items())
         else:
             real += is_real
             imaginary += not is_real
-            example = example or ", ".join(f"{symbol.name} = {float(value):g}" for symbol, value in point.items())
+            example = example or shown_point((symbol.name, value) for symbol, value in point.items())
         if vanishing >= _NUM_DECIDING or real + imaginary >= enough:
             break
-    return Evidence(real, imaginary, vanishing, example)
+    return Evidence(real, imaginary, vanishing, example, place)
+
+
+def shown_point(point: Iterable[tuple[str, float]]) -> str:
+    """Return a point in a few characters."""
+    return ", ".join(f"{name} = {value:.4g}" for name, value in point)
 
 
 def _coordinate(rng: random.Random, number: int) -> float:

@@ -26,7 +26,7 @@ from generator.domains.symbolic.pool import Pool
 from generator.domains.symbolic.published import across, curves, sizes
 from generator.domains.symbolic.vocabulary import UNKNOWN, num_operators
 from generator.domains.symbolic.words import check_words, normal
-from generator.domains.symbolic.writers import SYMPY, sympy_writer
+from generator.domains.symbolic.writers import SYMPY, SympyWriter
 
 _LEAD = "sub Y' "
 _NOT_OF_SPECS = ("f", "g", "h", "derivative")
@@ -44,17 +44,20 @@ class SymbolicOptions(DrawingOptions):
         check_step_s: seconds for one of the steps that judge an answer, such as a simplification
         num_check_workers: processes that judge; by default one for each core, up to 8
         check_memory_mb: that such a process may take, on Linux; beyond it its answer gets the verdict "error"
+        sympy_seconds: that the baseline `sympy`, its integrate or dsolve, has for a problem
     """
 
     check_timeout_s: float = 10.0
     check_step_s: float = 4.0
     num_check_workers: int | None = None
     check_memory_mb: int = 2048
+    sympy_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(check_timeout_s=self.check_timeout_s, check_step_s=self.check_step_s)
         check_positive(num_check_workers=self.num_check_workers, check_memory_mb=self.check_memory_mb)
+        check_positive(sympy_seconds=self.sympy_seconds)
 
     def of_drawing(self) -> DrawingOptions:
         """Return those that decide what is drawn."""
@@ -182,8 +185,11 @@ class Symbolic(Domain[str, str]):
     @cached_property
     def pool(self) -> Pool[tuple[Step, Question], Finding]:
         """The processes that judge; they start with the first answer."""
-        workers = self.options.num_check_workers or min(_MOST_WORKERS, _num_cores())
-        return Pool(take_step, workers, self.options.check_step_s, max_memory_mb=self.options.check_memory_mb)
+        return Pool(take_step, self._num_workers, self.options.check_step_s, max_memory_mb=self.options.check_memory_mb)
+
+    @property
+    def _num_workers(self) -> int:
+        return self.options.num_check_workers or min(_MOST_WORKERS, _num_cores())
 
     def expect(self, problems: Sequence[Problem]) -> None:
         """Keep answers that hold for problems: what differs from one by nothing, or a constant, holds too."""
@@ -242,8 +248,8 @@ class Symbolic(Domain[str, str]):
         return "" if verdict.holds else verdict.message
 
     def baselines(self) -> Mapping[str, MakeWriter]:
-        """Return sympy's own integrate, or dsolve."""
-        return {SYMPY: sympy_writer}
+        """Return sympy's own integrate, or dsolve; it learns nothing, and has no chance in it."""
+        return {SYMPY: lambda seed, learn: SympyWriter(self.options.sympy_seconds, self._num_workers)}
 
 
 class PrimFwd(Symbolic):

@@ -27,7 +27,7 @@ import sympy as sp
 from sympy.core.random import seed as seed_sympy
 from tqdm import tqdm
 
-from common import ConfigError
+from common import ConfigError, DataError
 from generator.domains.base import Problem, split_of
 from generator.domains.problem_files import line_of
 from generator.domains.seeds import stable_seed
@@ -340,8 +340,17 @@ def _write(path: Path, shard: _Shard) -> None:
 
 
 def _read(path: Path) -> _Shard:
+    """A shard of an earlier run.
+
+    Raises:
+        ConfigError: if it is of another version of sympy
+        DataError: if it is broken
+    """
     advice = "remove it, and run `generate` again"
-    content = parse_object(path.read_text(encoding="utf-8"), str(path), advice)
+    try:
+        content = parse_object(path.read_text(encoding="utf-8"), str(path), advice)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); {advice}") from error
     found = {name: content.pop(name, None) for name in _versions()}
     if found["sympy"] != sp.__version__:
         raise ConfigError(
@@ -349,7 +358,11 @@ def _read(path: Path) -> _Shard:
             "go on with that one, or give a new folder"
         )
     try:
-        problems = [Problem(**problem) for problem in content.pop("problems")]
-        return _Shard(problems=problems, **content)
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is broken ({error}); {advice}") from error
+        problems = [Problem(str(each["spec"]), str(each["program"])) for each in content["problems"]]
+        dropped = {str(reason): int(count) for reason, count in content["dropped"].items()}
+        shard = _Shard(problems, dropped, int(content["num_tries"]), float(content["seconds"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is broken ({type(error).__name__}: {error}); {advice}") from error
+    if len(problems) + sum(dropped.values()) != shard.num_tries:
+        raise DataError(f"{path} is broken: its tries do not add up; {advice}")
+    return shard

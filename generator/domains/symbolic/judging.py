@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from generator.domains.base import Verdict
-from generator.domains.symbolic.checker import STEPS, Evidence, Finding, Question, Step
+from generator.domains.symbolic.checker import STEPS, Evidence, Finding, Question, Step, shown_point
 from generator.domains.symbolic.pool import Pool, Result
 
 _LEAST_S = 0.1  # that a step gets, or it is not begun
@@ -33,20 +33,26 @@ class _Case:
             self.is_late |= result.kind == "timeout"
             self.failure = self.failure or (result.message if result.kind != "timeout" else "")
         elif finding.kind is not None:
-            self.verdict = Verdict(finding.kind, finding.message, self.seconds, is_general=finding.is_general)
+            message = finding.message
+            if finding.is_local and self.evidence.real + self.evidence.complex:
+                where = f"holds around {shown_point(self.question.place)}, not everywhere"
+                message = f"{where}; {message}" if message else where
+            self.verdict = Verdict(finding.kind, message, self.seconds, is_general=finding.is_general)
         else:
             self.rest = finding.message or self.rest
             if finding.evidence != Evidence():
                 self.evidence = finding.evidence
+                self.question = replace(self.question, place=finding.evidence.place)
 
     def end(self, limit_s: float) -> Verdict:
         """The verdict of what no step has decided.
 
-        Only what is proven not to hold is rejected: an equation that holds at some points and at others does not.
+        Only what is proven not to hold is rejected: an integral that holds at some points and at others does not. A
+        solution of a differential equation may be one on a part of the line.
         """
         if self.verdict is not None:
             return self.verdict
-        if self.evidence.real >= _NUM_PROVING:
+        if self.evidence.real >= _NUM_PROVING and not self.question.is_equation:
             message = f"holds for some values, and not at {self.evidence.example}"
             return Verdict("rejected", message, self.seconds)
         if self.is_late:
@@ -54,6 +60,16 @@ class _Case:
         if self.failure:
             return Verdict("error", self.failure, self.seconds)
         return Verdict("timeout", f"was not decided: {self.rest}", self.seconds)
+
+
+def _is_of_use(step: Step, case: _Case) -> bool:
+    """Whether a step may say something: a comparison needs a reference, and branches are those of equations."""
+    question = case.question
+    if step == "compare":
+        return bool(question.reference)
+    if step == "branch":
+        return question.is_equation and bool(question.place)
+    return True
 
 
 def judge_all(
@@ -76,8 +92,7 @@ def judge_all(
     cases = [_Case(question) for question in questions]
     for step in steps:
         going = [case for case in cases if case.verdict is None and limit_s - case.seconds >= _LEAST_S]
-        if step == "compare":
-            going = [case for case in going if case.question.reference]
+        going = [case for case in going if _is_of_use(step, case)]
         limits = {id(case.question): min(step_limit_s, limit_s - case.seconds) for case in going}
         tasks = [(step, case.question) for case in going]
         for case, result in zip(going, pool.map(tasks, lambda task, of=limits: of[id(task[1])]), strict=True):  # type: ignore[misc]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from common import Candidate
-from generator.domains.base import Problem
 from generator.domains.symbolic.by_sympy import solved_by_sympy
 from generator.domains.symbolic.pool import Pool
 from generator.domains.writers import Writer
 
 SYMPY = "sympy"
-SECONDS = 10.0  # that sympy has for a problem
 
 
 class SympyWriter(Writer):
@@ -21,7 +19,7 @@ class SympyWriter(Writer):
         pool: of processes that solve
     """
 
-    def __init__(self, seconds: float = SECONDS, num_workers: int = 1, name: str = SYMPY) -> None:
+    def __init__(self, seconds: float = 10.0, num_workers: int = 1, name: str = SYMPY) -> None:
         """Keep the settings.
 
         Args:
@@ -39,8 +37,3 @@ class SympyWriter(Writer):
         for spec, result in zip(new, self.pool.map(new), strict=True):
             self._found[spec] = result.value or []
         return [[(answer, 0.0) for answer in self._found[spec][first : first + count]] for spec in specs]
-
-
-def sympy_writer(seed: int, learn: Callable[[], Sequence[Problem]]) -> Writer:
-    """Return the writer; it learns nothing, and has no chance in it."""
-    return SympyWriter()

@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 from sympy.core.random import seed as seed_sympy
 
-from common import ConfigError
+from common import ConfigError, DataError
 from generator.domains import make_domain
 from generator.domains.base import Problem, split_of
 from generator.domains.problem_files import read_split, write_problem_files
@@ -271,12 +271,16 @@ def test_independent_splits_are_drawn_from_all(tmp_path: Path, small_shards: Non
     assert card["leaks"]["val"]["same_text"] == 1.0
 
 
-def test_shards_of_another_sympy_are_refused(tmp_path: Path, small_shards: None) -> None:
+def test_shards_that_are_broken_or_of_another_sympy_are_refused(tmp_path: Path, small_shards: None) -> None:
     (tmp_path / "shards").mkdir()
     shard = {"sympy": "1.0", "numpy": "2", "problems": [], "dropped": {}, "num_tries": 10, "seconds": 1.0}
     (tmp_path / "shards" / "all-000000.json").write_text(json.dumps(shard))
     with pytest.raises(ConfigError, match=r"sympy 1\.0"):
         write_splits(Scripted(["a"]), str, tmp_path, {"train": 1}, 0)  # type: ignore[arg-type]
+    for broken in ({"sympy": sp.__version__}, shard | {"sympy": sp.__version__}, "no JSON"):
+        (tmp_path / "shards" / "all-000000.json").write_text(json.dumps(broken)[: None if broken != "no JSON" else 3])
+        with pytest.raises(DataError, match="all-000000.json.*remove it"):
+            write_splits(Scripted(["a"]), str, tmp_path, {"train": 1}, 0)  # type: ignore[arg-type]
 
 
 def slow_half(task: Task, options: DrawingOptions, known: Known | None, seed: int) -> Outcome:
