@@ -5,6 +5,7 @@ Shape legend: N problems, B budgets 1..B.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from retrieval.training.charts import Chart
 from retrieval.training.options import flat_options
 from retrieval.training.outcomes import is_distributed
 
-_NUM_OF_SLOW = 200  # problems that a domain whose checks take long judges, unless it is told otherwise
+_NUM_OF_SLOW = 100  # problems that a domain whose checks take long judges, unless it is told otherwise
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Judging:
         proposals: "samples" of the model's own distribution, each drawn independently, or "beam", the candidates of a
             beam search as wide as num_proposals, best first
         num_judged: problems of a validation whose programs are drawn and checked, the first of the split; by default
-            all, or 200 of a domain whose checks take long
+            all, or 100 of a domain whose checks take long
     """
 
     proposals: str = "samples"
@@ -50,7 +51,8 @@ class SolvedInTraining(pl.Callback):
 
     Samples are of the model's own distribution: temperature 1, nothing left out. All programs of a validation are
     checked together at its end. The data module is a `DomainDataModule`, which adds this callback by itself; the
-    metrics are named as `solved@1_val`, for checkpoints to watch, and `Board` draws its figures.
+    metrics are named as `solved@1_val`, for checkpoints to watch, and `Board` draws its figures; where checks take long,
+    `checking_s_val` says how long.
     """
 
     @flat_options
@@ -69,11 +71,12 @@ class SolvedInTraining(pl.Callback):
         self._by_group: list[tuple[str, str, float, float]] = []  # kind, group, shares solved with 1 and all proposals
         self._domain: Domain[Any, Any] | None = None
         self._told: set[str] = set()
+        self._seconds = 0.0  # that the checker took
 
     def _start(self, pl_module: pl.LightningModule) -> None:
         is_beam = self.judging.proposals == "beam"
         self._metrics = WriterMetrics(self.num_proposals, is_beam=is_beam).to(pl_module.device)
-        self._waiting, self._by_group = [], []
+        self._waiting, self._by_group, self._seconds = [], [], 0.0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start at zero."""
@@ -158,7 +161,9 @@ class SolvedInTraining(pl.Callback):
             return
         domain.expect([problem for problem, _ in waiting])
         pairs = list(dict.fromkeys((problem.spec, program) for problem, row in waiting for program in row))
+        start = time.perf_counter()
         known: dict[tuple[str, str], Verdict] = dict(zip(pairs, domain.check_all(pairs), strict=True))
+        self._seconds += time.perf_counter() - start
         verdicts = [[known[problem.spec, program] for program in row] for problem, row in waiting]
         self._metrics.observe(verdicts, [row for _, row in waiting], [problem.program for problem, _ in waiting])
         for (problem, _), row in zip(waiting, verdicts, strict=True):
@@ -177,6 +182,8 @@ class SolvedInTraining(pl.Callback):
         for name, value in self._metrics.values().items():
             # already reduced over ranks
             pl_module.log(f"{name}_{role}", value, prog_bar=name == "solved@1", rank_zero_only=False)
+        if self._domain is not None and self._domain.is_slow:
+            pl_module.log(f"checking_s_{role}", self._seconds, rank_zero_only=True)
 
 
 def _gathered(rows: list[Any]) -> list[Any]:
