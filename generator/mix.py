@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from common import Candidate, ConfigError, check_choice, check_positive, remove_marks
 from generator.interface.mixture import fit_weights, mixed
-from generator.interface.mixture_files import write_mixture
+from generator.interface.mixture_files import Part, write_mixture
 from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import FixedTacticGenerator
 from generator.load import Dtype, load_part
@@ -83,7 +83,8 @@ def mix(
         raise ConfigError(
             f"there are {len(parts)} parts and {len(weights)} weights; give one for each, or none to fit them"
         )
-    kept, generators = [], []
+    kept: list[Part] = []
+    generators: list[TacticGenerator] = []
     for part in parts:
         fixed = _majority(data_path / "train.json") if part == MAJORITY else None
         kept.append(part if fixed is None else fixed)

@@ -38,6 +38,7 @@ Weighting = Literal["tfidf", "bm25"]
 _WORD = re.compile(r"\w+|[^\s\w]+")
 _MULTIPLIER, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _K1, _B = 1.5, 0.75  # of BM25, as in retrieval.bm25
+_MAX_WEIGHT = 100  # of an n-gram in a text; TF-IDF's are at most 1, BM25's ln(1 + 2N)
 
 _Floats = npt.NDArray[np.float32]
 _Ints = npt.NDArray[np.int64]
@@ -185,7 +186,7 @@ class NgramIndex:
         length = float(counts.sum() / self._mean_length[0])
         weight = _weights(counts, rarity, length, self.options.weighting)
         if self.options.weighting == "bm25":
-            weight = (rarity > 0) / np.float32(max(weight.sum(), 1e-9))
+            weight = (rarity > 0).astype(np.float32) / np.float32(max(weight.sum(), 1e-9))
         total = torch.from_numpy(scores)
         for number, factor in zip(place[is_known].tolist(), weight[is_known].tolist(), strict=True):
             end, first = int(self._ends[number]), int(self._ends[number - 1]) if number else 0
@@ -283,5 +284,8 @@ def _check(arrays: dict[str, torch.Tensor], num_texts: Any) -> None:
         raise ValueError("its lists do not fit together")
     if len(texts) and not 0 <= int(texts.min()) <= int(texts.max()) < num_texts:
         raise ValueError("it names texts that there are not")
-    if len(texts) and not (arrays["weights"] >= 0).all():  # what is no number is not either
-        raise ValueError("it has weights below 0")
+    weights, num_with = arrays["weights"], arrays["num_with"]
+    if len(texts) and not ((weights >= 0) & (weights <= _MAX_WEIGHT)).all():  # what is no number is not either
+        raise ValueError(f"it has weights outside 0..{_MAX_WEIGHT}")
+    if num_keys and not 1 <= int(num_with.min()) <= int(num_with.max()) <= num_texts:
+        raise ValueError("it counts more texts than there are, or none")

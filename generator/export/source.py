@@ -60,6 +60,10 @@ def load_source(ckpt_path: str | Path) -> Source:
     """Return the model of a checkpoint or folder, with its tokenizer; see `export`."""
     path, name = Path(ckpt_path), str(ckpt_path)
     if path.is_dir() and not (path / "config.json").is_file():
+        if (settings := read_settings(path)) is not None:  # of generator.nearest or generator.mix
+            raise ConfigError(
+                f"{path}: holds a {settings['class']}, and no model to export; load_generator opens it as it is"
+            )
         return _from_checkpoint(*read_shards(path), path)
     if is_checkpoint(path):
         checkpoint = read_checkpoint(path)

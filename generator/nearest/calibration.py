@@ -12,9 +12,9 @@ and offset on all of them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from common import ConfigError, check_positive
 
 _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.005, 1.0, 24))
 _DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+_LIMIT = 10_000
 _PRIOR = 1e-3  # precision of slope and offset, without which separable examples have none
 
 _Floats = npt.NDArray[np.float64]
@@ -46,11 +47,13 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_positive(temperature=self.temperature)
-        for name in ("decay", "slope", "offset"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be a number")
+        if not 0 <= self.decay <= _LIMIT:
+            raise ConfigError(f"decay is {self.decay}; it must be from 0 to {_LIMIT:,}")
+        for name in ("slope", "offset"):
+            if not abs(getattr(self, name)) <= _LIMIT:  # what is no number is not either
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from -{_LIMIT:,} to {_LIMIT:,}")
 
-    def shares(self, similarities: npt.NDArray[np.floating]) -> _Floats:
+    def shares(self, similarities: npt.NDArray[np.floating[Any]]) -> _Floats:
         """Return the share of each step in what the K steps have together, float64 (..., K).
 
         Args:
@@ -68,7 +71,9 @@ class Calibration:
         return -float(np.logaddexp(0.0, -(self.slope * similarity + self.offset)))
 
 
-def fit(similarities: Sequence[npt.NDArray[np.floating]], is_right: Sequence[npt.NDArray[np.bool_]]) -> Calibration:
+def fit(
+    similarities: Sequence[npt.NDArray[np.floating[Any]]], is_right: Sequence[npt.NDArray[np.bool_]]
+) -> Calibration:
     """Return the calibration of the greatest likelihood on held-out steps.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import random
 import shutil
 import sys
@@ -38,6 +39,8 @@ from generator.domains.synthesize import Synthesizer
 from generator.export import export
 from generator.instruct_convert import to_instruct, to_leandojo
 from generator.main import main
+from generator.mix import mix
+from generator.nearest.make import nearest
 from generator.training.prediction_writer import read_predictions
 from retrieval.bm25 import predict as predict_bm25
 from retrieval.corpus import Corpus
@@ -277,6 +280,27 @@ def make_gguf(folder: Path) -> None:
     shutil.rmtree(folder / "bpe")
 
 
+def make_lookup(folder: Path) -> None:
+    with redirect_stdout(io.StringIO()):
+        nearest(WRITTEN / "eight", folder / "lookup", num_held_out=4)
+    for path in (folder / "lookup").iterdir():
+        path.rename(folder / path.name)
+    (folder / "lookup").rmdir()
+
+
+def make_mixture(folder: Path) -> None:
+    copied("encoder_decoder/last.ckpt")(folder)
+    with redirect_stdout(io.StringIO()):
+        mix([str(folder / "last.ckpt"), "majority"], WRITTEN / "eight", folder / "mixture", weights=[0.5, 0.5])
+
+
+def read_without_model(folder: Path, rng: random.Random) -> Counts:
+    generator = load_generator(folder / "mixture" if (folder / "mixture").exists() else folder)
+    found = generator.batch_generate(STATES, ["A.lean"] * 2, ["t"] * 2, [(1, 1)] * 2, 2)
+    assert all(-math.inf < log_prob <= 0 for candidates in found for _, log_prob in candidates)
+    return len(STATES), len(found)
+
+
 def read_retriever(folder: Path, rng: random.Random) -> Counts:
     path = folder / "last.ckpt" if (folder / "last.ckpt").exists() else folder
     retriever = PremiseRetriever.load(path)
@@ -369,6 +393,8 @@ KINDS = [
     Kind("checkpoint, retriever", copied("retriever/last.ckpt"), "last.ckpt", read_retriever),
     Kind("folder, encoder-decoder", make_plain("exported_encoder_decoder"), "*.[js]*", read_generator),
     Kind("folder, decoder-only", make_plain("exported_decoder_only", "causal"), "*.[js]*", read_generator),
+    Kind("lookup", make_lookup, "*", read_without_model),
+    Kind("mixture", make_mixture, "mixture/nextstep.json", read_without_model),
     Kind("folder, retriever", make_plain("exported_encoder_decoder"), "*.[js]*", read_retriever),
     Kind("export", copied("exported_decoder_only"), "nextstep.json", read_generator),
     Kind("architecture file", make_architecture, "*.yaml", read_architecture),

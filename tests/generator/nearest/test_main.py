@@ -11,6 +11,7 @@ import pytest
 
 from common import ConfigError, DataError
 from generator import load_generator, suggest
+from generator.export import export
 from generator.nearest.__main__ import main
 from generator.search import prove as prove_command
 from tests.generator.nearest.library import ADD, OR, write_library
@@ -84,6 +85,11 @@ def test_a_missing_split_and_a_folder_that_is_taken_are_refused(splits: Path, tm
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(ConfigError, match="not empty"):
         make(splits, tmp_path / "taken")
+
+
+def test_there_is_no_model_in_it_to_export(splits: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no model to export"):
+        export(make(splits, tmp_path / "lookup"), tmp_path / "exported")
 
 
 def test_suggest_and_prove_take_the_folder(
