@@ -30,12 +30,6 @@ from generator.architectures.decoder_only import build_causal
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.data.download import ARCHIVE_NAME, download_leandojo_benchmark_4
 from generator.data.instruct_records import InstructRecords
-from generator.domains import make_domain
-from generator.domains.figures import result_charts
-from generator.domains.problem_files import read_split, write_problem_files
-from generator.domains.results import evaluate_writer, read_results
-from generator.domains.symbolic.files import opened, split_lines
-from generator.domains.synthesize import Synthesizer
 from generator.export import export
 from generator.instruct_convert import to_instruct, to_leandojo
 from generator.main import main
@@ -50,8 +44,15 @@ from retrieval.evaluate import evaluate
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.model import PremiseRetriever
 from retrieval.predictions.reader_writer import Predictions
-from retrieval.training.datamodule import SPLITS
 from tests.fakes import TINY
+from tests.fuzz.domain_files import (
+    make_problems,
+    make_published,
+    make_result,
+    read_domain_problems,
+    read_published,
+    read_result,
+)
 from tests.fuzz.search_files import make_lists, make_search_results, read_lists, read_search_results
 from tests.generator.causal_fakes import GPT2
 
@@ -196,51 +197,6 @@ def read_archive(folder: Path, rng: random.Random) -> Counts:
     digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else "none"
     download_leandojo_benchmark_4(folder / "data", url="http://localhost:9/x", md5=digest, progress=False)
     assert not (folder.parent / "x").exists()
-    return None
-
-
-# ------------------------------------------------------------------------------------------------
-# Domains
-
-
-def make_problems(folder: Path) -> None:
-    write_problem_files(make_domain("rectangle"), folder, {"train": 6, "val": 2, "test": 3}, seed=0)
-
-
-def read_domain_problems(folder: Path, rng: random.Random) -> Counts:
-    domain, split = make_domain("rectangle"), rng.choice(SPLITS)
-    problems = read_split(folder, split, domain)
-    assert all(domain.check(problem.spec, problem.program).kind != "error" for problem in problems)
-    return sum(1 for line in (folder / f"{split}.jsonl").read_bytes().split(b"\n") if line.strip()), len(problems)
-
-
-def make_published(folder: Path) -> None:
-    lines = [f"{9 - power}|sub Y' pow x INT+ {power}\tmul x pow x INT+ {power}\n" for power in range(9)]
-    (folder / "prim.data").write_text("".join(lines))
-
-
-def read_published(folder: Path, rng: random.Random) -> Counts:
-    with opened(folder / "prim.data", rng.choice(["", "prim_fwd"])) as lines:
-        assert all(lines[number].spec for number in range(len(lines)))
-        num_found = len(lines) + lines.faults.counts.total()
-        assert split_lines(lines.marks, 1, None, seed=0).lines["train"].size
-    return lines_of_bytes(folder / "prim.data"), num_found
-
-
-def lines_of_bytes(path: Path) -> int:
-    return sum(1 for line in path.read_bytes().split(b"\n") if line.strip())
-
-
-def make_result(folder: Path) -> None:
-    domain = make_domain("rectangle")
-    writer, problems = domain.baselines()["tight"](0, list), domain.problems(0, "test", 3)
-    search = Synthesizer(writer, domain, 30, stop_at_first=False)
-    evaluate_writer(writer, domain, problems, search, folder / "tight", {})
-
-
-def read_result(folder: Path, rng: random.Random) -> Counts:
-    domain = make_domain("rectangle")
-    assert result_charts(read_results([folder], domain), domain.published)
     return None
 
 
