@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,6 +27,7 @@ COMMANDS = {
     "learning": ("learning", "draw how accuracy grew with samples, in runs of bit tasks"),
 }
 _POSITIONAL = {"solve": "spec"}
+_TYPED = ("solve", "check")  # commands with texts that may begin with a minus, as no option but -h does
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -43,6 +45,8 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     if command not in COMMANDS:
         raise ConfigError(f"command is {command!r}; choose one of {', '.join(COMMANDS)}")
+    if command in _TYPED:
+        rest = [f" {word}" if re.match("-(?!-|h$)", word) else word for word in rest]
     name = f"{command}_" if iskeyword(command) else command
     function = getattr(import_module(f"generator.domains.{COMMANDS[command][0]}"), name)
     function(**parse_arguments(function, rest, positional=_POSITIONAL.get(command, ""), subcommand=command))

@@ -48,7 +48,7 @@ def solve(
     """
     check_positive(max_shown=max_shown)
     domain = problems.make()
-    text = problems.of_split(domain, problems.split, 1)[0].spec if spec is None else domain.spec_of_user(spec)
+    text = problems.of_split(domain, problems.split, 1)[0].spec if spec is None else domain.spec_of_user(spec.strip())
     domain.read_spec(text)
     if writer and model.ckpt_path:
         raise ConfigError("both writer and ckpt_path are given; give one of them")
@@ -208,7 +208,7 @@ def check(
     if (spec is None) != (program is None) or (spec is None) == (path is None):
         raise ConfigError("give either spec and program, or path")
     if spec is not None and program is not None:
-        sys.exit(0 if _check_one(domain, domain.spec_of_user(spec), program) else 1)
+        sys.exit(0 if _check_one(domain, domain.spec_of_user(spec.strip()), program.strip()) else 1)
     counts: Counter[str] = Counter()
     assert path is not None
     for number, record in read_records(path):

@@ -45,7 +45,9 @@ def _check(question: Question) -> str:
     if not is_integral(question.spec):
         return f"put into the equation, its left side {_as_zero(question, left)}"
     integrand = to_infix(expression_of(question.spec.removeprefix(LEAD)))
-    return f"it minus {_cut(integrand if integrand.count(' ') == 0 else f'({integrand})')} {_as_zero(question, left)}"
+    if " " in integrand or integrand.startswith("-"):
+        integrand = f"({integrand})"
+    return f"it minus {_cut(integrand)} {_as_zero(question, left)}"
 
 
 def _as_zero(question: Question, left: sp.Expr) -> str:

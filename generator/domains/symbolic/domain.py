@@ -1,8 +1,8 @@
 """The five tasks of symbolic mathematics as domains: prim_fwd, prim_bwd, prim_ibp, ode1, ode2.
 
 A specification is the prefix words of a problem, a program those of an answer, as in the published files:
-`sub Y' mul x cos x` asks for the integral of x*cos(x), and an equation of x, Y, Y', Y'' for what solves it. Nothing of
-sympy runs here on a model's text: answers are judged in child processes.
+`sub Y' mul x cos x` asks for the integral of x*cos(x), and an equation of x, Y, Y', Y'' for what solves it. Answers
+are judged in child processes: sympy runs here on no text of a model but to show one that was judged.
 """
 
 from __future__ import annotations

@@ -144,6 +144,14 @@ def test_solve_draws_grid_proposals_and_the_first_that_holds(capsys):
     assert printed.rstrip().splitlines()[-5].count("[+]") == 1  # row 1
 
 
+def test_texts_may_begin_with_a_minus(capsys):
+    choice = ["--domain", "regex", "--seed", "-1"]
+    run("solve", "-ab,+a", *choice, "--writer", "prior", "--budget", 200)
+    assert capsys.readouterr().out.startswith("-ab,+a\n")
+    run("check", "--domain", "regex", "--spec", "-ab,+a", "--program", "-", status=1)
+    assert capsys.readouterr().out.startswith("  ? - ")
+
+
 def test_solve_without_a_specification_takes_the_first_problem(capsys):
     run("solve", "--writer", "posterior")
     assert "solved by the first proposal" in capsys.readouterr().out

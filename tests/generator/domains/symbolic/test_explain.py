@@ -44,6 +44,7 @@ def test_an_answer_is_shown_with_its_derivative() -> None:
         (INTEGRAL, "add cos x mul x sin x", "it minus x*cos(x) is 0"),
         (INTEGRAL, "sin x", "it minus x*cos(x) is -x*cos(x) + cos(x), which is not 0"),
         ("sub Y' add INT+ 1 x", "x", "it minus (x + 1) is -x, which is not 0"),
+        ("sub Y' mul INT- 1 x", "x", "it minus (-x) is x + 1, which is not 0"),
         (
             "sub Y' pow sin x INT+ 2",
             "mul div INT+ 1 INT+ 2 add x mul INT- 1 mul sin x cos x",

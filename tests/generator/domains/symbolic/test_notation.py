@@ -300,9 +300,9 @@ def test_equations_that_are_printed_are_read_as_the_same_equation() -> None:
 
 
 PIECES = (
-    "x y f ( ) [ ] { } | + - * / ^ ' = , _ sin ln log exp sqrt dx dy/dx \\frac \\sqrt \\left( \\right) \\left| \\right| "
-    "\\cdot \\int int 2 3.5 .5 10 e pi C a0 Derivative diff root d \\log_ INT+ add mul Y Y' \x00 \u00b2 \\ \\, $ #"
-).split()
+    r"x y f ( ) [ ] { } | + - * / ^ ' = , _ sin ln log exp sqrt dx dy/dx \frac \sqrt \left( \right) \left| \right| "
+    r"\cdot \int int 2 3.5 .5 10 e pi C a0 Derivative diff root d \log_ INT+ add mul Y Y' \ \, $ #"
+).split() + ["\x00", "\u00b2"]
 
 
 def test_whatever_is_typed_is_read_or_refused() -> None:
