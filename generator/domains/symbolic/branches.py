@@ -93,8 +93,7 @@ def _root(base: sp.Expr, exponent: sp.Rational, point: Point) -> sp.Expr:
         elif inner.is_number:
             product *= sp.Pow(sp.Abs(factor), exponent)
         else:
-            sign = _sign(inner, point) if power.is_Rational or inner.is_positive is None else 1
-            product *= sp.Pow(sign * inner, power * exponent, evaluate=True)
+            product *= sp.Pow(_sign(inner, point) * inner, power * exponent)
     return product
 
 
