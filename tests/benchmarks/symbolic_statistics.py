@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args()
-    rows = {task: row_of(args.folder / task, task) for task in TASKS if (args.folder / task / "domain.json").is_file()}
+    rows = {task: row_of(args.folder / task, task) for task in TASKS if (args.folder / task / "train.jsonl").is_file()}
     print("| task | problems | words of a problem, mean (published) | of an answer (published) | of the 91 words |")
     print("|---|--:|--:|--:|--:|")
     for task, row in rows.items():
