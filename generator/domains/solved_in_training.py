@@ -50,9 +50,9 @@ class SolvedInTraining(pl.Callback):
     """Lets the model propose programs in validation and test, lets the domain check them, and logs `WriterMetrics`.
 
     Samples are of the model's own distribution: temperature 1, nothing left out. All programs of a validation are
-    checked together at its end. The data module is a `DomainDataModule`, which adds this callback by itself; the
-    metrics are named as `solved@1_val`, for checkpoints to watch, and `Board` draws its figures; where checks take long,
-    `checking_s_val` says how long.
+    checked together at its end; where checks take long, `checking_s_val` says how long. The data module is a
+    `DomainDataModule`, which adds this callback by itself; the metrics are named as `solved@1_val`, for checkpoints to
+    watch, and `Board` draws its figures.
     """
 
     @flat_options

@@ -126,6 +126,7 @@ def test_a_slow_checker_judges_some_problems_alone_and_each_pair_once(
     late = num_judged // 2 / num_judged
     assert metrics["timeout_val"] == pytest.approx(late) and metrics["solved@1_val"] == pytest.approx(1 - late)
     assert metrics["solved_at_most@4_val"] == 1.0, "a time-out is no wrong answer"
+    assert metrics["checking_s_val"] > 0
 
 
 def test_validation_draws_what_was_solved_into_tensorboard_and_the_run_folder(tmp_path: Path) -> None:
