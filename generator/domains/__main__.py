@@ -49,7 +49,8 @@ def main(args: Sequence[str] | None = None) -> None:
         rest = [f" {word}" if re.match("-(?!-|h$)", word) else word for word in rest]
     name = f"{command}_" if iskeyword(command) else command
     function = getattr(import_module(f"generator.domains.{COMMANDS[command][0]}"), name)
-    function(**parse_arguments(function, rest, positional=_POSITIONAL.get(command, ""), subcommand=command))
+    place = _POSITIONAL.get(command, "")
+    function(**parse_arguments(function, rest, positional=place, subcommand=f"generator.domains {command}"))
 
 
 def cli() -> None:

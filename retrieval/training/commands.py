@@ -62,7 +62,8 @@ def parse_arguments(
         function: with the type of every parameter in its signature
         args: replaces the command line of this process
         positional: parameter of the function that is given without its name, and may be left out
-        subcommand: word behind `python -m package` that the function is run by; it then takes YAML too (`--config`)
+        subcommand: package and word, such as `generator.domains solve`, by which `python -m` runs the function; it
+            then takes YAML too (`--config`)
 
     Returns:
         What to call the function with, by parameter.
@@ -102,7 +103,7 @@ def _parser_of(function: Callable[..., object], positional: str, subcommand: str
     description = "\n\n".join(part for part in (text.short_description, text.long_description) if part)
     # abbreviated options are understood; without the argument jsonargparse warns that one day they are not
     module = _module_of(function)
-    prog = f"python -m {module.rpartition('.')[0]} {subcommand}" if subcommand else f"python -m {module}"
+    prog = f"python -m {subcommand or module}"
     parser = PlainParser(prog=prog, description=description, allow_abbrev=True)
     if subcommand:
         parser.add_argument("--config", action="config", help="YAML file with any of these options")

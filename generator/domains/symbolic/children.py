@@ -15,8 +15,6 @@ import gc
 import json
 import multiprocessing
 import os
-import pickle
-import select
 import signal
 import socket
 import subprocess
@@ -27,6 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 CAN_FORK = hasattr(os, "fork") and hasattr(socket, "send_fds") and bool(sys.executable)
@@ -99,7 +98,7 @@ class _Nursery:
     def __init__(self) -> None:
         self.pid = os.getpid()
         ours, theirs = socket.socketpair()
-        self.socket, self.lock = ours, threading.Lock()
+        self.socket, self.orders, self.lock = ours, Connection(os.dup(ours.fileno())), threading.Lock()
         path = json.dumps([folder or os.getcwd() for folder in sys.path])
         self.process = subprocess.Popen(
             [sys.executable, "-P", __file__, path, str(theirs.fileno()), str(self.pid)],  # see the end of this file
@@ -123,10 +122,9 @@ class _Nursery:
     def fork(self, function: Callable[[Any], Any], max_memory_mb: int) -> Connection:
         """Ask for a child, and return the connection to it."""
         ours, theirs = socket.socketpair()
-        order = pickle.dumps((function, max_memory_mb))
         with self.lock, theirs:
-            socket.send_fds(self.socket, [len(order).to_bytes(8, "big")], [theirs.fileno()])
-            self.socket.sendall(order)
+            socket.send_fds(self.socket, [b"+"], [theirs.fileno()])
+            self.orders.send((function, max_memory_mb))
         return Connection(ours.detach())
 
     def close(self) -> None:
@@ -136,6 +134,7 @@ class _Nursery:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.orders.close()
         self.socket.close()
 
 
@@ -147,41 +146,31 @@ def _nurse(number: int, parent: int) -> None:
     """Fork children until the process that started this one has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave nothing to be waited for
-    with socket.socket(fileno=number) as orders:
+    with socket.socket(fileno=os.dup(number)) as handles, Connection(number) as orders:
         while True:
             try:
-                while not select.select([orders], [], [], _ALIVE_S)[0]:
+                while not orders.poll(_ALIVE_S):
                     if os.getppid() != parent:
                         raise EOFError
-                size, [handle], _, _ = socket.recv_fds(orders, 8, 1)
-                order = _whole(orders, int.from_bytes(size, "big"))
+                _, [handle], _, _ = socket.recv_fds(handles, 1, 1)
             except (EOFError, OSError, ValueError):
                 os.killpg(0, signal.SIGKILL)
                 return
             try:
-                function, max_memory_mb = pickle.loads(order)  # imports what the children then share
-            except Exception as error:
+                function, max_memory_mb = orders.recv()  # imports what the children then share
+            except Exception as error:  # at the end of all orders, the next look sees it
                 print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 os.close(handle)
                 continue
             gc.freeze()
             if os.fork() == 0:
                 orders.close()
+                handles.close()
                 try:
                     _serve(Connection(handle), function, max_memory_mb)
                 finally:
                     os._exit(0)
             os.close(handle)
-
-
-def _whole(orders: socket.socket, size: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < size:
-        part = orders.recv(size - len(parts))
-        if not part:
-            raise EOFError
-        parts += part
-    return bytes(parts)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -198,24 +187,30 @@ def _serve(connection: Any, function: Callable[[Any], Any], max_memory_mb: int) 
         connection.send(os.getpid())
         num_items = 0
         while True:
-            item = connection.recv_bytes()
-            start = time.perf_counter()
-            kind, content = _answer(function, item)
-            seconds = time.perf_counter() - start
+            try:
+                item = connection.recv()
+            except (EOFError, OSError):  # nobody asks any more
+                return
+            except Exception as error:
+                kind, content, seconds = "error", f"the item cannot be read: {type(error).__name__}: {error}", 0.0
+            else:
+                kind, content, seconds = _answer(function, item)
             try:
                 connection.send((kind, content, seconds))
-            except (TypeError, ValueError, AttributeError, RecursionError, MemoryError, pickle.PicklingError) as error:
+            except (TypeError, ValueError, AttributeError, RecursionError, MemoryError, PicklingError) as error:
                 connection.send(("error", f"its answer cannot be sent: {type(error).__name__}: {error}", seconds))
             num_items += 1
             if num_items % _CLEARED_EVERY == 0 and "sympy" in sys.modules:
                 sys.modules["sympy"].core.cache.clear_cache()
 
 
-def _answer(function: Callable[[Any], Any], item: bytes) -> tuple[str, Any]:
+def _answer(function: Callable[[Any], Any], item: Any) -> tuple[str, Any, float]:
+    """What became of an item: "value" and that, or "error" and why; and the seconds it took."""
+    start = time.perf_counter()
     try:
-        return "value", function(pickle.loads(item))
+        return "value", function(item), time.perf_counter() - start
     except BaseException as error:  # SystemExit too: the item is at fault, and the next one may be none
-        return "error", f"{type(error).__name__}: {error}"
+        return "error", f"{type(error).__name__}: {error}", time.perf_counter() - start
 
 
 def _limit_memory(max_memory_mb: int) -> None:

@@ -8,7 +8,6 @@ on any thread; `children` says how its processes start and end.
 from __future__ import annotations
 
 import os
-import pickle
 import threading
 import time
 import weakref
@@ -178,14 +177,14 @@ class _Worker:
 
     def begin(self, task: _Task) -> None:
         """Give it an item."""
-        try:
-            message = pickle.dumps(task.item)
-        except Exception as error:
-            task.future.set_result(Result("error", message=f"cannot be sent: {type(error).__name__}: {error}"))
-            return
         self.task, self.deadline = task, time.monotonic() + task.timeout_s
-        with suppress(OSError):  # it has died, which is found out later
-            self.child.connection.send_bytes(message)
+        try:
+            self.child.connection.send(task.item)  # pickled as a whole before any of it goes
+        except OSError:
+            pass  # it has died, which is found out later
+        except Exception as error:
+            self.task = None
+            task.future.set_result(Result("error", message=f"cannot be sent: {type(error).__name__}: {error}"))
 
 
 class _Dispatcher:

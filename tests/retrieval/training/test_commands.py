@@ -220,11 +220,11 @@ def test_every_command_ends_a_mistake_in_the_same_way(
 def test_a_subcommand_takes_yaml_and_is_named_in_its_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "some.yaml").write_text("k: 7\nnames: [y]\n", encoding="utf-8")
     words = ["--config", str(tmp_path / "some.yaml"), "--data_path", "d", "--k", "8"]
-    assert parse_arguments(convert, words, subcommand="turn")["names"] == ["y"]
-    assert parse_arguments(convert, words, subcommand="turn")["k"] == 8
+    assert parse_arguments(convert, words, subcommand="texts turn")["names"] == ["y"]
+    assert parse_arguments(convert, words, subcommand="texts turn")["k"] == 8
     with pytest.raises(SystemExit):
-        parse_arguments(convert, ["--help"], subcommand="turn")
-    assert " turn [-h]" in " ".join(capsys.readouterr().out.split()).replace("turn [--config", "turn [-h] [--config")
+        parse_arguments(convert, ["--help"], subcommand="texts turn")
+    assert capsys.readouterr().out.startswith("usage: python -m texts turn [")
     with pytest.raises(SystemExit):  # a command without subcommands has no --config
         parse_arguments(convert, words)
 
