@@ -1,7 +1,7 @@
 """Texts by the n-grams that they share: an inverted index in memory-mapped arrays, searched exactly.
 
-An n-gram is a run of n characters or words, and goes by a hash of 32 bits: of the 0.9 million of Coq's states a few
-dozen share one. A search adds up the lists of the query's n-grams and computes nothing for other texts.
+An n-gram is a run of n characters or words, and goes by a hash of 32 bits: of a million of them about a hundred pairs
+have one hash. A search adds up the lists of the query's n-grams and computes nothing for other texts.
 
 Shape legend: N texts, V distinct n-grams, P pairs of a text and an n-gram that it holds.
 
@@ -131,7 +131,7 @@ class NgramIndex:
 
     @classmethod
     def of(cls, texts: Sequence[str], options: NgramOptions = NgramOptions(), *, progress: bool = False) -> NgramIndex:
-        """Index texts: 58,000 states of Coq in 20 s (one thread of an Intel Xeon of 2023).
+        """Index texts: 58,000 states of Coq in 20 s (one thread of an Intel Xeon).
 
         Args:
             texts: N of them

@@ -68,7 +68,7 @@ def adapt(tactic: str, theirs: str, ours: str) -> str:
         ours: the goal that it is wanted for
     """
     named = names_in(tactic)
-    if not any(name in theirs for name in named):  # which costs a tenth of reading the hypotheses
+    if not any(name in theirs for name in named):  # before hypotheses are read, which takes longer
         return tactic
     their_hypotheses, our_hypotheses = hypotheses(theirs), hypotheses(ours)
     if all(hypothesis in our_hypotheses for hypothesis in their_hypotheses if hypothesis[0] in named):
