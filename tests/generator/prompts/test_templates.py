@@ -40,6 +40,7 @@ PROMPTS = {
 }
 COMPLETIONS = {"ntp-st": "simp\n[/TAC]", "ntp-ctx": "simp\n[/TAC]", "internlm2-step": "PROOFSTEP simp"}
 
+SHORTENING = [template for template in TEMPLATES.values() if not template.keeps_state]
 every_template = pytest.mark.parametrize("template", TEMPLATES.values(), ids=list(TEMPLATES))
 
 
@@ -199,9 +200,7 @@ def test_a_prompt_loses_premises_then_lines_of_context_then_goals_and_hypotheses
     assert {f.num_cut_bytes for f in fitted if LONG in f.text} == {0}
 
 
-@pytest.mark.parametrize(
-    "template", [each for each in TEMPLATES.values() if not each.keeps_state], ids=lambda t: t.name
-)
+@pytest.mark.parametrize("template", SHORTENING, ids=lambda template: template.name)
 @given(
     hypotheses=st.lists(st.text("abλ→ :", max_size=30), max_size=12),
     goal=st.text("pq∧ ∨", max_size=20),
