@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 import shlex
+import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -169,7 +170,26 @@ def outcome(metrics: dict[str, Any]) -> str:
     """What became of a run."""
     if "samples_to_99" in metrics:
         return f"{metrics['samples_to_99']:,}"
-    return f"not learnt: {metrics['online_acc']:.1%} after {metrics['num_samples']:,}"
+    return f"not learnt, {metrics['online_acc']:.1%} after {metrics['num_samples']:,}"
+
+
+def table(found: list[tuple[Row, dict[str, Any]]]) -> str:
+    """A line for each kind of row, with what became of its seeds."""
+    lines = [
+        "| run | n | trained weights | samples to 99% | processor minutes | held-out bits |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    kinds: dict[str, list[tuple[Row, dict[str, Any]]]] = {}
+    for row, metrics in found:
+        kinds.setdefault(row.folder.rpartition("-s")[0], []).append((row, metrics))
+    for name, each in kinds.items():
+        metrics = [metrics for _, metrics in each]
+        samples = " / ".join(map(outcome, metrics))
+        minutes = " / ".join(f"{m['minutes']:.1f}" for m in metrics)
+        accuracy = " / ".join(f"{m['acc_val']:.1%}" for m in metrics)
+        weights = f"{metrics[0]['num_trained']:,} of {metrics[0]['num_parameters']:,}"
+        lines.append(f"| `{name}` | {each[0][0].n} | {weights} | {samples} | {minutes} | {accuracy} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -177,29 +197,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/bits"))
     parser.add_argument("--gguf", type=Path, help="file of SmolLM2; without it, only small bodies are run")
-    parser.add_argument("--num_layers", type=int, default=4, help="first layers of SmolLM2, which has 30")
+    parser.add_argument("--num_layers", type=int, nargs="+", default=[2], help="first layers of SmolLM2, which has 30")
     parser.add_argument("--minutes", type=float, default=4.0, help="of processor time for each run, at most")
     parser.add_argument("--only", default="", help="regular expression that a run's name has to match")
     parser.add_argument("--dry_run", action="store_true", help="print commands")
+    parser.add_argument("--kept", action="store_true", help="only the table of what has run")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    rows = [*small(), *(smollm2(dequantised(args.gguf, args.output_dir), args.num_layers) if args.gguf else [])]
-    print("| body | trained | n | lr | batch | seed | trained weights | samples to 99% | processor minutes | acc_val |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    done: dict[str, Any] = {}
+    rows = small()
+    for num_layers in args.num_layers if args.gguf else []:
+        rows += smollm2(dequantised(args.gguf, args.output_dir), num_layers)
+    found = list[tuple[Row, dict[str, Any]]]()
     for row in rows:
         if not re.search(args.only, row.folder):
             continue
         if args.dry_run:
             print(shlex.join(row.command(args.output_dir)))
-            continue
-        metrics = done[row.folder] = run(row, args.output_dir, args.minutes)
-        accuracy = f"{metrics['acc_val']:.1%}" if "acc_val" in metrics else ""
-        cells = [row.name, row.trained, row.n, f"{row.lr:g}", row.batch, row.seed, f"{metrics['num_trained']:,}"]
-        cells += [outcome(metrics), f"{metrics['minutes']:.1f}", accuracy]
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
-    print(json.dumps({**facts(), "runs": {name: outcome(metrics) for name, metrics in done.items()}}))
+        elif not args.kept or (args.output_dir / f"{row.folder}.json").is_file():
+            found.append((row, run(row, args.output_dir, args.minutes)))
+            print(row.folder, outcome(found[-1][1]), file=sys.stderr, flush=True)
+    if found:
+        print(table(found))
+        num_learnt = sum("samples_to_99" in metrics for _, metrics in found)
+        print(json.dumps({**facts(), "num_runs": len(found), "num_learnt": num_learnt}))
 
 
 if __name__ == "__main__":

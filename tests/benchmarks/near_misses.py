@@ -128,11 +128,15 @@ def main() -> None:
     parser.add_argument("--num_pairs", type=int, default=2000)
     parser.add_argument("--slow_seconds", type=float, default=60.0)
     parser.add_argument("--num_workers", type=int, default=1)
+    parser.add_argument(
+        "--minutes", type=float, default=600.0, help="of the slow side, after which the rest is left out"
+    )
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     card = read_card(options.data_path)
     domain: Any = make_domain(card["domain"], {"num_check_workers": options.num_workers} if card else {})
     problems = read_split(options.data_path, "test", domain)
-    rng = random.Random(0)
+    rng = random.Random(options.seed)
     pairs: list[tuple[str, str, str]] = []
     while len(pairs) < options.num_pairs:
         problem = problems[len(pairs) % len(problems)]
@@ -146,8 +150,12 @@ def main() -> None:
     from near_misses import slow_verdict as slowly  # of a module that child processes can import
 
     with Pool(slowly, options.num_workers, options.slow_seconds) as pool:
-        slow = [result.value or "unknown" for result in pool.map(questions)]
-    _print(domain.name, pairs, verdicts, slow, wall)
+        slow, end = list[str](), time.monotonic() + 60 * options.minutes
+        for result in pool.map(questions):
+            slow.append(result.value or "unknown")
+            if time.monotonic() > end:
+                break
+    _print(domain.name, pairs[: len(slow)], verdicts[: len(slow)], slow, wall)
 
 
 def _print(task: str, pairs: Sequence[Any], verdicts: Sequence[Any], slow: Sequence[str], wall: float) -> None:

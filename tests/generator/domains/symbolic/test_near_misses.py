@@ -71,9 +71,9 @@ def slowly(question: Question) -> bool | None:
     return True if sp.simplify(left) == 0 else None
 
 
-def agree(domain: Symbolic, count: int) -> None:
+def agree(domain: Symbolic, gold: list[tuple[str, str]], count: int) -> None:
     rng = random.Random(0)
-    pairs = [(spec, changed) for spec, program in GOLD for changed in [program, *near_misses(program, count, rng)]]
+    pairs = [(spec, changed) for spec, program in gold for changed in [program, *near_misses(program, count, rng)]]
     verdicts = domain.check_all(pairs)
     held = {"verified": True, "rejected": False}
     with Pool(slowly, 1, 60.0) as pool:
@@ -81,16 +81,16 @@ def agree(domain: Symbolic, count: int) -> None:
     for pair, verdict, wanted in zip(pairs, verdicts, slow, strict=True):
         assert verdict.kind in held or wanted is None, (pair, verdict)
         assert wanted is None or held[verdict.kind] is wanted, (pair, verdict, wanted)
-    assert sum(verdict.holds for verdict in verdicts) >= len(GOLD) and sum(value is False for value in slow) > count
+    assert sum(verdict.holds for verdict in verdicts) >= len(gold) and sum(value is False for value in slow) > count
 
 
 def test_near_misses_are_told_from_what_holds(domain: Symbolic) -> None:
-    agree(domain, 3)
+    agree(domain, GOLD[:4], 5)
 
 
 @pytest.mark.slow
 def test_many_near_misses_are_told_from_what_holds(domain: Symbolic) -> None:
-    agree(domain, 40)
+    agree(domain, GOLD, 40)
 
 
 def test_own_answers_pass_by_substitution_alone(domain: Symbolic) -> None:
