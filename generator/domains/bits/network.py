@@ -29,8 +29,8 @@ class LayerOptions:
         input_layer: "embedding" has a vector for each symbol, as the authors' demonstration and the slides have it;
             "linear" reads patches of numbers, as the authors' library does: orthogonal weights, no bias at the start
         patch_size: symbols of a position; more than one needs "linear"
-        input_std: of the embedding's vectors at the start. torch's 1 (the demonstration) drowns position embeddings
-            of 0.02, which a random body begins with: with 0.02 for both, 50 bits are learnt
+        input_std: of the embedding's vectors at the start. 1 is torch's, and the demonstration's; a random body's own
+            embeddings begin with 0.02
         input_dropout: share of the input layer's outputs that training leaves out; the authors' library has 0.1
     """
 
