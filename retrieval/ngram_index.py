@@ -140,9 +140,9 @@ class NgramIndex:
         """
         rows = []
         for text in tqdm(texts, desc="n-grams", unit="text", disable=not progress):
-            keys, counts = ngrams(text, options)
-            rows.append((keys.astype(np.uint32), counts.clip(max=2**16 - 1).astype(np.uint16)))  # half the memory
-        keys = _distinct([keys for keys, _ in rows])
+            found, counts = ngrams(text, options)
+            rows.append((found.astype(np.uint32), counts.clip(max=2**16 - 1).astype(np.uint16)))  # half the memory
+        keys = _distinct([row for row, _ in rows])
         num_with = np.zeros(len(keys), dtype=np.int64)
         for row, _ in rows:
             num_with[np.searchsorted(keys, row)] += 1
@@ -152,13 +152,13 @@ class NgramIndex:
         ends = np.cumsum(np.where(is_used, num_with, 0))
         following = ends - np.where(is_used, num_with, 0)  # where the next text of each n-gram is written
         numbers, weights = np.empty(int(ends[-1:].sum()), np.int32), np.empty(int(ends[-1:].sum()), np.float32)
-        for number, ((row, counts), length) in enumerate(zip(rows, lengths, strict=True)):
+        for number, ((row, counted), length) in enumerate(zip(rows, lengths, strict=True)):
             place = np.searchsorted(keys, row)
             used = is_used[place]
             place = place[used]
             rarity = _rarity(num_with[place], len(rows), options.weighting)
             weight = _weights(
-                counts[used].astype(np.float32), rarity, float(length / mean_length[0]), options.weighting
+                counted[used].astype(np.float32), rarity, float(length / mean_length[0]), options.weighting
             )
             numbers[following[place]], weights[following[place]] = number, weight
             following[place] += 1

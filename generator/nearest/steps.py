@@ -154,7 +154,8 @@ class Steps:
             is_imported = np.zeros(len(self.paths) + 1, dtype=np.bool_)
             is_imported[[self._numbers[path] for path in imported if path in self._numbers]] = True
             allowed |= is_imported[self.file_of_step] | (own_file & (position < own))
-        return allowed & ~(own_file & (position == own))
+        visible: npt.NDArray[np.bool_] = allowed & ~(own_file & (position == own))
+        return visible
 
     def digest(self) -> str:
         """Return a hash of all of it."""

@@ -164,7 +164,7 @@ def _(chart: Lines, figure: Any) -> str:
             }
         else:
             dashes = series.dashes or ("dashed" if len(colors) > len(_COLORS) else "solid")
-            style: dict[str, Any] = {"linewidth": 1.2 if series.dashes else 1.8, "linestyle": dashes}
+            style = {"linewidth": 1.2 if series.dashes else 1.8, "linestyle": dashes}
             if has_many and not series.dashes:  # told apart in grey too
                 marker = _MARKERS[list(colors).index(series.like or series.name) % len(_MARKERS)]
                 style |= {"marker": marker, "markersize": 4.5, "markevery": _marked(series.x), "clip_on": False}

@@ -237,8 +237,13 @@ def make_gguf(folder: Path) -> None:
 
 
 def make_lookup(folder: Path) -> None:
+    theorems = json.loads((WRITTEN / "eight" / "train.json").read_text(encoding="utf-8"))
+    for line, theorem in enumerate(theorems, start=1):  # at one place, they would be one theorem's own proof
+        theorem["start"] = [line, 1]
+    (folder / "train.json").write_text(json.dumps(theorems), encoding="utf-8")
     with redirect_stdout(io.StringIO()):
-        nearest(WRITTEN / "eight", folder / "lookup", num_held_out=4)
+        nearest(folder, folder / "lookup", num_held_out=4)
+    (folder / "train.json").unlink()
     for path in (folder / "lookup").iterdir():
         path.rename(folder / path.name)
     (folder / "lookup").rmdir()
