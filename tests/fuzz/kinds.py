@@ -43,6 +43,7 @@ from retrieval.encoder import build_encoder
 from retrieval.evaluate import evaluate
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.model import PremiseRetriever
+from retrieval.ngram_index import NgramOptions
 from retrieval.predictions.reader_writer import Predictions
 from tests.fakes import TINY
 from tests.fuzz.domain_files import (
@@ -237,13 +238,8 @@ def make_gguf(folder: Path) -> None:
 
 
 def make_lookup(folder: Path) -> None:
-    theorems = json.loads((WRITTEN / "eight" / "train.json").read_text(encoding="utf-8"))
-    for line, theorem in enumerate(theorems, start=1):  # at one place, they would be one theorem's own proof
-        theorem["start"] = [line, 1]
-    (folder / "train.json").write_text(json.dumps(theorems), encoding="utf-8")
     with redirect_stdout(io.StringIO()):
-        nearest(folder, folder / "lookup", num_held_out=4)
-    (folder / "train.json").unlink()
+        nearest(WRITTEN / "eight", folder / "lookup", ngrams=NgramOptions(max_share=1.0), num_held_out=4)
     for path in (folder / "lookup").iterdir():
         path.rename(folder / path.name)
     (folder / "lookup").rmdir()
