@@ -68,13 +68,18 @@ class Symbolic(Domain[str, str]):
     """What the tasks share.
 
     Attributes:
-        task: which
+        task: which; the domain has its name
     """
 
     Options: ClassVar[type[DomainOptions]] = SymbolicOptions
     options: SymbolicOptions
     task: ClassVar[Task]
     is_slow: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.name, cls.published = cls.task, curves(cls.task)
+        cls.published_across, cls.published_sizes = across(cls.task), sizes(cls.task)
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
@@ -255,56 +260,36 @@ class Symbolic(Domain[str, str]):
 class PrimFwd(Symbolic):
     """Integrals that sympy finds."""
 
-    name: ClassVar[str] = "prim_fwd"
     task: ClassVar[Task] = "prim_fwd"
     akin: ClassVar[tuple[str, ...]] = ("prim_bwd", "prim_ibp")
-    published = curves("prim_fwd")
-    published_across = across("prim_fwd")
-    published_sizes = sizes("prim_fwd")
 
 
 class PrimBwd(Symbolic):
     """Integrals of derivatives."""
 
-    name: ClassVar[str] = "prim_bwd"
     task: ClassVar[Task] = "prim_bwd"
     akin: ClassVar[tuple[str, ...]] = ("prim_fwd", "prim_ibp")
-    published = curves("prim_bwd")
-    published_across = across("prim_bwd")
-    published_sizes = sizes("prim_bwd")
 
 
 class PrimIbp(Symbolic):
     """Integrals by parts."""
 
-    name: ClassVar[str] = "prim_ibp"
     task: ClassVar[Task] = "prim_ibp"
     akin: ClassVar[tuple[str, ...]] = ("prim_fwd", "prim_bwd")
-    published = curves("prim_ibp")
-    published_across = across("prim_ibp")
-    published_sizes = sizes("prim_ibp")
 
 
 class Ode1(Symbolic):
     """Differential equations of the first order."""
 
-    name: ClassVar[str] = "ode1"
     task: ClassVar[Task] = "ode1"
     akin: ClassVar[tuple[str, ...]] = ("ode2",)
-    published = curves("ode1")
-    published_across = across("ode1")
-    published_sizes = sizes("ode1")
 
 
 class Ode2(Symbolic):
     """Differential equations of the second order."""
 
-    name: ClassVar[str] = "ode2"
     task: ClassVar[Task] = "ode2"
     akin: ClassVar[tuple[str, ...]] = ("ode1",)
-    published = curves("ode2")
-    published_across = across("ode2")
-    published_sizes = sizes("ode2")
 
 
 def _num_cores() -> int:
