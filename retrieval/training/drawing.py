@@ -59,14 +59,26 @@ def draw(chart: Chart, note: str = "") -> npt.NDArray[np.uint8]:
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     remark = _plot(chart, figure)
     axes = figure.axes[0]
-    axes.set_title(chart.title, fontsize=13, color=_INK, loc="left", pad=26, fontweight="bold")
+    title = axes.set_title(chart.title, fontsize=13, color=_INK, loc="left", pad=26, fontweight="bold")
     subtitle = " · ".join(filter(None, [f"{chart.num:,} {chart.what}", note, remark]))
     place = {"xycoords": "axes fraction", "textcoords": "offset points"}
     line = axes.annotate(subtitle, (0, 1), (0, 9), fontsize=9.5, color=_FAINT, **place)
     line.set_in_layout(False)  # a long one must not squeeze the axes
     canvas.draw()
+    if any([_shrunk(title, figure), _shrunk(line, figure)]):
+        canvas.draw()
     pixels: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
     return pixels
+
+
+def _shrunk(text: Any, figure: Any) -> bool:
+    """Make a text smaller that would leave the figure; whether it was one."""
+    room, is_shrunk = 0.99 * figure.bbox.width, False
+    while (box := text.get_window_extent()).x1 > room and text.get_fontsize() > 1:
+        # widths follow sizes in steps, so that one look is not enough
+        text.set_fontsize(text.get_fontsize() * min(0.98, (room - box.x0) / box.width))
+        is_shrunk = True
+    return is_shrunk
 
 
 def to_png(pixels: npt.NDArray[np.uint8]) -> bytes:

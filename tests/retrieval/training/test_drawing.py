@@ -77,3 +77,11 @@ def test_no_global_state_of_matplotlib_is_made_or_changed() -> None:
     before = dict(matplotlib.rcParams), pyplot.get_fignums()
     draw(CHARTS["ranks"])
     assert (dict(matplotlib.rcParams), pyplot.get_fignums()) == before
+
+
+def test_a_long_title_ends_within_the_figure() -> None:
+    long = {**TEXTS, "title": "Accuracy of training against samples, of two layers", "what": "states of val " * 6}
+    pixels = draw(rank_histogram([5, 2, 1, 4], **long), "split val, step 12,000")
+    assert (pixels[:, -3:] == 255).all(), "the last columns are white"
+    short = draw(rank_histogram([5, 2, 1, 4], **TEXTS), "")
+    assert (pixels[:60] < 100).any() and (short[:60] < 100).any()
