@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy as sp
 
 from generator.domains.symbolic.prefix import FUNCTION, SYMBOLS, UnwritableError, X, expression_of, text_of
+from generator.domains.symbolic.vocabulary import LEAD
 
-_LEAD = "sub Y' "
 _CONSTANTS = {"C1": SYMBOLS["a8"], "C2": SYMBOLS["a9"]}
 
 
@@ -16,8 +16,8 @@ def solved_by_sympy(spec: str) -> list[str]:
     Raises:
         Exception: whatever sympy raises
     """
-    if spec.startswith(_LEAD):
-        found = _branches(sp.integrate(expression_of(spec.removeprefix(_LEAD)), X))
+    if spec.startswith(f"{LEAD} "):
+        found = _branches(sp.integrate(expression_of(spec.removeprefix(LEAD)), X))
     else:
         solutions = sp.dsolve(sp.Eq(expression_of(spec), 0), FUNCTION(X))
         equations = solutions if isinstance(solutions, list) else [solutions]

@@ -23,7 +23,7 @@ from generator.domains.seeds import stable_seed
 from generator.domains.symbolic.bounds import Undefined, determinant, enclose
 from generator.domains.symbolic.branches import near
 from generator.domains.symbolic.prefix import FUNCTION, SYMBOLS, X, to_expression
-from generator.domains.symbolic.vocabulary import UNKNOWN
+from generator.domains.symbolic.vocabulary import LEAD, UNKNOWN
 from generator.domains.verdicts import MalformedError, VerdictKind
 
 Step = Literal["screen", "rewrite", "branch", "compare", "simplify"]
@@ -32,7 +32,6 @@ Step = Literal["screen", "rewrite", "branch", "compare", "simplify"]
 STEPS: tuple[Step, ...] = ("screen", "branch", "rewrite", "compare", "simplify")
 
 MAX_WORDS = 2000  # of an answer
-_LEAD = ("sub", "Y'")
 _DERIVATIVES = tuple(sp.Derivative(FUNCTION(X), (X, order)) for order in (2, 1))
 _NUM_POINTS = 20
 _NUM_DECIDING = 4  # points at which a residual vanishes, or is not 0, that are enough
@@ -126,7 +125,7 @@ def read_problem(spec: str) -> tuple[sp.Expr, int]:
             f"a problem cannot have the word {names[0]!r}; write the function that is sought as Y, Y', Y''"
         )
     try:
-        if tuple(words[:2]) == _LEAD:
+        if words[:2] == LEAD.split():
             equation = _DERIVATIVES[1] - to_expression(words[2:])
         else:
             equation = to_expression(words)

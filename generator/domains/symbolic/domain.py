@@ -24,11 +24,10 @@ from generator.domains.symbolic.notation import answer_of_user, equation_of_user
 from generator.domains.symbolic.options import DrawingOptions, Task
 from generator.domains.symbolic.pool import Pool
 from generator.domains.symbolic.published import across, curves, sizes
-from generator.domains.symbolic.vocabulary import UNKNOWN, num_operators
+from generator.domains.symbolic.vocabulary import LEAD, UNKNOWN, num_operators
 from generator.domains.symbolic.words import check_words, normal
 from generator.domains.symbolic.writers import SYMPY, SympyWriter
 
-_LEAD = "sub Y' "
 _NOT_OF_SPECS = ("f", "g", "h", "derivative")
 _MOST_WORKERS = 8
 _LENGTHS = (10, 20, 50, 100, 200)  # words of a problem, up to which a group goes
@@ -108,7 +107,7 @@ class Symbolic(Domain[str, str]):
         spec = " ".join(words)
         if self.is_equation and not set(words) & set(UNKNOWN[1:]):
             raise SpecError(f"the problem {text[:80]!r} has no derivative, Y' or Y''; {self._advice()}")
-        if not self.is_equation and (not spec.startswith(_LEAD) or set(words[2:]) & set(UNKNOWN)):
+        if not self.is_equation and (not spec.startswith(f"{LEAD} ") or set(words[2:]) & set(UNKNOWN)):
             raise SpecError(f"the problem {text[:80]!r} is no integral; {self._advice()}")
         return spec
 

@@ -32,10 +32,11 @@ from generator.domains.symbolic.options import DrawingOptions
 from generator.domains.symbolic.parts import Known, draw_parts
 from generator.domains.symbolic.prefix import X
 from generator.domains.symbolic.trees import draw_num_operators, draw_tree
+from generator.domains.symbolic.vocabulary import LEAD
 
 Pair = tuple[list[str], list[str]]  # words of a problem, and of its answer
 
-LEAD = ("sub", "Y'")  # before the integrand; the whole is no canonical form, and is never read and written again
+_LEAD = LEAD.split()  # the whole is no canonical form, and is never read and written again
 # The parallel Risch algorithm on 166 drawn terms, by the functions and roots in a term, x being one: of 57 with two it
 # integrated 19, of 62 with three 2, of 49 with more none, and 76 took more than 3 s (Xeon, Sapphire Rapids, loaded).
 _MOST_NODES = {1: 60, 2: 24, 3: 14}  # of an expression that it is tried on, by that number
@@ -71,7 +72,7 @@ def forward(rng: random.Random, options: DrawingOptions) -> Pair:
     primitive, answer = canonical(without_constant_term(antiderivative(integrand)))
     check_size(options, answer)
     _check_derivative(primitive, words)
-    return [*LEAD, *words], answer
+    return [*_LEAD, *words], answer
 
 
 def by_parts(rng: random.Random, options: DrawingOptions, known: Known) -> Pair:
@@ -99,7 +100,7 @@ def by_parts(rng: random.Random, options: DrawingOptions, known: Known) -> Pair:
     primitive, answer = canonical(without_constant_term(primitive))
     check_size(options, answer)
     pair = _problem(integrand, answer, simplify, options)
-    _check_derivative(primitive, pair[0][len(LEAD) :])
+    _check_derivative(primitive, pair[0][len(_LEAD) :])
     return pair
 
 
@@ -113,8 +114,8 @@ def _problem(integrand: sp.Expr, answer: list[str], simplify: bool, options: Dra
     if "x" not in words:
         raise Dropped("constant")
     _check_real(words)
-    check_size(options, [*LEAD, *words], answer)
-    return [*LEAD, *words], answer
+    check_size(options, [*_LEAD, *words], answer)
+    return [*_LEAD, *words], answer
 
 
 def _check_real(words: Sequence[str]) -> None:

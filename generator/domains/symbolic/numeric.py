@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from generator.domains.symbolic.vocabulary import ARITY, DIGITS, MINUS, PLUS
+from generator.domains.symbolic.vocabulary import ARITY, COEFFICIENTS, DIGITS, MINUS, PLUS
 from generator.domains.verdicts import MalformedError
 
 Values = npt.NDArray[Any]
@@ -114,7 +114,7 @@ def why_useless(words: Sequence[str], leaves: Sequence[str] = ()) -> str:
     """
     if nests_too_deep(words):
         return "nested"
-    names = sorted({word for word in words if word[0] == "a" and word[1:].isdigit()} | set(leaves))
+    names = sorted({word for word in words if word in COEFFICIENTS} | set(leaves))
     point = {"x": POINTS, **{name: POINTS[::-1] * (0.3 + 0.2 * k) for k, name in enumerate(names)}}
     found = values(words, point)
     finite = found[np.isfinite(found)]
@@ -127,7 +127,7 @@ def why_useless(words: Sequence[str], leaves: Sequence[str] = ()) -> str:
 
 def agree(left: Sequence[str], right: Sequence[str], tolerance: float = 1e-6) -> bool:
     """Whether two expressions of x have the same values wherever both have real ones; False where they nowhere have."""
-    names = sorted({word for word in (*left, *right) if word[0] == "a" and word[1:].isdigit()})
+    names = sorted({word for word in (*left, *right) if word in COEFFICIENTS})
     point = {"x": POINTS * 0.97, **{name: POINTS[::-1] * (0.3 + 0.2 * k) for k, name in enumerate(names)}}
     with np.errstate(all="ignore"):
         one, other = values(left, point), values(right, point)
