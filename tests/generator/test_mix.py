@@ -15,7 +15,7 @@ from generator.mix import fit_to_topk, log_probs_of, main, num_found
 from generator.nearest.__main__ import main as make_nearest
 from generator.rank import main as rank
 from generator.search.tactic_sources import GeneratorOptions, identity
-from tests.generator.nearest.library import ADD, write_library
+from tests.generator.nearest.lookup_fakes import ADD, write_library
 
 LOOKUP = [[("a", -0.1), ("b", -3.0)], [("c", -0.2)], [("d", -0.2)]]
 MODEL = [[("x", -0.05), ("b", -1.0)], [("z", -0.5)], [("e", -0.1)]]

@@ -15,7 +15,7 @@ from generator import load_generator
 from generator.nearest.generator import INDEX_FILE, STEPS_FILE, LookupOptions, NearestTacticGenerator
 from generator.nearest.steps import StateText, Steps
 from retrieval.ngram_index import NgramIndex
-from tests.generator.nearest.library import ADD, AND, MUL, OR, make_lookup, write_library
+from tests.generator.nearest.lookup_fakes import ADD, AND, MUL, OR, make_lookup, write_library
 
 STRANGER = "a b : nat\n⊢ a + b = b + a"
 

@@ -14,7 +14,7 @@ from generator import load_generator, suggest
 from generator.export import export
 from generator.nearest.__main__ import main
 from generator.search import prove as prove_command
-from tests.generator.nearest.library import ADD, OR, write_library
+from tests.generator.nearest.lookup_fakes import ADD, OR, write_library
 from tests.generator.search.prove_fakes import statuses, write_script
 
 
