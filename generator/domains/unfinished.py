@@ -8,7 +8,6 @@ where the domain makes the difference, a fifth entry says whether it is general.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, Self
 from common import ConfigError, DataError
 from generator.domains.base import KINDS, Problem, Verdict
 from generator.domains.synthesize import Outcome, Try
-from retrieval.training.files import write_errors, write_json
+from retrieval.training.files import lock_rows, write_errors, write_json
 from retrieval.training.json_lines import parse_object
 
 _SUFFIX = ".unfinished"
@@ -94,7 +93,7 @@ class UnfinishedRows:
             self._rows.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._rows, "a+b")
         try:
-            self._lock()
+            lock_rows(self._file, self._rows)
             self._check(json.loads(json.dumps(about)))
             self._read(problems, charge_repeats)
         except BaseException:
@@ -118,16 +117,6 @@ class UnfinishedRows:
         with write_errors(str(self.path)):
             os.replace(self._rows, self.path)
             self._about.unlink(missing_ok=True)
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{self._rows}: another process is writing it; wait for its end, or give another output_dir"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
 
     def _check(self, about: dict[str, Any]) -> None:
         """Keep what the evaluation is, or raise ConfigError if the rows are of another one."""

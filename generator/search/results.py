@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from common import ConfigError, DataError
 from generator.environments.base import Statement, Theorem
 from generator.search.loop import SearchResult
 from generator.search.theorems import Goal
-from retrieval.training.files import write_errors
+from retrieval.training.files import lock_rows, write_errors
 from retrieval.training.json_lines import parse_object
 from retrieval.training.options import check_types
 
@@ -96,7 +95,7 @@ class ResultsFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = open(path, "a+b")
         try:
-            self._lock()
+            lock_rows(self._file, self.path)
             self._read(json.loads(json.dumps(header)), set(theorems))
         except BaseException:
             self._file.close()
@@ -120,16 +119,6 @@ class ResultsFile:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{self.path}: another process is writing it; wait for its end, or give another output_dir"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
 
     def _write(self, record: Mapping[str, Any]) -> None:
         line = json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 
@@ -153,6 +153,22 @@ def remove_abandoned(parts: Iterable[Path]) -> None:
             if (lock := _lock(part)) is not None:
                 _remove(part)
                 os.close(lock)
+
+
+def lock_rows(file: IO[Any], path: Path) -> None:
+    """Lock an open file to which rows are appended, as long as it is open; a file system without locks goes without.
+
+    Raises:
+        ConfigError: if another process has it
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"{path}: another process is writing it; wait for its end, or give another output_dir"
+        ) from error
+    except OSError:  # a file system without locks
+        pass
 
 
 @contextmanager

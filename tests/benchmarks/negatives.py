@@ -9,17 +9,21 @@ Both draw the same premises, which is asserted. The sides take turns; time is CP
 import argparse
 import random
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from premise_retrieval import write_corpus
 
 from retrieval.corpus import Corpus, positive_premises
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.negatives import Negatives
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.retrieval.negatives_by_mask import by_mask as negatives_by_mask
 
 ROUNDS, EXAMPLES = 7, 1000
 Example = tuple[tuple[str, object], int, list[int]]  # where its theorem is, the premise to find, all that it cites
@@ -28,18 +32,7 @@ Example = tuple[tuple[str, object], int, list[int]]  # where its theorem is, the
 def by_mask(corpus: Corpus, example: Example, wanted: Negatives, rng: np.random.Generator) -> list[int]:
     """As it was: all candidates written out, from a mask of all premises."""
     place, target, positives = example
-    candidates: npt.NDArray[np.bool_] = corpus.accessible_mask(*place).numpy().copy()
-    candidates[positives] = False
-    file = corpus.numbers_in_file(corpus[target].path)
-    own = np.flatnonzero(candidates[file.start : file.stop]) + file.start
-    in_file = rng.choice(own, min(len(own), wanted.num_in_file_negatives), replace=False)
-    candidates[file.start : file.stop] = False
-    num_others = wanted.num_negatives - len(in_file)
-    others = np.flatnonzero(candidates)
-    if len(others) < num_others:
-        others = np.concatenate([others, np.setdiff1d(own, in_file)])
-    outside = rng.choice(others, min(len(others), num_others), replace=False)
-    return [*in_file.tolist(), *outside.tolist()]
+    return negatives_by_mask(corpus, place, target, positives, wanted, rng)
 
 
 def by_runs(corpus: Corpus, example: Example, wanted: Negatives, rng: np.random.Generator) -> list[int]:

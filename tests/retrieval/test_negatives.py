@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from retrieval.corpus import Corpus
 from retrieval.negatives import Negatives, Runs
+from tests.retrieval.negatives_by_mask import by_mask
 
 
 def random_corpus(path: Path, seed: int) -> Corpus:
@@ -31,25 +31,6 @@ def random_corpus(path: Path, seed: int) -> Corpus:
     return Corpus(path)
 
 
-def by_mask(
-    corpus: Corpus, place: tuple[str, object], target: int, positives: list[int], wanted: Negatives, seed: list[int]
-) -> list[int]:
-    """Draw as before: from a list of all candidates, which a mask of all premises tells."""
-    rng = np.random.default_rng(seed)
-    candidates: npt.NDArray[np.bool_] = corpus.accessible_mask(*place).numpy()
-    candidates[positives] = False
-    file = corpus.numbers_in_file(corpus[target].path)
-    own = np.flatnonzero(candidates[file.start : file.stop]) + file.start
-    in_file = rng.choice(own, min(len(own), wanted.num_in_file_negatives), replace=False)
-    candidates[file.start : file.stop] = False
-    num_others = wanted.num_negatives - len(in_file)
-    others = np.flatnonzero(candidates)
-    if len(others) < num_others:
-        others = np.concatenate([others, np.setdiff1d(own, in_file)])
-    outside = rng.choice(others, min(len(others), num_others), replace=False)
-    return [*in_file.tolist(), *outside.tolist()]
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_the_draws_are_those_from_a_mask_of_all_premises(seed: int, tmp_path: Path) -> None:
     corpus, rng = random_corpus(tmp_path / "corpus.jsonl", seed), random.Random(seed)
@@ -61,7 +42,7 @@ def test_the_draws_are_those_from_a_mask_of_all_premises(seed: int, tmp_path: Pa
         target, positives = cited[-1], list(dict.fromkeys(reversed(cited)))
         num = rng.choice((0, 1, 3, 8, 60))
         wanted = Negatives(num, rng.randrange(num + 1))
-        expected = by_mask(corpus, place, target, positives, wanted, [seed, 7, index])
+        expected = by_mask(corpus, place, target, positives, wanted, np.random.default_rng([seed, 7, index]))
         found = wanted.draw(corpus, place, target, positives, np.random.default_rng([seed, 7, index]))
         assert found == expected
         most, sizes = max(most, len(found)), sizes | {len(found) == num}

@@ -26,23 +26,13 @@ import numpy.typing as npt
 
 from common import DataError
 from generator.domains.base import Problem
-from generator.domains.symbolic.vocabulary import (
-    ARITY,
-    COEFFICIENTS,
-    CONSTANTS,
-    DIGITS,
-    MINUS,
-    PLUS,
-    UNKNOWN,
-    VARIABLES,
-)
+from generator.domains.symbolic.vocabulary import ARITY, DIGITS, LEAVES, MINUS, PLUS, UNKNOWN
 from retrieval.training.datamodule import Split
 
 Numbers = npt.NDArray[np.int64]
 
 _NUM_EXAMPLES = 3  # lines of each kind of fault that are named
-_LEAVES = {*VARIABLES, *CONSTANTS, *UNKNOWN, *COEFFICIENTS}
-_CHANGE = {**{word: arity - 1 for word, arity in ARITY.items()}, **dict.fromkeys((*_LEAVES, PLUS, MINUS), -1)}
+_CHANGE = {**{word: arity - 1 for word, arity in ARITY.items()}, **dict.fromkeys((*LEAVES, PLUS, MINUS), -1)}
 _ORDER = {"ode1": "Y'", "ode2": "Y''"}
 
 

@@ -31,6 +31,8 @@ ARITY: dict[str, int] = {
 }
 OPERATORS = frozenset(ARITY)
 
+LEAVES = frozenset((*VARIABLES, *COEFFICIENTS, *CONSTANTS, *UNKNOWN))  # expressions of one word; numbers have more
+
 # What the special words mean here. In the published models 0 ends (and begins) a text and 1 pads.
 BOS, EOS, PAD, SEPARATOR = "<s>", "</s>", "<pad>", "<SPECIAL_5>"
 

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from generator.domains.symbolic.vocabulary import (
-    ARITY,
-    COEFFICIENTS,
-    CONSTANTS,
-    DIGITS,
-    MINUS,
-    PLUS,
-    UNKNOWN,
-    VARIABLES,
-    WORDS,
-)
+from generator.domains.symbolic.vocabulary import ARITY, DIGITS, LEAVES, MINUS, PLUS, WORDS
 from generator.domains.verdicts import MalformedError
 
-_LEAVES = frozenset((*VARIABLES, *COEFFICIENTS, *CONSTANTS, *UNKNOWN, PLUS, MINUS))
+_BEGIN = LEAVES | {PLUS, MINUS}  # what no operator begins
 _DIGITS = frozenset(DIGITS)
 
 
@@ -37,7 +27,7 @@ def check_words(words: Sequence[str]) -> None:
             raise MalformedError(f"no digits follow {words[place - 1]!r}")
         if missing == 0:
             raise MalformedError(f"the expression ends with word {place}, and {len(words) - place} more follow")
-        if word not in ARITY and word not in _LEAVES:
+        if word not in ARITY and word not in _BEGIN:
             known = word in WORDS
             raise MalformedError(
                 f"{word[:40]!r} {'cannot stand here' if known else f'is none of the {len(WORDS)} words'}"
