@@ -14,6 +14,8 @@ from common import Candidate, Context, DataError, check_positive
 from generator.interface.tactic_generator import TacticGenerator, not_blank
 from generator.nearest.adaptation import adapt
 from generator.nearest.calibration import Calibration
+from generator.nearest.evidence import largest
+from generator.nearest.ranked import RankedSteps, first_goal
 from generator.nearest.steps import StateText, Steps
 from retrieval.corpus import Corpus
 from retrieval.ngram_index import NgramIndex
@@ -47,7 +49,8 @@ class NearestTacticGenerator(TacticGenerator):
 
     The proof of the theorem itself is never looked up. The log-probabilities are calibrated on held-out steps, see
     `generator.nearest.calibration`: a candidate's is that of the right tactic being among those of the K steps, times
-    the share that the steps with this tactic have of all K.
+    the share that the steps with this tactic have of all K. Where a ranking was learnt, it says the order and the
+    probabilities instead, see `generator.nearest.ranking`.
 
     Attributes:
         steps: that may be looked up
@@ -56,6 +59,7 @@ class NearestTacticGenerator(TacticGenerator):
         lookup: how the nearest steps become candidates
         calibration: how similarities become probabilities
         corpus: tells which files a file imports; None: what stands before a theorem is in its own file alone
+        ranked: proposes in the order of a learnt ranking; None: by the votes of the K steps
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class NearestTacticGenerator(TacticGenerator):
         lookup: LookupOptions = LookupOptions(),
         calibration: Calibration = Calibration(),
         corpus: Corpus | None = None,
+        ranked: RankedSteps | None = None,
     ) -> None:
         """Join the parts; see the class.
 
@@ -75,7 +80,7 @@ class NearestTacticGenerator(TacticGenerator):
         if len(index) != steps.num_texts:
             raise DataError(f"the index holds {len(index)} texts, and the steps {steps.num_texts}; make both again")
         self.steps, self.index, self.text = steps, index, text
-        self.lookup, self.calibration, self.corpus = lookup, calibration, corpus
+        self.lookup, self.calibration, self.corpus, self.ranked = lookup, calibration, corpus, ranked
 
     def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """See `TacticGenerator.propose`."""
@@ -87,27 +92,28 @@ class NearestTacticGenerator(TacticGenerator):
         There are at most K of them, and none that shares nothing with the state.
         """
         similarities = self.index.scores(self.text(context.state))[self.steps.text_of]
-        similarities *= self.steps.may_look_up(
-            context, self._imported(context.path), only_before=self.lookup.only_before
-        )
-        num = min(self.lookup.num_neighbors, len(similarities))
-        if not num:
-            return np.zeros(0, dtype=np.int64), similarities
-        least = np.partition(similarities, len(similarities) - num)[len(similarities) - num]
-        numbers = np.flatnonzero((similarities >= least) & (similarities > 0))
-        numbers = numbers[np.argsort(-similarities[numbers], kind="stable")[:num]]
+        similarities *= self.visible(context)
+        numbers = largest(similarities, self.lookup.num_neighbors)
         return numbers, similarities[numbers]
+
+    def visible(self, context: Context) -> npt.NDArray[np.bool_]:
+        """Tell which steps may be looked up for a theorem, bool (N,)."""
+        imported = () if self.corpus is None else self.corpus.imported_by(context.path)
+        return self.steps.may_look_up(context, imported, only_before=self.lookup.only_before)
 
     def tactics(self, numbers: npt.NDArray[np.int64], context: Context) -> list[str]:
         """Return the tactic that each of these steps proposes for a state."""
         found = [self.steps.tactic(number) for number in self.steps.tactic_of[numbers].tolist()]
         if not self.lookup.adapt_names:
             return found
-        goal = context.state.partition("\n\n")[0]
-        texts = (self.steps.text(number) for number in self.steps.text_of[numbers].tolist())
-        return [adapt(tactic, text.partition("\n\n")[0], goal) for tactic, text in zip(found, texts, strict=True)]
+        goal = first_goal(context.state)
+        texts = (first_goal(self.steps.text(number)) for number in self.steps.text_of[numbers].tolist())
+        return [adapt(tactic, text, goal) for tactic, text in zip(found, texts, strict=True)]
 
     def _candidates(self, context: Context) -> list[Candidate]:
+        if self.ranked is not None:
+            visible, adapt_names = self.visible(context), self.lookup.adapt_names
+            return not_blank(self.ranked.candidates(context, visible, adapt_names=adapt_names))
         numbers, similarities = self.neighbors(context)
         if not len(numbers):
             return []
@@ -119,9 +125,6 @@ class NearestTacticGenerator(TacticGenerator):
         log_known = self.calibration.log_known(float(similarities[0]))
         ranked = sorted(totals.items(), key=lambda item: -item[1])  # stable: of equal ones the nearest first
         return not_blank((tactic, log_known + float(np.log(max(share, 1e-300)))) for tactic, share in ranked)
-
-    def _imported(self, path: str) -> Sequence[str]:
-        return () if self.corpus is None else self.corpus.imported_by(path)
 
     # -------------------------------------------------------------------------------------------- files
 
@@ -136,11 +139,14 @@ class NearestTacticGenerator(TacticGenerator):
             ConfigError: if the folder is there and not empty
             DataError: if the system refuses to write
         """
-        options = {name: asdict(getattr(self, name)) for name in _GROUPS}
+        options: dict[str, Any] = {name: asdict(getattr(self, name)) for name in _GROUPS}
+        options["is_ranked"] = self.ranked is not None
         made_from = self.steps.digest()
         with writing_folder(folder, f"the lookup to {folder}") as part:
             self.steps.save(part / STEPS_FILE)
             self.index.save(part / INDEX_FILE, made_from)
+            if self.ranked is not None:
+                self.ranked.save(part, made_from)
             write_settings(part, class_path(type(self)), {**options, "steps": made_from, "sources": dict(sources)})
 
     @classmethod
@@ -178,7 +184,9 @@ class NearestTacticGenerator(TacticGenerator):
             raise DataError(f"{folder / STEPS_FILE}: is not of this folder, or broken; make the folder again")
         index = NgramIndex.load(folder / INDEX_FILE, made_from)
         corpus = None if corpus_path is None else Corpus(corpus_path)
-        return cls(steps, index, groups["text"], lookup, groups["calibration"], corpus)
+        text = groups["text"]
+        ranked = RankedSteps.load(folder, steps, text, index, made_from) if options.get("is_ranked") is True else None
+        return cls(steps, index, text, lookup, groups["calibration"], corpus, ranked)
 
 
 _GROUPS = {"text": StateText, "lookup": LookupOptions, "calibration": Calibration}

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from common import ConfigError, Context, Pos, check_positive, remove_marks
+from common import ConfigError, check_positive, remove_marks
 from generator.nearest.calibration import Calibration, fit
 from generator.nearest.generator import LookupOptions, NearestTacticGenerator
+from generator.nearest.ranked import learn_ranking
 from generator.nearest.steps import StateText, Steps
+from generator.rank import context_of
 from retrieval.corpus import Corpus
 from retrieval.leandojo.tactic_text import TacticText
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
@@ -27,6 +29,7 @@ def nearest(
     earlier_splits: Sequence[str] = (),
     corpus_path: Path | None = None,
     num_held_out: int = 1000,
+    num_ranked: int = 0,
     seed: int = 0,
     *,
     text: StateText = StateText(),
@@ -47,6 +50,8 @@ def nearest(
             imports it; only who opens the folder with corpus_path has imports
         corpus_path: corpus.jsonl, for the imports of held-out steps, where only what stands before them counts
         num_held_out: steps on which the probabilities are fitted; none is looked up for the proof that it is in
+        num_ranked: so many held-out steps, from which the order of candidates is learnt, see
+            `generator.nearest.ranking`; 0: they come by votes. 4,000 take about 5 minutes
         seed: which these are
         text: what of a state is compared
         ngrams: how
@@ -54,6 +59,8 @@ def nearest(
         tactic_text: how tactics are written
     """
     check_positive(num_held_out=num_held_out)
+    if num_ranked < 0:
+        raise ConfigError(f"num_ranked is {num_ranked}; give 0 for no learnt order, or the number of held-out steps")
     if both := sorted(set(splits) & set(earlier_splits)):
         raise ConfigError(f"split {both[0]} stands in splits and in earlier_splits; give it in one of them")
     traced = {name: TracedTactics.load(data_path / f"{name}.json", **flat(tactic_text)) for name in splits}
@@ -70,6 +77,11 @@ def nearest(
     generator = NearestTacticGenerator(steps, index, text, lookup, corpus=corpus)
     everything = [*traced.values()] or [*earlier.values()]
     generator.calibration = calibrate(generator, draw_held_out(everything, num_held_out, seed))
+    if num_ranked:
+        held_out = [(context_of(step), step) for step in draw_held_out(everything, num_ranked, seed + 1)]
+        generator.ranked = learn_ranking(
+            steps, text, index, held_out, generator.visible, adapt_names=lookup.adapt_names, seed=seed
+        )
     read = traced | earlier
     generator.save(output_dir, {name: each.digest().hex() for name, each in read.items()})
     print(f"wrote {output_dir}: {len(steps):,} steps, {steps.num_texts:,} states, {steps.num_tactics:,} tactics")
@@ -79,7 +91,7 @@ def calibrate(generator: NearestTacticGenerator, steps: Sequence[TracedTactic]) 
     """Fit the probabilities to steps whose proofs are not looked up; see `generator.nearest.calibration`."""
     similarities, is_right = [], []
     for step in tqdm(steps, desc="calibrate", unit="state", delay=1):
-        context = Context(*_theorem(step), step.state)
+        context = context_of(step)
         numbers, found = generator.neighbors(context)
         right = remove_marks(step.tactic)
         similarities.append(found)
@@ -101,8 +113,3 @@ def draw_held_out(traces: Sequence[TracedTactics], number: int, seed: int) -> li
     chosen = np.random.default_rng(seed).choice(total, min(number, total), replace=False)
     places = [(int(np.searchsorted(ends, place, side="right")), int(place)) for place in np.sort(chosen)]
     return [traces[of][place - (int(ends[of - 1]) if of else 0)] for of, place in places]
-
-
-def _theorem(step: TracedTactic) -> tuple[str, str, Pos]:
-    origin = step.provenance
-    return origin.file_path, origin.full_name, origin.start

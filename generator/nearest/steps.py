@@ -23,7 +23,7 @@ from retrieval.leandojo.columns import position_key
 from retrieval.leandojo.traces import TracedTactic
 from retrieval.training.files import writing_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no names of theorems
 Part = Literal["goal", "first", "all"]
 TURNSTILE = "⊢"
 
@@ -74,7 +74,9 @@ class Steps:
         self.is_free: npt.NDArray[np.bool_] = found["is_free"]
         self.file_of, self.position_of = found["file_of"], found["position_of"]
         self.file_of_step = self.file_of[self.theorem_of]  # (N,)
-        self._texts, self._tactics = (_Texts(found[f"{of}_bytes"], found[f"{of}_ends"]) for of in ("text", "tactic"))
+        self._texts, self._tactics, self._names = (
+            _Texts(found[f"{of}_bytes"], found[f"{of}_ends"]) for of in ("text", "tactic", "name")
+        )
         self._numbers = {path: number for number, path in enumerate(paths)}
 
     @classmethod
@@ -86,12 +88,15 @@ class Steps:
             text: what is compared of a state
         """
         texts, tactics, paths, theorems = (dict[Any, int]() for _ in range(4))
+        names: list[str] = []
         rows: list[tuple[int, int, int]] = []
         is_free = []
         for step, free in steps:
             origin = step.provenance
             file = paths.setdefault(origin.file_path, len(paths))
             theorem = theorems.setdefault((file, position_key(origin.start)), len(theorems))
+            if theorem == len(names):
+                names.append(origin.full_name)
             shown, tactic = text(step.state), remove_marks(step.tactic)
             numbers = texts.setdefault(shown, len(texts)), tactics.setdefault(tactic, len(tactics))
             rows.append((*numbers, theorem))
@@ -107,6 +112,7 @@ class Steps:
             "position_of": positions,
             **_joined("text", texts),
             **_joined("tactic", tactics),
+            **_joined("name", names),
         }
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         return cls(tensors, list(paths))
@@ -131,6 +137,15 @@ class Steps:
     def tactic(self, number: int) -> str:
         """Return a tactic by its number among the M."""
         return self._tactics[number]
+
+    def name(self, number: int) -> str:
+        """Return the full name of a theorem by its number among the T."""
+        return self._names[number]
+
+    @property
+    def num_theorems(self) -> int:
+        """T."""
+        return len(self._names)
 
     def file_number(self, path: str) -> int:
         """Return the number of a file; -1 if no step is in it."""
@@ -225,6 +240,8 @@ _KINDS = {
     "text_ends": torch.int64,
     "tactic_bytes": torch.uint8,
     "tactic_ends": torch.int64,
+    "name_bytes": torch.uint8,
+    "name_ends": torch.int64,
 }
 
 
@@ -245,9 +262,10 @@ def _check(arrays: dict[str, torch.Tensor], paths: Any) -> None:
         if len(arrays[name]) and not 0 <= int(arrays[name].min()) <= int(arrays[name].max()) < limit:
             raise ValueError(f"{name} has numbers outside 0..{limit - 1}")
     of_steps = {len(arrays[name]) for name in ("text_of", "tactic_of", "theorem_of", "is_free")}
-    if len(of_steps) != 1 or len(arrays["file_of"]) != len(arrays["position_of"]):
+    of_theorems = {len(arrays[name]) for name in ("file_of", "position_of", "name_ends")}
+    if len(of_steps) != 1 or len(of_theorems) != 1:
         raise ValueError("its columns differ in length")
-    for of in ("text", "tactic"):
+    for of in ("text", "tactic", "name"):
         ends = arrays[f"{of}_ends"]
         if len(ends) and not (ends[0] >= 0 and (ends.diff() >= 0).all() and ends[-1] == len(arrays[f"{of}_bytes"])):
             raise ValueError(f"{of}s do not end where they should")

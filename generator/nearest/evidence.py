@@ -1,0 +1,135 @@
+"""What tells how near a known step is: its state, what is to be proved there, its theorem's name, and where it stands.
+
+Shape legend: N steps, K of them the nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from common import Context
+from generator.nearest.steps import StateText, Steps
+from retrieval.ngram_index import NgramIndex, NgramOptions
+
+# What each kind of evidence counts where the K nearest steps are chosen. Of 2,000 val states of Coq's library, votes by
+# this sum are right in 21.8%, by the state alone in 19.2%.
+GOAL_WEIGHT, NAME_WEIGHT, FILE_WEIGHT = 0.5, 0.5, 0.25
+_GOAL = StateText(part="goal")
+
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The K nearest steps of a state, and how near they are in each way.
+
+    Attributes:
+        numbers: of the steps, by falling `near`, int64 (K,)
+        near: the weighted sum of the others, float32 (K,)
+        state: similarity of the states, float32 (K,)
+        goal: of what is to be proved, float32 (K,)
+        name: of the last parts of the theorems' names, float32 (K,)
+        same_file: whether they stand in the theorem's file, float32 (K,)
+        same_folder: or in a file beside it, float32 (K,)
+    """
+
+    numbers: npt.NDArray[np.int64]
+    near: _Floats
+    state: _Floats
+    goal: _Floats
+    name: _Floats
+    same_file: _Floats
+    same_folder: _Floats
+
+
+class EvidenceIndex:
+    """Finds the nearest of N steps by all that tells how near they are.
+
+    Attributes:
+        goals: n-grams of what is to be proved in each distinct state
+        names: of the last part of each theorem's name
+    """
+
+    def __init__(self, steps: Steps, states: NgramIndex, goals: NgramIndex, names: NgramIndex) -> None:
+        """Join the indexes of the steps; users call `of`."""
+        self._steps, self._states, self.goals, self.names = steps, states, goals, names
+        folders = [_folder(path) for path in steps.paths]
+        self._folders = {folder: number for number, folder in enumerate(dict.fromkeys(folders))}
+        numbers = np.array([self._folders[folder] for folder in folders], dtype=np.int64)
+        self._folder_of_step = numbers[steps.file_of_step] if len(steps) else np.zeros(0, dtype=np.int64)
+
+    @classmethod
+    def of(cls, steps: Steps, states: NgramIndex, *, progress: bool = False) -> EvidenceIndex:
+        """Index goals and names; what the index of states says of n-grams holds for goals too."""
+        goals = [_GOAL(steps.text(number)) for number in range(steps.num_texts)]
+        names = [last_part(steps.name(number)) for number in range(steps.num_theorems)]
+        bar = tqdm(total=2, desc="goals, names", unit="index", disable=not progress)
+        made = []
+        for texts, options in ((goals, states.options), (names, NgramOptions(max_share=1.0))):
+            made.append(NgramIndex.of(texts, options))
+            bar.update()
+        bar.close()
+        return cls(steps, states, *made)
+
+    def nearest(self, context: Context, text: str, may_look_up: npt.NDArray[np.bool_], number: int) -> Evidence:
+        """Return the nearest steps; of equally near ones the first. None that shares nothing with the state.
+
+        Args:
+            context: the theorem and the state
+            text: what is compared of the state
+            may_look_up: which steps may be found, bool (N,)
+            number: K
+        """
+        steps = self._steps
+        state = self._states.scores(text)[steps.text_of]
+        goal = self.goals.scores(_GOAL(text))[steps.text_of]
+        name = self.names.scores(last_part(context.theorem_full_name))[steps.theorem_of]
+        same_file = (steps.file_of_step == steps.file_number(context.path)).astype(np.float32)
+        near = state + GOAL_WEIGHT * goal + NAME_WEIGHT * name + FILE_WEIGHT * same_file
+        near[~may_look_up | ((state <= 0) & (goal <= 0))] = 0
+        found = largest(near, number)
+        folder = self._folders.get(_folder(context.path), -1)
+        same_folder = (self._folder_of_step[found] == folder).astype(np.float32)
+        return Evidence(found, near[found], state[found], goal[found], name[found], same_file[found], same_folder)
+
+
+def largest(scores: _Floats, number: int) -> npt.NDArray[np.int64]:
+    """Return the places of the largest scores above 0, falling; of equal ones the first.
+
+    >>> largest(np.array([0.5, 0.0, 0.9, 0.5], dtype=np.float32), 2).tolist()
+    [2, 0]
+    """
+    number = min(number, len(scores))
+    if not number:
+        return np.zeros(0, dtype=np.int64)
+    least = np.partition(scores, len(scores) - number)[len(scores) - number]
+    places = np.flatnonzero((scores >= least) & (scores > 0))
+    return places[np.argsort(-scores[places], kind="stable")[:number]]
+
+
+def last_part(full_name: str) -> str:
+    """Return the name of a theorem without the modules that it stands in.
+
+    >>> last_part("Coq.ZArith.BinInt.Z.add_comm")
+    'add_comm'
+    """
+    return full_name.rsplit(".", 1)[-1]
+
+
+def shares(scores: Sequence[float] | npt.NDArray[np.floating], temperature: float, decay: float) -> _Floats:
+    """Return weights of one step or more, in any order, 1 together: exp(score / T) / rank ** decay, float32 (K,)."""
+    found = np.asarray(scores, dtype=np.float64)
+    ranks = np.empty(len(found))
+    ranks[np.argsort(-found, kind="stable")] = np.arange(1, len(found) + 1)
+    weights = np.exp((found - found.max()) / temperature) / ranks**decay
+    return np.asarray(weights / weights.sum(), dtype=np.float32)
+
+
+def _folder(path: str) -> str:
+    return str(PurePosixPath(path).parent)

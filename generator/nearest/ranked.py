@@ -1,0 +1,149 @@
+"""The lookup's candidates in the order of a learnt ranking."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from common import Candidate, Context, remove_marks
+from generator.nearest.adaptation import adapt, names_in
+from generator.nearest.evidence import EvidenceIndex
+from generator.nearest.features import Table, Uses, describe
+from generator.nearest.ranking import Ranking, learn
+from generator.nearest.steps import StateText, Steps
+from retrieval.leandojo.traces import TracedTactic
+from retrieval.ngram_index import NgramIndex
+
+RANKING_FILE, GOALS_FILE, NAMES_FILE = "ranking.safetensors", "goals.safetensors", "theorems.safetensors"
+NUM_STEPS = 600  # whose tactics are ranked; of 400 val states 200 hold the right one in 40.5%, 1,000 in 45.8%
+
+Visible = Callable[[Context], npt.NDArray[np.bool_]]  # which steps may be looked up for a theorem
+
+
+class RankedSteps:
+    """Ranks the tactics of the steps that are the nearest by all that tells how near they are.
+
+    Attributes:
+        evidence: finds the nearest steps
+        ranking: the order of their tactics
+    """
+
+    def __init__(self, steps: Steps, text: StateText, evidence: EvidenceIndex, ranking: Ranking) -> None:
+        """Join the parts."""
+        self._steps, self._text = steps, text
+        self.evidence, self.ranking = evidence, ranking
+
+    def candidates(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> list[Candidate]:
+        """Return the candidates of a state, best first.
+
+        Args:
+            context: the theorem and the state
+            visible: which steps may be looked up, bool (N,)
+            adapt_names: whether tactics are written with the state's names
+        """
+        table = self.table(context, visible, adapt_names=adapt_names)
+        return [] if table is None else self.ranking.rank(table)
+
+    def table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
+        """Return what is known of the candidates; None if nothing is near."""
+        found = self.evidence.nearest(context, self._text(context.state), visible, NUM_STEPS)
+        if not len(found.numbers):
+            return None
+        steps = self._steps
+        written = [steps.tactic(number) for number in steps.tactic_of[found.numbers].tolist()]
+        goal = first_goal(context.state)
+        proposed = written
+        if adapt_names:
+            texts = (first_goal(steps.text(number)) for number in steps.text_of[found.numbers].tolist())
+            proposed = [adapt(tactic, theirs, goal) for tactic, theirs in zip(written, texts, strict=True)]
+        return describe(found, proposed, written, goal, self._uses(context, visible, {*proposed, *written}))
+
+    def _uses(self, context: Context, visible: npt.NDArray[np.bool_], tactics: set[str]) -> Uses:
+        """How often the tactics are used where they may be looked up; the theorem's own proof counts nothing."""
+        steps = self._steps
+        everywhere = np.bincount(steps.tactic_of[visible], minlength=steps.num_tactics)
+        in_file = visible & (steps.file_of_step == steps.file_number(context.path))
+        numbers = {tactic: self._number_of[tactic] for tactic in tactics if tactic in self._number_of}
+        counts = Counter(steps.tactic_of[in_file].tolist())
+        return Uses(
+            {tactic: int(everywhere[number]) for tactic, number in numbers.items()},
+            {steps.tactic(number): count for number, count in counts.items()},
+            self._of_name,
+        )
+
+    @cached_property
+    def _number_of(self) -> dict[str, int]:
+        return {self._steps.tactic(number): number for number in range(self._steps.num_tactics)}
+
+    @cached_property
+    def _of_name(self) -> Counter[str]:
+        return Counter(name for tactic in self._number_of for name in names_in(tactic))
+
+    # -------------------------------------------------------------------------------------------- files
+
+    def save(self, folder: Path, made_from: str) -> None:
+        """Write three files into the folder of a lookup.
+
+        Raises:
+            DataError: if the system refuses to write
+        """
+        self.ranking.save(folder / RANKING_FILE)
+        self.evidence.goals.save(folder / GOALS_FILE, made_from)
+        self.evidence.names.save(folder / NAMES_FILE, made_from)
+
+    @classmethod
+    def load(cls, folder: Path, steps: Steps, text: StateText, states: NgramIndex, made_from: str) -> RankedSteps:
+        """Open what `save` wrote.
+
+        Raises:
+            DataError: if a file is missing, broken, or of another folder
+        """
+        goals, names = (NgramIndex.load(folder / name, made_from) for name in (GOALS_FILE, NAMES_FILE))
+        return cls(steps, text, EvidenceIndex(steps, states, goals, names), Ranking.load(folder / RANKING_FILE))
+
+
+def learn_ranking(
+    steps: Steps,
+    text: StateText,
+    states: NgramIndex,
+    held_out: Sequence[tuple[Context, TracedTactic]],
+    visible: Visible,
+    *,
+    adapt_names: bool,
+    seed: int = 0,
+) -> RankedSteps:
+    """Return the ranking that is learnt from held-out steps, for each of which its own proof is not looked up.
+
+    Args:
+        steps: that may be looked up
+        text: what is compared of a state
+        states: index of these texts
+        held_out: states, and what was done there
+        visible: which steps may be looked up
+        adapt_names: whether tactics are written with the state's names
+        seed: see `learn`
+
+    Raises:
+        ConfigError: if none of the right tactics is among the candidates
+    """
+    made = RankedSteps(steps, text, EvidenceIndex.of(steps, states, progress=True), Ranking())
+    tables = []
+    with torch.no_grad():
+        for context, step in tqdm(held_out, desc="held-out steps", unit="state"):
+            table = made.table(context, visible(context), adapt_names=adapt_names)
+            if table is not None:
+                tables.append((table, remove_marks(step.tactic)))
+    made.ranking = learn(tables, seed, progress=True)
+    return made
+
+
+def first_goal(state: str) -> str:
+    """Return the goal that tactics act on."""
+    return state.partition("\n\n")[0]

@@ -1,0 +1,154 @@
+"""A learnt ranking of the lookup's candidates: probabilities out of what `features` knows of them.
+
+A candidate's score is a linear function of its features plus a small network's over them and the state's; one more
+score, of the state alone, stands for all tactics that are not among the candidates. The softmax of all is the
+distribution, so that what is left to 1 is the probability that none of the candidates is right.
+
+Source: the loss is ListNet's top-one cross-entropy (Cao et al., 2007) with one right answer.
+
+Shape legend: B states, C candidates, F features of a candidate, Q of a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, dropout, gelu
+from tqdm import tqdm
+
+from common import Candidate, ConfigError, DataError
+from generator.nearest.features import CANDIDATE, MAX_CANDIDATES, STATE, Table
+from retrieval.training.files import writing_file
+
+_HIDDEN, _HIDDEN_OF_STATE = 64, 16
+_LIMIT = 5.0  # standard deviations: features beyond say no more
+_EPOCHS, _BATCH, _LR, _WEIGHT_DECAY, _DROPOUT = 8, 64, 1e-2, 1e-2, 0.1
+
+
+class Ranking(nn.Module):
+    """Scores candidates; see the module."""
+
+    mean: Tensor
+    deviation: Tensor
+    state_mean: Tensor
+    state_deviation: Tensor
+
+    def __init__(self) -> None:
+        """Start with scores that are all the same."""
+        super().__init__()
+        num, of_state = len(CANDIDATE), len(STATE)
+        self.linear = nn.Linear(num, 1)
+        self.inner, self.outer = nn.Linear(num + of_state, _HIDDEN), nn.Linear(_HIDDEN, 1)
+        self.none_inner, self.none_outer = nn.Linear(of_state, _HIDDEN_OF_STATE), nn.Linear(_HIDDEN_OF_STATE, 1)
+        for layer in (self.linear, self.outer):
+            nn.init.zeros_(layer.weight)
+        for name, size in (("mean", num), ("deviation", num), ("state_mean", of_state), ("state_deviation", of_state)):
+            self.register_buffer(name, torch.zeros(size) if name.endswith("mean") else torch.ones(size))
+
+    def forward(self, candidates: Tensor, state: Tensor, is_there: Tensor) -> Tensor:
+        """Return the logarithms of probabilities; the last column is that of none being right.
+
+        Args:
+            candidates: float (B, C, F)
+            state: float (B, Q)
+            is_there: bool (B, C), False for padding
+
+        Returns:
+            float (B, C + 1)
+        """
+        of_state = ((state - self.state_mean) / self.state_deviation).clamp(-_LIMIT, _LIMIT)
+        found = ((candidates - self.mean) / self.deviation).clamp(-_LIMIT, _LIMIT)
+        both = torch.cat([found, of_state[:, None].expand(-1, found.shape[1], -1)], dim=-1)
+        hidden = dropout(gelu(self.inner(both)), _DROPOUT, self.training)
+        scores = (self.linear(found) + self.outer(hidden))[..., 0].masked_fill(~is_there, -torch.inf)
+        return torch.cat([scores, self.none_outer(gelu(self.none_inner(of_state)))], dim=1).log_softmax(dim=1)
+
+    @torch.no_grad()
+    def rank(self, table: Table) -> list[Candidate]:
+        """Return the candidates of a state with their log-probabilities, best first."""
+        candidates, state = torch.from_numpy(table.candidates)[None], torch.from_numpy(table.state)[None]
+        found = self(candidates, state, torch.ones(candidates.shape[:2], dtype=torch.bool))[0, :-1]
+        order = found.argsort(descending=True, stable=True)
+        return [
+            (table.tactics[place], log_prob)
+            for place, log_prob in zip(order.tolist(), found[order].tolist(), strict=True)
+        ]
+
+    # -------------------------------------------------------------------------------------------- files
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file.
+
+        Raises:
+            DataError: if the system refuses to write
+        """
+        with writing_file(path) as part:
+            save_file(self.state_dict(), part, {"candidate": ",".join(CANDIDATE), "state": ",".join(STATE)})
+
+    @classmethod
+    def load(cls, path: Path) -> Ranking:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: if the file is missing, broken, or made with other features
+        """
+        ranking = cls()
+        try:
+            ranking.load_state_dict(load_file(path))
+        except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
+            what = " ".join(str(error).split())[:200]
+            raise DataError(f"{path}: is no ranking of this program ({what}); make the folder again") from error
+        return ranking.eval()
+
+
+def learn(tables: Sequence[tuple[Table, str]], seed: int = 0, *, progress: bool = False) -> Ranking:
+    """Return the ranking that makes right tactics the most probable, by AdamW; the same for the same tables and seed.
+
+    Args:
+        tables: of held-out steps, each with the right tactic, whether it is among the candidates or not
+        seed: of the first weights and the order of the steps
+        progress: show a progress bar
+
+    Raises:
+        ConfigError: if no table has the right tactic
+    """
+    right = torch.tensor(
+        [table.tactics.index(tactic) if tactic in table.tactics else MAX_CANDIDATES for table, tactic in tables]
+    )
+    if not (right < MAX_CANDIDATES).any():
+        raise ConfigError("no right tactic is among the candidates of held-out steps; hold out more of them")
+    num = torch.tensor([len(table.tactics) for table, _ in tables])
+    candidates = torch.zeros(len(tables), MAX_CANDIDATES, len(CANDIDATE))
+    for row, (table, _) in enumerate(tables):
+        candidates[row, : len(table.tactics)] = torch.from_numpy(table.candidates)
+    state = torch.from_numpy(np.stack([table.state for table, _ in tables]))
+    is_there = torch.arange(MAX_CANDIDATES) < num[:, None]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ranking = Ranking()
+        _standardize(ranking, candidates[is_there], state)
+        optimizer = torch.optim.AdamW(ranking.parameters(), lr=_LR, weight_decay=_WEIGHT_DECAY)
+        per_epoch = -(-len(tables) // _BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=max(_EPOCHS * per_epoch, 10))
+        for _ in tqdm(range(_EPOCHS), desc="learn to rank", unit="epoch", disable=not progress):
+            for batch in torch.randperm(len(tables)).split(_BATCH):
+                loss = cross_entropy(ranking(candidates[batch], state[batch], is_there[batch]), right[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return ranking.eval()
+
+
+def _standardize(ranking: Ranking, candidates: Tensor, state: Tensor) -> None:
+    ranking.mean.copy_(candidates.mean(dim=0))
+    ranking.state_mean.copy_(state.mean(dim=0))
+    for buffer, values in ((ranking.deviation, candidates), (ranking.state_deviation, state)):
+        deviation = values.std(dim=0, unbiased=False)
+        buffer.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
