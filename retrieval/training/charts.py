@@ -220,6 +220,7 @@ class Lines(_Titled):
         labels: of x = 0, 1, 2, ...; () where x is a number
         levels: horizontal lines by their names
         has_diagonal: whether y = x is drawn
+        top: upper end of the vertical axis where y is a share
     """
 
     ylabel: str
@@ -231,6 +232,7 @@ class Lines(_Titled):
     labels: tuple[str, ...] = ()
     levels: tuple[tuple[str, float], ...] = ()
     has_diagonal: bool = False
+    top: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def _(chart: Lines, figure: Any) -> str:
         axes.set_xticks(range(len(chart.labels)), chart.labels, rotation=30, ha="right")
         axes.set_xlim(-0.5, len(chart.labels) - 0.5)
     if chart.is_share:
-        axes.set_ylim(0, 101)
+        axes.set_ylim(0, 101 * chart.top)
     if chart.levels or chart.has_diagonal or len({each.name for each in chart.series if each.name}) > 1:
         _legend_below(figure)
     return ""
