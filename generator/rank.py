@@ -104,16 +104,10 @@ def ask(
     """Return the candidates for the state of each step."""
     found: list[list[Candidate]] = []
     with tqdm(total=len(steps), desc="ask", unit="state", delay=1) as bar:
-        for batch in _batches([context_of(step) for step in steps], batch_size):
+        for batch in _batches([step.context for step in steps], batch_size):
             found += generator.propose(batch, num_candidates)
             bar.update(len(batch))
     return found
-
-
-def context_of(step: TracedTactic) -> Context:
-    """Return what a prover asks with where a step was made."""
-    origin = step.provenance
-    return Context(origin.file_path, origin.full_name, origin.start, step.state)
 
 
 def _batches(contexts: Sequence[Context], size: int) -> Iterator[Sequence[Context]]:

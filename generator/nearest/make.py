@@ -13,7 +13,6 @@ from generator.nearest.calibration import Calibration, fit
 from generator.nearest.generator import LookupOptions, NearestTacticGenerator
 from generator.nearest.ranked import learn_ranking
 from generator.nearest.steps import StateText, Steps
-from generator.rank import context_of
 from retrieval.corpus import Corpus
 from retrieval.leandojo.tactic_text import TacticText
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
@@ -78,7 +77,7 @@ def nearest(
     everything = [*traced.values()] or [*earlier.values()]
     generator.calibration = calibrate(generator, draw_held_out(everything, num_held_out, seed))
     if num_ranked:
-        held_out = [(context_of(step), step) for step in draw_held_out(everything, num_ranked, seed + 1)]
+        held_out = draw_held_out(everything, num_ranked, seed + 1)
         generator.ranked = learn_ranking(
             steps, text, index, held_out, generator.visible, adapt_names=lookup.adapt_names, seed=seed
         )
@@ -91,7 +90,7 @@ def calibrate(generator: NearestTacticGenerator, steps: Sequence[TracedTactic]) 
     """Fit the probabilities to steps whose proofs are not looked up; see `generator.nearest.calibration`."""
     similarities, is_right = [], []
     for step in tqdm(steps, desc="calibrate", unit="state", delay=1):
-        context = context_of(step)
+        context = step.context
         numbers, found = generator.neighbors(context)
         right = remove_marks(step.tactic)
         similarities.append(found)

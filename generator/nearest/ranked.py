@@ -113,7 +113,7 @@ def learn_ranking(
     steps: Steps,
     text: StateText,
     states: NgramIndex,
-    held_out: Sequence[tuple[Context, TracedTactic]],
+    held_out: Sequence[TracedTactic],
     visible: Visible,
     *,
     adapt_names: bool,
@@ -125,7 +125,7 @@ def learn_ranking(
         steps: that may be looked up
         text: what is compared of a state
         states: index of these texts
-        held_out: states, and what was done there
+        held_out: steps
         visible: which steps may be looked up
         adapt_names: whether tactics are written with the state's names
         seed: see `learn`
@@ -136,8 +136,8 @@ def learn_ranking(
     made = RankedSteps(steps, text, EvidenceIndex.of(steps, states, progress=True), Ranking())
     tables = []
     with torch.no_grad():
-        for context, step in tqdm(held_out, desc="held-out steps", unit="state"):
-            table = made.table(context, visible(context), adapt_names=adapt_names)
+        for step in tqdm(held_out, desc="held-out steps", unit="state"):
+            table = made.table(step.context, visible(step.context), adapt_names=adapt_names)
             if table is not None:
                 tables.append((table, remove_marks(step.tactic)))
     made.ranking = learn(tables, seed, progress=True)

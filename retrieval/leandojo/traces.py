@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from common import MARK_START, NO_GOALS, DataError, Pos, format_state, remove_marks
+from common import MARK_START, NO_GOALS, Context, DataError, Pos, format_state, remove_marks
 from retrieval.leandojo.json_list import JsonListReader
 from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.tactic_text import TacticNames, TacticText
@@ -48,6 +48,12 @@ class TracedTactic:
     state: str
     tactic: str
     premises: tuple[tuple[str, Pos], ...]
+
+    @property
+    def context(self) -> Context:
+        """What a prover asks with where the step was made."""
+        origin = self.provenance
+        return Context(origin.file_path, origin.full_name, origin.start, self.state)
 
 
 class TracedTactics(Sequence[TracedTactic]):

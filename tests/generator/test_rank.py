@@ -9,7 +9,7 @@ import pytest
 
 from common import ConfigError, DataError
 from generator.interface.wrappers import FixedTacticGenerator
-from generator.rank import ask, context_of, draw_steps, main, rank
+from generator.rank import ask, draw_steps, main, rank
 from generator.training.metrics import TopkAccuracy
 from generator.training.prediction_writer import read_predictions
 from retrieval.leandojo.traces import TracedTactics
@@ -53,7 +53,7 @@ def test_batches_change_nothing_and_contexts_tell_where_a_step_is(data_path: Pat
     generator = FixedTacticGenerator({step.state: step.tactic for step in steps})
     assert ask(generator, steps, 3, batch_size=3) == ask(generator, steps, 3, batch_size=100)
     assert [found[0][0] for found in ask(generator, steps, 3)] == [step.tactic for step in steps]
-    context = context_of(steps[1])
+    context = steps[1].context
     assert (context.path, context.theorem_full_name, context.state) == ("Lib/File1.lean", "Lib.thm1", steps[1].state)
 
 
