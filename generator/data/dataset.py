@@ -24,12 +24,12 @@ from common import (
     check_positive,
     check_probability,
     fit_state,
-    format_augmented_state,
     remove_marks,
 )
+from generator.data.inputs import InputParts, write_input
 from generator.data.token_counts import count_tokens
 from retrieval.corpus import Corpus
-from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
+from retrieval.leandojo.provenance import Provenance, ProvenanceLists, StepExample, provenance_lists
 from retrieval.leandojo.tactic_text import TacticNames
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.reader_writer import Predictions
@@ -97,6 +97,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         tokenizer: Any,
         max_inp_seq_len: int,
         max_oup_seq_len: int,
+        parts: InputParts = InputParts(),
         keep_marks: bool = False,
         tactic_names: TacticNames = "written",
         normalize_tactics: bool = False,
@@ -115,6 +116,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             max_inp_seq_len: tokens of an input, EOS included; texts are fitted to it by their bytes, of
                 which no token has fewer than one
             max_oup_seq_len: tokens of a target, EOS included
+            parts: what is read beside states and premises
             keep_marks: leave the marks around premise names in the targets
             tactic_names: "written" or "full"; see `TacticText`
             normalize_tactics: leave out white space that no prover reads; see `TacticText`
@@ -136,7 +138,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             raise ConfigError("retrieved premises need both a corpus and predictions; give both or neither")
         self.tokenizer = tokenizer
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
-        self.keep_marks, self.is_train, self.seed = keep_marks, is_train, seed
+        self.parts, self.keep_marks, self.is_train, self.seed = parts, keep_marks, is_train, seed
         self.p_drop = p_drop if is_train else 0.0
         self.traces = TracedTactics.load(
             data_path, tactic_names=tactic_names, normalize_tactics=normalize_tactics, progress=progress
@@ -169,7 +171,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
     def example(self, epoch: int, index: int) -> GeneratorExample:
         """See `KeyedDataset`."""
         step = self.traces[int(self._steps[index])]
-        state = format_augmented_state(
+        state = write_input(
+            self._heading(step.provenance),
             step.state,
             [] if self._retrieved is None else self._retrieved[index],
             self.max_inp_seq_len,
@@ -182,6 +185,9 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             provenance=step.provenance,
             index=index,
         )
+
+    def _heading(self, origin: Provenance) -> str:
+        return self.parts.heading(origin.file_path, origin.full_name, self.max_inp_seq_len)
 
     def collate(self, examples: Sequence[GeneratorExample]) -> GeneratorBatch:
         """Pad examples to one batch; no target is cut."""
@@ -216,25 +222,34 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
 
     def _count_source_tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of the inputs of all examples, EOS included."""
-        num_bytes = self._fitted_lengths()
-        room = self.max_inp_seq_len - 1 - num_bytes
-        premise_bytes = 0 if self._retrieved is None else self._retrieved.num_bytes(room)
+        heading_bytes = self._heading_lengths()
+        num_bytes = self._fitted_lengths(self.max_inp_seq_len - 1 - heading_bytes)
+        room = self.max_inp_seq_len - 1 - heading_bytes - num_bytes
+        other_bytes = heading_bytes + (0 if self._retrieved is None else self._retrieved.num_bytes(room))
         if self._counts is None:
-            return num_bytes + premise_bytes + 1
+            return num_bytes + other_bytes + 1
         num_tokens = self._counts.states[self._steps]
         tokens_per_byte = num_tokens.sum() / max(1, num_bytes.sum())
-        num_tokens += np.ceil(premise_bytes * tokens_per_byte).astype(np.int64)
+        num_tokens += np.ceil(other_bytes * tokens_per_byte).astype(np.int64)
         np.minimum(num_tokens, self.max_inp_seq_len, out=num_tokens)
         return num_tokens
 
-    def _fitted_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of the states of all examples, cut to the limit."""
-        max_bytes = self.max_inp_seq_len - 1
+    def _heading_lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes of what stands in front of all examples."""
+        num_bytes = np.zeros(len(self._steps), dtype=np.int64)
+        if self.parts != InputParts():
+            for index, step in enumerate(self._steps.tolist()):
+                num_bytes[index] = len(self._heading(self.traces[step].provenance).encode())
+        return num_bytes
+
+    def _fitted_lengths(self, max_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Bytes of the states of all examples, each cut to its limit."""
         num_bytes = self.traces.state_lengths[self._steps]
         is_long = np.flatnonzero(num_bytes > max_bytes)
         self.num_long_states = len(is_long)
         for index in tqdm(is_long.tolist(), desc="fit states", delay=1, disable=not self._progress):
-            num_bytes[index] = len(fit_state(self.traces[int(self._steps[index])].state, max_bytes).encode())
+            state = self.traces[int(self._steps[index])].state
+            num_bytes[index] = len(fit_state(state, int(max_bytes[index])).encode())
         return num_bytes
 
 
