@@ -13,7 +13,7 @@ from torch import Tensor
 from common import IGNORE_INDEX, Context
 from generator.architectures.encoder_decoder import build_seq2seq, describe
 from generator.data.dataset import GeneratorBatch, InputLimits
-from generator.data.inputs import InputParts, write_input
+from generator.data.inputs import HeadingWriter, InputParts, write_input
 from generator.decoding.protocol import SpecialTokens
 from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
 from generator.training.flat_batches import flat_steps
@@ -55,7 +55,8 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         """
         super().__init__(model_name, **shared)
         self.limits, self.parts = limits, parts
-        self.reads_theorem |= parts.tell_theorem
+        self.write_headings = HeadingWriter(parts, limits.max_inp_seq_len)
+        self.reads_theorem |= parts.reads_theorem
         self.take_network(build_seq2seq(model_name, self.tokenizer), limits.max_inp_seq_len)
         self._special = SpecialTokens.of(self.generator)
 
@@ -137,16 +138,12 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         return self.limits.max_oup_seq_len
 
     def write_inputs(self, contexts: Sequence[Context]) -> list[str]:
-        """What is to be told of the theorem, the premises retrieved for each state, and the state."""
+        """The heading, the premises retrieved for each state, and the state."""
         states = [context.state for context in contexts]
         if getattr(self.tokenizer, "never_cuts", False):  # it refuses what is too long
             return states
         max_len = self.limits.max_inp_seq_len
-        inputs = [
-            write_input(
-                self.parts.heading(context.path, context.theorem_full_name, max_len), context.state, premises, max_len
-            )
-            for context, premises in zip(contexts, self._retrieve(contexts), strict=True)
-        ]
+        parts = zip(self.write_headings(contexts), states, self._retrieve(contexts), strict=True)
+        inputs = [write_input(heading, state, premises, max_len) for heading, state, premises in parts]
         self._count_shortened(sum(not text.endswith(state) for text, state in zip(inputs, states, strict=True)))
         return inputs

@@ -26,10 +26,10 @@ from common import (
     fit_state,
     remove_marks,
 )
-from generator.data.inputs import InputParts, write_input
+from generator.data.inputs import HeadingWriter, InputParts, write_input
 from generator.data.token_counts import count_tokens
 from retrieval.corpus import Corpus
-from retrieval.leandojo.provenance import Provenance, ProvenanceLists, StepExample, provenance_lists
+from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
 from retrieval.leandojo.tactic_text import TacticNames
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.reader_writer import Predictions
@@ -138,7 +138,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             raise ConfigError("retrieved premises need both a corpus and predictions; give both or neither")
         self.tokenizer = tokenizer
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
-        self.parts, self.keep_marks, self.is_train, self.seed = parts, keep_marks, is_train, seed
+        self.keep_marks, self.is_train, self.seed = keep_marks, is_train, seed
         self.p_drop = p_drop if is_train else 0.0
         self.traces = TracedTactics.load(
             data_path, tactic_names=tactic_names, normalize_tactics=normalize_tactics, progress=progress
@@ -155,6 +155,9 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         self._steps = np.flatnonzero(~is_long) if is_train else np.arange(len(targets))
         self.target_lengths = targets[self._steps]
         self.num_long_states = 0
+        self._headings = None
+        if parts.reads_theorem:
+            self._headings = HeadingWriter(parts, max_inp_seq_len).all_of(self.traces, progress=progress)
         self._retrieved = None
         if corpus is not None and predictions is not None:
             self._retrieved = RetrievedPremises(corpus, predictions, self.traces, self._steps, progress=progress)
@@ -172,7 +175,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         """See `KeyedDataset`."""
         step = self.traces[int(self._steps[index])]
         state = write_input(
-            self._heading(step.provenance),
+            "" if self._headings is None else self._headings[int(self._steps[index])],
             step.state,
             [] if self._retrieved is None else self._retrieved[index],
             self.max_inp_seq_len,
@@ -185,9 +188,6 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             provenance=step.provenance,
             index=index,
         )
-
-    def _heading(self, origin: Provenance) -> str:
-        return self.parts.heading(origin.file_path, origin.full_name, self.max_inp_seq_len)
 
     def collate(self, examples: Sequence[GeneratorExample]) -> GeneratorBatch:
         """Pad examples to one batch; no target is cut."""
@@ -222,7 +222,9 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
 
     def _count_source_tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of the inputs of all examples, EOS included."""
-        heading_bytes = self._heading_lengths()
+        heading_bytes = np.zeros(len(self._steps), dtype=np.int64)
+        if self._headings is not None:
+            heading_bytes = self._headings.lengths[self._steps]
         num_bytes = self._fitted_lengths(self.max_inp_seq_len - 1 - heading_bytes)
         room = self.max_inp_seq_len - 1 - heading_bytes - num_bytes
         other_bytes = heading_bytes + (0 if self._retrieved is None else self._retrieved.num_bytes(room))
@@ -233,14 +235,6 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         num_tokens += np.ceil(other_bytes * tokens_per_byte).astype(np.int64)
         np.minimum(num_tokens, self.max_inp_seq_len, out=num_tokens)
         return num_tokens
-
-    def _heading_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of what stands in front of all examples."""
-        num_bytes = np.zeros(len(self._steps), dtype=np.int64)
-        if self.parts != InputParts():
-            for index, step in enumerate(self._steps.tolist()):
-                num_bytes[index] = len(self._heading(self.traces[step].provenance).encode())
-        return num_bytes
 
     def _fitted_lengths(self, max_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Bytes of the states of all examples, each cut to its limit."""
