@@ -8,6 +8,7 @@ from typing import Any
 
 from common import DataError
 from generator.data.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample, InputLimits
+from generator.data.inputs import InputParts
 from generator.data.step_datamodule import StepDataModule
 from retrieval.training.datamodule import check_splits
 from retrieval.training.options import flat, flat_options
@@ -25,6 +26,7 @@ class GeneratorDataModule(StepDataModule):
         model_name: str | dict[str, Any],
         *,
         limits: InputLimits = InputLimits(),
+        parts: InputParts = InputParts(),
         keep_marks: bool = False,
         **shared: Any,
     ) -> None:
@@ -34,6 +36,7 @@ class GeneratorDataModule(StepDataModule):
             data_path: folder of train.json, val.json and test.json, such as data/leandojo_benchmark_4/random
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             limits: how long inputs and tactics may be
+            parts: what is read beside states and premises
             keep_marks: leave the marks around premise names in the targets
             **shared: see StepDataModule
 
@@ -41,8 +44,8 @@ class GeneratorDataModule(StepDataModule):
             ConfigError: if an option has a value that cannot be used
         """
         super().__init__(str(data_path), model_name, **shared)
-        self.data_path, self.limits, self.keep_marks = Path(data_path), limits, keep_marks
-        self.keep(**flat(limits), keep_marks=keep_marks)
+        self.data_path, self.limits, self.parts, self.keep_marks = Path(data_path), limits, parts, keep_marks
+        self.keep(**flat(limits, parts), keep_marks=keep_marks)
 
     def _before_reading(self, splits: Sequence[str]) -> None:
         advice = "or let dataset=propositional or dataset=leandojo_benchmark_4 make one"
@@ -52,6 +55,7 @@ class GeneratorDataModule(StepDataModule):
         dataset = GeneratorDataset(
             self.data_path / f"{split}.json",
             tokenizer=self.tokenizer,
+            parts=self.parts,
             keep_marks=self.keep_marks,
             p_drop=self.retrieved.p_drop,
             is_train=is_train,

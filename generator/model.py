@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from common import IGNORE_INDEX, Context, format_augmented_state
+from common import IGNORE_INDEX, Context
 from generator.architectures.encoder_decoder import build_seq2seq, describe
 from generator.data.dataset import GeneratorBatch, InputLimits
+from generator.data.inputs import HeadingWriter, InputParts, write_input
 from generator.decoding.protocol import SpecialTokens
 from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
 from generator.training.flat_batches import flat_steps
@@ -35,17 +36,27 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
     target_mask: ClassVar[str] = "tactic_mask"  # of a batch; for the count of FLOPs
 
     @flat_options
-    def __init__(self, model_name: str | dict[str, Any], *, limits: InputLimits = InputLimits(), **shared: Any) -> None:
+    def __init__(
+        self,
+        model_name: str | dict[str, Any],
+        *,
+        limits: InputLimits = InputLimits(),
+        parts: InputParts = InputParts(),
+        **shared: Any,
+    ) -> None:
         """Build the model.
 
         Args:
             model_name: hub id or Hugging Face folder to fine-tune; or, to train from scratch, an architecture:
                 a mapping or YAML file with T5Config's keys (ByT5's shape by default), and `tokenizer`
             limits: how long inputs and tactics may be
+            parts: what is read beside states and premises
             **shared: see NextStepGenerator
         """
         super().__init__(model_name, **shared)
-        self.limits = limits
+        self.limits, self.parts = limits, parts
+        self.write_headings = HeadingWriter(parts, limits.max_inp_seq_len)
+        self.reads_theorem |= parts.reads_theorem
         self.take_network(build_seq2seq(model_name, self.tokenizer), limits.max_inp_seq_len)
         self._special = SpecialTokens.of(self.generator)
 
@@ -55,7 +66,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
 
     def kept_options(self) -> dict[str, Any]:
         """See `Restorable`."""
-        return super().kept_options() | flat(self.limits)
+        return super().kept_options() | flat(self.limits, self.parts)
 
     # ------------------------------------------------------------------------------------- training
 
@@ -127,13 +138,12 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         return self.limits.max_oup_seq_len
 
     def write_inputs(self, contexts: Sequence[Context]) -> list[str]:
-        """The premises retrieved for each state, if there is a retriever, and the state."""
+        """The heading, the premises retrieved for each state, and the state."""
         states = [context.state for context in contexts]
         if getattr(self.tokenizer, "never_cuts", False):  # it refuses what is too long
             return states
-        inputs = [
-            format_augmented_state(state, premises, self.limits.max_inp_seq_len)
-            for state, premises in zip(states, self._retrieve(contexts), strict=True)
-        ]
+        max_len = self.limits.max_inp_seq_len
+        parts = zip(self.write_headings(contexts), states, self._retrieve(contexts), strict=True)
+        inputs = [write_input(heading, state, premises, max_len) for heading, state, premises in parts]
         self._count_shortened(sum(not text.endswith(state) for text, state in zip(inputs, states, strict=True)))
         return inputs

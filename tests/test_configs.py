@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common import ConfigError
+from common import TOKENIZERS, ConfigError
 from generator.causal import CausalGenerator
 from generator.main import GeneratorCLI, main
+from generator.nearest.make import nearest
 from retrieval.training.cli import start
-from tests.fakes import TINY
+from retrieval.training.subwords import train_tokenizer
+from tests.fakes import TINY, write_splits
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -25,6 +27,15 @@ def options(values: dict, part: str) -> dict:
     return values[part].get("init_args", values[part])
 
 
+def make_folders_of(values: dict, folder: Path) -> None:
+    """What a configuration says is made first, by the commands at its head: a tokenizer and a lookup."""
+    model_name, nearest_path = options(values, "model")["model_name"], options(values, "data").get("nearest_path")
+    if "tokenizer" in model_name and model_name["tokenizer"] not in TOKENIZERS:
+        train_tokenizer(["intros n"], 300).save_pretrained(folder / model_name["tokenizer"])
+    if nearest_path is not None:
+        nearest(write_splits(folder / "eight"), folder / nearest_path, max_share=1.0)
+
+
 def test_there_are_configurations():
     assert len(GENERATOR) >= 3 and len(STRATEGIES) >= 3
 
@@ -36,6 +47,7 @@ def test_configuration_instantiates(path, tmp_path, monkeypatch):
     values = yaml.safe_load(path.read_text())
     class_path = values["model"].get("class_path", "")
     is_causal = "causal" in class_path or "frozen" in class_path
+    make_folders_of(values, tmp_path)
     model_name = options(values, "model")["model_name"]
     tokenizer = {"tokenizer": model_name["tokenizer"]} if "tokenizer" in model_name else {}
     options(values, "model").pop("engine", None)  # tiny ones are T5s

@@ -24,9 +24,9 @@ from common import (
     check_positive,
     check_probability,
     fit_state,
-    format_augmented_state,
     remove_marks,
 )
+from generator.data.inputs import HeadingWriter, InputParts, write_input
 from generator.data.token_counts import count_tokens
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
@@ -97,6 +97,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         tokenizer: Any,
         max_inp_seq_len: int,
         max_oup_seq_len: int,
+        parts: InputParts = InputParts(),
         keep_marks: bool = False,
         tactic_names: TacticNames = "written",
         normalize_tactics: bool = False,
@@ -115,6 +116,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             max_inp_seq_len: tokens of an input, EOS included; texts are fitted to it by their bytes, of
                 which no token has fewer than one
             max_oup_seq_len: tokens of a target, EOS included
+            parts: what is read beside states and premises
             keep_marks: leave the marks around premise names in the targets
             tactic_names: "written" or "full"; see `TacticText`
             normalize_tactics: leave out white space that no prover reads; see `TacticText`
@@ -153,6 +155,9 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         self._steps = np.flatnonzero(~is_long) if is_train else np.arange(len(targets))
         self.target_lengths = targets[self._steps]
         self.num_long_states = 0
+        self._headings = None
+        if parts.reads_theorem:
+            self._headings = HeadingWriter(parts, max_inp_seq_len).all_of(self.traces, progress=progress)
         self._retrieved = None
         if corpus is not None and predictions is not None:
             self._retrieved = RetrievedPremises(corpus, predictions, self.traces, self._steps, progress=progress)
@@ -169,7 +174,8 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
     def example(self, epoch: int, index: int) -> GeneratorExample:
         """See `KeyedDataset`."""
         step = self.traces[int(self._steps[index])]
-        state = format_augmented_state(
+        state = write_input(
+            "" if self._headings is None else self._headings[int(self._steps[index])],
             step.state,
             [] if self._retrieved is None else self._retrieved[index],
             self.max_inp_seq_len,
@@ -216,25 +222,28 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
 
     def _count_source_tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of the inputs of all examples, EOS included."""
-        num_bytes = self._fitted_lengths()
-        room = self.max_inp_seq_len - 1 - num_bytes
-        premise_bytes = 0 if self._retrieved is None else self._retrieved.num_bytes(room)
+        heading_bytes = np.zeros(len(self._steps), dtype=np.int64)
+        if self._headings is not None:
+            heading_bytes = self._headings.lengths[self._steps]
+        num_bytes = self._fitted_lengths(self.max_inp_seq_len - 1 - heading_bytes)
+        room = self.max_inp_seq_len - 1 - heading_bytes - num_bytes
+        other_bytes = heading_bytes + (0 if self._retrieved is None else self._retrieved.num_bytes(room))
         if self._counts is None:
-            return num_bytes + premise_bytes + 1
+            return num_bytes + other_bytes + 1
         num_tokens = self._counts.states[self._steps]
         tokens_per_byte = num_tokens.sum() / max(1, num_bytes.sum())
-        num_tokens += np.ceil(premise_bytes * tokens_per_byte).astype(np.int64)
+        num_tokens += np.ceil(other_bytes * tokens_per_byte).astype(np.int64)
         np.minimum(num_tokens, self.max_inp_seq_len, out=num_tokens)
         return num_tokens
 
-    def _fitted_lengths(self) -> npt.NDArray[np.int64]:
-        """Bytes of the states of all examples, cut to the limit."""
-        max_bytes = self.max_inp_seq_len - 1
+    def _fitted_lengths(self, max_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Bytes of the states of all examples, each cut to its limit."""
         num_bytes = self.traces.state_lengths[self._steps]
         is_long = np.flatnonzero(num_bytes > max_bytes)
         self.num_long_states = len(is_long)
         for index in tqdm(is_long.tolist(), desc="fit states", delay=1, disable=not self._progress):
-            num_bytes[index] = len(fit_state(self.traces[int(self._steps[index])].state, max_bytes).encode())
+            state = self.traces[int(self._steps[index])].state
+            num_bytes[index] = len(fit_state(state, int(max_bytes[index])).encode())
         return num_bytes
 
 

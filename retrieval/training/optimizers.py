@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -145,7 +146,8 @@ class Optimization:
         lr: learning rate after the warm-up
         warmup_steps: optimizer steps over which the learning rate rises
         optimizer: "adamw" (ReProver's), or "muon", which learns from fewer steps; see retrieval.training.optimizers
-        lr_decay: share of all steps, at the end, in which the learning rate falls to 0 in a line; 0 keeps it (ReProver)
+        lr_decay: share of all steps, or of trainer.max_time, at the end, in which the learning rate falls to 0 in a
+            line; 0 keeps it (ReProver)
     """
 
     lr: float = 5e-4
@@ -194,15 +196,17 @@ def with_schedule(
     """
     if not lr_decay:
         return constant_with_warmup(optimizer, warmup_steps)
-    if module.trainer.max_steps == -1 and module.trainer.max_epochs == -1:
+    timer = _timer(module.trainer)
+    if module.trainer.max_steps == -1 and module.trainer.max_epochs == -1 and timer is None:
         raise ConfigError(
-            f"lr_decay is {lr_decay}, so the last step must be known; set trainer.max_steps or max_epochs"
+            f"lr_decay is {lr_decay}, so the end must be known; set trainer.max_steps, max_epochs or max_time"
         )
 
     def factor(step: int) -> float:
         # Lightning counts the steps by loading the data, and then no longer resumes within an epoch: not before step 1
         num_steps = module.trainer.estimated_stepping_batches if step else math.inf
-        return trapezoid(step, warmup_steps=warmup_steps, num_steps=num_steps, decay=lr_decay)
+        by_steps = trapezoid(step, warmup_steps=warmup_steps, num_steps=num_steps, decay=lr_decay)
+        return by_steps if timer is None else min(by_steps, faded(_share_of_time(timer), lr_decay))
 
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
@@ -212,6 +216,22 @@ def trapezoid(step: int, *, warmup_steps: int, num_steps: float, decay: float) -
     rise = 1.0 if step >= warmup_steps else step / warmup_steps
     fall = max(0.0, num_steps - step) / max(1.0, decay * num_steps) if math.isfinite(num_steps) else 1.0
     return min(rise, fall)
+
+
+def faded(done: float, decay: float) -> float:
+    """Return the factor where the share `done` of a run is over: it stays at 1, and falls in a line over `decay`."""
+    return min(1.0, max(0.0, 1 - done) / decay)
+
+
+def _timer(trainer: pl.Trainer) -> Timer | None:
+    """What ends a run by `trainer.max_time`, if something does."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return next((timer for timer in timers if timer._duration), None)
+
+
+def _share_of_time(timer: Timer) -> float:
+    assert timer._duration
+    return timer.time_elapsed() / timer._duration
 
 
 def split_matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

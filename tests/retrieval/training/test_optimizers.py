@@ -1,12 +1,14 @@
 """Optimizers: which parameters go where, that both halves step and resume, and the learning rate's way."""
 
 import copy
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -129,11 +131,15 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert trapezoid(0, warmup_steps=0, num_steps=10, decay=1.0) == 1.0
 
 
-def module_of(num_steps: float = 10, strategy: Any = None) -> Any:
+def module_of(num_steps: float = 10, strategy: Any = None, callbacks: tuple[pl.Callback, ...] = ()) -> Any:
     module = pl.LightningModule()
     module.layer = nn.Linear(2, 2)
     module._trainer = SimpleNamespace(
-        estimated_stepping_batches=num_steps, strategy=strategy, max_steps=-1, max_epochs=1 if num_steps < 1e9 else -1
+        estimated_stepping_batches=num_steps,
+        strategy=strategy,
+        callbacks=[*callbacks],
+        max_steps=-1,
+        max_epochs=1 if num_steps < 1e9 else -1,
     )
     return module
 
@@ -143,8 +149,23 @@ def test_the_decay_needs_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     configured = configure(module_of(), Optimization(1.0, 2, "muon", 0.5))
     assert isinstance(configured["optimizer"], MuonAdamW)
     assert configured["lr_scheduler"]["scheduler"].lr_lambdas[0](6) == pytest.approx(0.8)
-    with pytest.raises(ConfigError, match=r"lr_decay is 0\.5, so the last step must be known; set trainer\.max_steps"):
-        configure(module_of(float("inf")), Optimization(1.0, 2, "adamw", 0.5))
+    with pytest.raises(
+        ConfigError, match=r"lr_decay is 0\.5, so the end must be known; set trainer\.max_steps, max_epochs or"
+    ):
+        configure(module_of(float("inf"), callbacks=(Timer(),)), Optimization(1.0, 2, "adamw", 0.5))
+
+
+@pytest.mark.parametrize("num_steps", [10, float("inf")])
+def test_the_learning_rate_falls_towards_the_end_of_max_time(monkeypatch: pytest.MonkeyPatch, num_steps: float) -> None:
+    monkeypatch.setattr(pl.LightningModule, "trainer", property(lambda self: self._trainer))
+    timer = Timer(timedelta(seconds=60))
+    configured = configure(module_of(num_steps, callbacks=(timer,)), Optimization(1.0, 2, "adamw", 0.5))
+    factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    for step, seconds, expected in ((1, 40, 0.5), (4, 20, 1), (4, 45, 0.5), (4, 60, 0), (4, 90, 0)):
+        monkeypatch.setattr(timer, "time_elapsed", lambda now=seconds: now)
+        assert factor(step) == pytest.approx(expected)
+    monkeypatch.setattr(timer, "time_elapsed", lambda: 20)
+    assert factor(9) == pytest.approx(0.2 if num_steps == 10 else 1)  # whatever ends first
 
 
 def test_any_optimizer_takes_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
