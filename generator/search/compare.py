@@ -138,20 +138,20 @@ def report(rows: Sequence[Row], at_states: Sequence[int], at_seconds: Sequence[f
     return [
         _totals(rows),
         _within(rows, num_states, at_states, "states"),
-        _within(rows, seconds, at_seconds, "s"),
+        _within(rows, seconds, at_seconds, "seconds"),
         _by_folder(rows, depth),
         _errors(rows),
     ]
 
 
 def curve(rows: Sequence[Row], of: Callable[[SearchResult], float], xlabel: str) -> Lines:
-    """Return Pass@1 by a limit on states or seconds, a step at each proof."""
-    most = max((of(result) for row in rows for result in row.proved), default=1.0)
+    """Return Pass@1 by a limit on states or seconds, a step at each proof, up to the most that a search took."""
     least = min((of(result) for row in rows for result in row.proved), default=1.0)
+    most = max((of(result) for row in rows for result in row.searched), default=1.0)
     series = []
     for row in rows:
-        places, heights = [least], [100 * row.share(of, np.nextafter(least, 0))]
-        for place in sorted({of(result) for result in row.proved} | {most}):
+        places, heights = [least], [100 * row.share(of, least)]
+        for place in sorted({of(result) for result in row.proved} - {least} | {most}):
             places += [place, place]
             heights += [heights[-1], 100 * row.share(of, place)]
         series.append(Series(row.name, tuple(places), tuple(heights)))
@@ -192,7 +192,7 @@ def _totals(rows: Sequence[Row]) -> str:
 
 
 def _within(rows: Sequence[Row], of: Callable[[SearchResult], float], limits: Sequence[float], unit: str) -> str:
-    titles = ["Pass@1 within", *(f"{limit:g} {unit}" for limit in limits)]
+    titles = [f"Pass@1 (%) within so many {unit}", *(f"{limit:g}" for limit in limits)]
     return _table(titles, [[row.name, *(f"{100 * row.share(of, limit):.1f}" for limit in limits)] for row in rows])
 
 

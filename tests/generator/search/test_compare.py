@@ -51,7 +51,7 @@ def test_runs_stand_side_by_side_with_what_smaller_limits_would_have_given(tmp_p
     ]
     assert states.splitlines()[2:] == ["| first | 33.3 | 33.3 | 66.7 |", "| second | 0.0 | 33.3 | 33.3 |"]
     assert times.splitlines()[2:] == ["| first | 33.3 | 33.3 | 66.7 |", "| second | 0.0 | 33.3 | 33.3 |"]
-    assert times.startswith("| Pass@1 within | 0.5 s | 2 s | 9 s |")
+    assert times.startswith("| Pass@1 (%) within so many seconds | 0.5 | 2 | 9 |")
     assert folders.splitlines()[2:] == ["| a | 1 | 0 | 0 |", "| a/b | 2 | 2 | 1 |"]
     assert errors.splitlines()[2:] == ["| first | 13.3 |", "| second | 26.7 |"]
 
@@ -60,11 +60,11 @@ def test_a_curve_steps_up_where_a_proof_was_found(tmp_path: Path) -> None:
     rows = read_rows([Path(each) for each in write_runs(tmp_path)])
     first, second = curve(rows, num_states, "states tried").series
     assert (first.name, second.name) == ("one", "two")
-    assert first.x == (1, 1, 1, 5, 5)
-    assert first.y == pytest.approx([0, 0, 100 / 3, 100 / 3, 200 / 3])
-    assert second.x == (1, 2, 2, 5, 5)
+    assert first.x == (1, 5, 5, 7, 7)
+    assert first.y == pytest.approx([100 / 3, 100 / 3, 200 / 3, 200 / 3, 200 / 3])
+    assert second.x == (1, 2, 2, 7, 7)
     assert second.y == pytest.approx([0, 0, 100 / 3, 100 / 3, 100 / 3])
-    assert curve(rows, seconds, "seconds").series[0].x == (0.5, 0.5, 0.5, 3.0, 3.0)
+    assert curve(rows, seconds, "seconds").series[0].x == (0.5, 3.0, 3.0, 9.0, 9.0)
 
 
 def test_the_command_prints_tables_and_draws_both_curves_in_one_figure(
