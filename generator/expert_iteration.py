@@ -90,6 +90,7 @@ class ExpertIteration:
             output_dir / _SEARCH,
             workers,
             max_batch,
+            recheck=False,  # each was accepted as a whole when it was found
             figures=False,
             theorems=theorems,
             generator=generator,
