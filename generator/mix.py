@@ -17,7 +17,7 @@ from generator.interface.tactic_generator import TacticGenerator
 from generator.interface.wrappers import FixedTacticGenerator
 from generator.load import Dtype, load_part
 from generator.rank import ask, draw_steps
-from generator.search.tactic_sources import count_tactics
+from generator.search.tactic_sources import count_tactics, read_tactics
 from generator.training.metrics import TopkAccuracy, rank_of
 from retrieval.leandojo.tactic_text import TacticText
 from retrieval.leandojo.traces import TracedTactics
@@ -55,7 +55,8 @@ def mix(
     """Fit the weights of a mixture of generators, and write a folder that is opened like a model.
 
     Args:
-        parts: checkpoints, folders or hub ids; majority: the most frequent tactics of train.json in data_path
+        parts: checkpoints, folders or hub ids; majority: the most frequent tactics of train.json in data_path; a .txt
+            file with a tactic in each line, or log-probability, tab and tactic: these in every state
         data_path: folder with train.json, val.json, test.json
         output_dir: folder to write; it names the parts, which stay where they are
         weights: of each part, instead of fitting them
@@ -86,7 +87,7 @@ def mix(
     kept: list[Part] = []
     generators: list[TacticGenerator] = []
     for part in parts:
-        fixed = _majority(data_path / "train.json") if part == MAJORITY else None
+        fixed = _fixed(part, data_path)
         kept.append(part if fixed is None else fixed)
         generators.append(
             _opened(part, device, dtype, engine, corpus_path) if fixed is None else FixedTacticGenerator(fixed)
@@ -144,10 +145,15 @@ def num_found(proposed: Sequence[Proposed], right: Sequence[str], k: int, weight
     return sum(rank < k for rank in ranks)
 
 
-def _majority(path: Path) -> list[Candidate]:
-    counts = count_tactics(path)
-    total = counts.total()
-    return [(tactic, math.log(count / total)) for tactic, count in counts.most_common(_MAX_MAJORITY)]
+def _fixed(part: str, data_path: Path) -> list[Candidate] | None:
+    """The tactics of a part that has the same in every state; None for a generator."""
+    if part == MAJORITY:
+        counts = count_tactics(data_path / "train.json")
+        total = counts.total()
+        return [(tactic, math.log(count / total)) for tactic, count in counts.most_common(_MAX_MAJORITY)]
+    if part.endswith(".txt"):
+        return FixedTacticGenerator(list(read_tactics(Path(part)))).candidates
+    return None
 
 
 def _opened(part: str, device: str, dtype: Dtype, engine: str, corpus_path: str | None) -> TacticGenerator:

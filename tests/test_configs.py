@@ -141,6 +141,21 @@ def test_a_search_takes_every_option_of_its_configuration(path):
     assert f"{prefix}{command}configs/search/{path.name} " in path.read_text()
 
 
+def test_expert_iteration_takes_every_option_of_its_configuration(tmp_path):
+    from generator.expert_iteration import ExpertIteration
+    from retrieval.training.commands import parse_options
+
+    path, run = CONFIGS / "expert_iteration.yaml", tmp_path / "version_0" / "checkpoints" / "last.ckpt"
+    run.parent.mkdir(parents=True)
+    (run.parents[1] / "config.yaml").write_text("")
+    options = [f"--config={path}", f"--ckpt_path={run}", f"--data_path={tmp_path}", f"--output_dir={tmp_path / 'out'}"]
+    made, given = ExpertIteration(**parse_options(ExpertIteration, options)), yaml.safe_load(path.read_text())
+    assert made.fit_config == run.parents[1] / "config.yaml" and made.fit_options == given["fit_options"]
+    assert made.split == "train" and made.repeats == given["repeats"]
+    assert made.proofs.search.max_seconds == given["max_seconds"]
+    assert "#   python -m generator.expert_iteration --config configs/expert_iteration.yaml " in path.read_text()
+
+
 def test_there_is_a_configuration_for_each_kind_of_prover():
     assert {path.stem for path in SEARCH} >= {"propositional", "coq", "leandojo"}
 

@@ -90,11 +90,7 @@ class HeadingWriter:
             with tqdm(total=len(traces), desc="look up steps", delay=1, disable=not progress) as bar:
                 for first in range(0, len(traces), _ASKED_AT_ONCE):
                     steps = traces[first : first + _ASKED_AT_ONCE]
-                    places = (step.provenance for step in steps)
-                    contexts = [
-                        Context(origin.file_path, origin.full_name, origin.start, step.state)
-                        for origin, step in zip(places, steps, strict=True)
-                    ]
+                    contexts = [step.context for step in steps]
                     column.extend([heading.encode() for heading in self(contexts)])
                     bar.update(len(steps))
             return {"joined": np.frombuffer(column.joined, dtype=np.uint8).copy(), "bounds": column.bounds}, {}

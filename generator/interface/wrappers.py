@@ -225,6 +225,11 @@ class FixedTacticGenerator(TacticGenerator):
         self._by_state = {s: _ranked(t) for s, t in tactics.items()} if isinstance(tactics, Mapping) else None
         self._for_all = [] if isinstance(tactics, Mapping) else _ranked(tactics)
 
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The tactics of every state, best first; none if they are given by state."""
+        return list(self._for_all)
+
     def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """Return the tactics for each state."""
         if self._by_state is None:

@@ -44,6 +44,7 @@ class SearchResult:
             "open": a limit ended the search; "discarded": it could not be searched
         reason: why the search ended
         proof: its tactics, if it is proved
+        proof_states: the state before each of them, as the search saw it
         num_expansions: states whose tactics were asked for
         num_calls: tactics that the prover ran
         num_states: different states found, the first one included
@@ -51,6 +52,8 @@ class SearchResult:
         model_s: seconds spent waiting for the generator
         environment_s: seconds spent in the prover, its start and the check of the whole proof included
         total_s: seconds in all
+        start_s: of these, seconds in which the prover came to stand at the theorem
+        check_s: of these, seconds in which it accepted the whole proof from nothing
         errors: tactics that failed, by kind
     """
 
@@ -58,6 +61,7 @@ class SearchResult:
     status: Outcome
     reason: str = ""
     proof: tuple[str, ...] | None = None
+    proof_states: tuple[str, ...] = ()
     num_expansions: int = 0
     num_calls: int = 0
     num_states: int = 0
@@ -65,7 +69,14 @@ class SearchResult:
     model_s: float = 0.0
     environment_s: float = 0.0
     total_s: float = 0.0
+    start_s: float = 0.0
+    check_s: float = 0.0
     errors: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def search_s(self) -> float:
+        """Seconds of the search itself, which `max_seconds` limits: to the proof, or to its end without one."""
+        return self.total_s - self.start_s - self.check_s
 
 
 def prove(
@@ -109,6 +120,8 @@ class _Proving:
         self._options, self._observer, self._clock = options, observer, clock
         self._search: Search | None = None
         self._proof: tuple[str, ...] | None = None
+        self._proof_states: tuple[str, ...] = ()
+        self._start_s = self._check_s = 0.0
         self._refusals: list[str] = []
         self._errors = Counter[str]()
         self._seconds = Counter[str]()
@@ -125,6 +138,7 @@ class _Proving:
             status,
             reason,
             self._proof if status == "proved" else None,
+            self._proof_states if status == "proved" else (),
             num_expansions=search.num_expansions if search else 0,
             num_calls=search.num_calls if search else 0,
             num_states=len(search.tree) if search else 0,
@@ -132,12 +146,16 @@ class _Proving:
             model_s=self._seconds["model"],
             environment_s=self._seconds["environment"],
             total_s=self._clock() - start,
+            start_s=self._start_s,
+            check_s=self._check_s,
             errors=dict(self._errors),
         )
 
     def _run(self) -> tuple[Outcome, str]:
+        begin = self._clock()
         with self._timed("environment"):
             state = self._environment.start(self._theorem)
+        self._start_s = self._clock() - begin
         search = self._search = new_search(state, self._options, self._clock)
         while goals := search.next_goals():
             new = [goal for goal in goals if search.candidates_of(goal) is None]
@@ -177,17 +195,19 @@ class _Proving:
             with self._timed("environment"):
                 result = self._environment.run_tactic(node.state, tactic)
                 if isinstance(result, ProofFinished):
-                    result = self._checked((*search.tree.script_to(node), tactic), result)
+                    result = self._checked([*search.tree.way_to(node), (node.state, tactic)], result)
             if isinstance(result, TacticError):
                 self._errors[result.kind] += 1
             search.record(node, tactic, log_prob, result)
         search.close(node)
 
-    def _checked(self, script: tuple[str, ...], finished: ProofFinished) -> TacticResult:
+    def _checked(self, steps: Sequence[tuple[ProofState, str]], finished: ProofFinished) -> TacticResult:
         """The finished proof if the prover accepts the whole of it from nothing, else an error of its last tactic."""
+        script, begin = tuple(tactic for _, tactic in steps), self._clock()
         verdict = self._environment.check(self._theorem, script)
         if verdict.accepted:
-            self._proof = script
+            self._proof, self._proof_states = script, tuple(state.pp for state, _ in steps)
+            self._check_s = self._clock() - begin
             return finished
         self._refusals.append(verdict.message)
         return TacticError(verdict.message, "refused")

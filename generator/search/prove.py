@@ -20,7 +20,7 @@ from generator.search.loop import SearchResult, prove
 from generator.search.options import SearchOptions
 from generator.search.progress_line import ProgressLine
 from generator.search.proof_files import write_proofs
-from generator.search.results import ResultsFile, hash_of
+from generator.search.results import RESULTS, ResultsFile, hash_of
 from generator.search.schedule import Job
 from generator.search.shared_generator import SharedGenerator
 from generator.search.summary import REFUSED, Summary, can_draw, write_figures
@@ -33,7 +33,7 @@ from retrieval.training.files import write_json
 from retrieval.training.options import flat_options
 from retrieval.training.signals import Interrupted, interrupted_by_signals
 
-RESULTS, SUMMARY, PROOFS = "results.jsonl", "summary.json", "proofs"
+SUMMARY, PROOFS = "summary.json", "proofs"
 
 
 class ProofRun:
@@ -246,7 +246,7 @@ def _with_verdict(result: SearchResult, verdict: Verdict | None) -> SearchResult
     if verdict is None or verdict.accepted:
         return result
     # not discarded, which would leave it out of Pass@1: it was searched, and is not proved
-    return replace(result, status="failed", proof=None, reason=f"{REFUSED}: {verdict.message}")
+    return replace(result, status="failed", proof=None, proof_states=(), reason=f"{REFUSED}: {verdict.message}")
 
 
 def main(args: Sequence[str] | None = None) -> None:

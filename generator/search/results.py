@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -18,7 +18,9 @@ from retrieval.training.files import lock_rows, write_errors
 from retrieval.training.json_lines import parse_object
 from retrieval.training.options import check_types
 
+RESULTS = "results.jsonl"  # in the folder of a run
 FORMAT_VERSION = 1
+_FORMAT = "nextstep search results"
 _OUTCOMES = ("proved", "failed", "open", "discarded")
 _ADVICE = "check the path, permissions, and room on the disk"
 
@@ -51,7 +53,7 @@ def goal_of(record: Mapping[str, Any]) -> Goal:
 def result_record(result: SearchResult) -> dict[str, Any]:
     """Return a result as JSON has it."""
     record = asdict(result) | {"theorem": goal_record(result.theorem), "errors": dict(result.errors)}
-    seconds = {name: round(record[name], 4) for name in ("model_s", "environment_s", "total_s")}
+    seconds = {name: round(record[name], 4) for name in ("model_s", "environment_s", "total_s", "start_s", "check_s")}
     return record | seconds
 
 
@@ -62,8 +64,41 @@ def result_of(record: Mapping[str, Any]) -> SearchResult:
     if record["status"] not in _OUTCOMES or (record["status"] == "proved") != (record["proof"] is not None):
         raise ValueError("its status and its proof do not fit together")
     proof = None if record["proof"] is None else tuple(map(str, record["proof"]))
-    check_types(SearchResult, {k: v for k, v in known.items() if k not in ("theorem", "proof", "errors")}, "it")
-    return SearchResult(**known | {"theorem": goal_of(record["theorem"]), "proof": proof})
+    states = tuple(map(str, record.get("proof_states", ())))  # not in files of before they were kept
+    if states and len(states) != len(proof or ()):
+        raise ValueError(f"it has {len(states)} states for the {len(proof or ())} tactics of its proof")
+    read = {"theorem": goal_of(record["theorem"]), "proof": proof, "proof_states": states}
+    check_types(SearchResult, {k: v for k, v in known.items() if k not in (*read, "errors")}, "it")
+    return SearchResult(**known | read)
+
+
+def read_results(folder: Path) -> tuple[dict[str, Any], list[SearchResult]]:
+    """Return what says which run a folder is of, and its results so far.
+
+    Raises:
+        DataError: if they are missing or broken
+    """
+    path = folder / RESULTS
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give the output_dir of generator.search.prove") from error
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    header = parse_object(lines[0], f"{path}:1", _REMOVE) if lines else {}
+    if header.get("format") != _FORMAT:
+        raise DataError(f"{path}: holds no results of a search; give the output_dir of generator.search.prove")
+    return header, [result for _, result in _results_in(lines, path)]
+
+
+def _results_in(lines: Sequence[bytes], path: Path) -> Iterator[tuple[str, SearchResult]]:
+    """Yield the results behind the first line, each with its place."""
+    for number, line in enumerate(lines[1:], start=2):
+        where = f"{path}:{number}"
+        record = parse_object(line, where, _REMOVE)
+        try:
+            yield where, result_of(record)
+        except (IndexError, KeyError, TypeError, ValueError, DataError) as error:
+            raise DataError(f"{where}: is no result ({error}); {_REMOVE}") from error
 
 
 class ResultsFile:
@@ -90,7 +125,7 @@ class ResultsFile:
             DataError: if it is broken, or cannot be written
         """
         self.path, self.results = path, list[SearchResult]()
-        header = {"format": "nextstep search results", "format_version": FORMAT_VERSION, **run}
+        header = {"format": _FORMAT, "format_version": FORMAT_VERSION, **run}
         with write_errors(str(path), _ADVICE):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = open(path, "a+b")
@@ -144,16 +179,10 @@ class ResultsFile:
             return
         self._check_header(found, header)
         seen = set[Goal]()
-        for number, line in enumerate(lines[1:], start=2):
-            where = f"{self.path}:{number}"
-            record = parse_object(line, where, _REMOVE)
-            try:
-                result = result_of(record)
-            except (IndexError, KeyError, TypeError, ValueError, DataError) as error:
-                raise DataError(f"{where}: is no result ({error}); remove the line, or the file") from error
+        for where, result in _results_in(lines, self.path):
             if result.theorem not in theorems or result.theorem in seen:
                 what = "stands there twice" if result.theorem in seen else "is not of this run"
-                raise DataError(f"{where}: {result.theorem} {what}; remove the line, or the file")
+                raise DataError(f"{where}: {result.theorem} {what}; {_REMOVE}")
             seen.add(result.theorem)
             self.results.append(result)
 

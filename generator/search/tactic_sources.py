@@ -169,7 +169,7 @@ def _baseline(tactics: str, train_path: Path | None, data_path: Path | None, see
         common = counts.most_common(_MAX_MAJORITY)
         return FixedTacticGenerator([(tactic, math.log(count / total)) for tactic, count in common])
     if _is_file(tactics):
-        return FixedTacticGenerator(list(_read_tactics(Path(tactics))))
+        return FixedTacticGenerator(list(read_tactics(Path(tactics))))
     if tactics.endswith(".txt"):
         raise DataError(f"tactics is {tactics!r}, and there is no such file")
     given = [tactic.strip() for tactic in _between_commas(tactics)]
@@ -211,10 +211,16 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _read_tactics(path: Path) -> Iterator[str | Candidate]:
-    """Yield the tactics of a file; with log-probabilities where the lines have them."""
+def read_tactics(path: Path) -> Iterator[str | Candidate]:
+    """Yield the tactics of a file; with log-probabilities where the lines have them.
+
+    Raises:
+        DataError: if it is missing, empty, no text, or has log-probabilities in some lines only
+    """
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give a file with a tactic in each line") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text ({error.reason}); give a tactic in each line") from error
     pairs = [line.partition("\t") for line in lines]

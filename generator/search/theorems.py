@@ -167,12 +167,12 @@ def read_split(path: Path) -> Iterator[Theorem]:
     with open(path, "rb", buffering=0) as file:
         for number, record in enumerate(JsonListReader(path, file, lambda _: None)):
             try:
-                yield _theorem_of(as_object(record, "a theorem"))
+                yield theorem_of(as_object(record, "a theorem"))
             except DataError as error:
                 raise DataError(f"{path}: theorem {number}{error}") from None
 
 
-def _theorem_of(record: dict[str, Any]) -> Theorem:
+def theorem_of(record: dict[str, Any]) -> Theorem:
     start = None if record.get("start") is None else position_field(record, "start")
     return Theorem(text_field(record, "file_path"), text_field(record, "full_name"), start)
 

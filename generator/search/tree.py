@@ -141,14 +141,14 @@ class Tree(Generic[S]):
         if node.distance == math.inf:
             self._fail_without_support(node)
 
-    def script_to(self, node: Node[S]) -> list[str]:
-        """Return the tactics by which the very state of a node was found, which may be run again in this order."""
-        script = []
+    def way_to(self, node: Node[S]) -> list[tuple[S, str]]:
+        """Return states and tactics by which the very state of a node was found, which may be run again so."""
+        way = []
         while node.parents and node is not self.root:
             edge = node.parents[0]
-            script.append(edge.tactic)
+            way.append((edge.source.state, edge.tactic))
             node = edge.source
-        return script[::-1]
+        return way[::-1]
 
     def proof(self) -> list[Edge[S]] | None:
         """Return the shortest known way from the root to the end of the proof; None without one."""

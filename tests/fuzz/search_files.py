@@ -8,13 +8,15 @@ from pathlib import Path
 from generator.environments import Statement, Theorem
 from generator.environments.scripted import ScriptedEnvironment
 from generator.search.loop import SearchResult
-from generator.search.results import ResultsFile
+from generator.search.results import ResultsFile, read_results
 from generator.search.tactic_sources import GeneratorOptions, make_generator
 from generator.search.theorems import TheoremOptions, load_theorems
 
 RUN = {"num_theorems": 3, "search": {"max_seconds": 1.5}}
 RESULTS = [
-    SearchResult(Theorem("A.v", "é", (1, 2)), "proved", "proved", ("intro h", "exact h"), errors={"error": 2}),
+    SearchResult(
+        Theorem("A.v", "é", (1, 2)), "proved", "proved", ("intro h", "exact h"), ("⊢ p → p", "⊢ p"), errors={"error": 2}
+    ),
     SearchResult(Statement("p → p"), "open", "max_seconds 1.5 reached", total_s=1.6),
     SearchResult(Theorem("B.v", "x"), "discarded", "B.v does not compile"),
 ]
@@ -35,6 +37,7 @@ def read_search_results(folder: Path, rng: random.Random) -> None:
             if result.theorem not in read:
                 file.append(result)
         assert {result.theorem for result in file.results} == {result.theorem for result in RESULTS}
+    assert len(read_results(folder)[1]) == len(RESULTS), "who compares runs reads the same"
 
 
 def make_lists(folder: Path) -> None:

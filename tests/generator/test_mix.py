@@ -93,6 +93,18 @@ def test_a_mixture_is_moved_with_its_parts(splits: Path, tmp_path: Path) -> None
         load_generator(tmp_path / "there" / "mix")
 
 
+def test_a_file_of_tactics_is_a_part_that_proposes_them_in_every_state(splits: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scripts.txt"
+    file.write_text("lia\nfirstorder\n")
+    parts = ["--parts", str(splits.parent / "lookup"), str(file), "--data_path", str(splits)]
+    main([*parts, "--output_dir", str(tmp_path / "mixture"), "--weights", "3", "1"])
+    file.unlink()  # the folder holds its tactics
+    found = dict(load_generator(tmp_path / "mixture").generate(ADD[0][0], "N.v", "t", (1, 1), 8))
+    assert found["lia"] == found["firstorder"] == pytest.approx(math.log(1 / 8)) and "auto" in found
+    with pytest.raises(DataError, match=r"scripts\.txt: No such file or directory; give a file with a tactic in each"):
+        main([*parts, "--output_dir", str(tmp_path / "other")])
+
+
 def test_a_mixture_of_mixtures_and_wrong_options_are_refused(splits: Path, tmp_path: Path) -> None:
     folder = mix(splits, tmp_path / "mixture", "--weights", "1", "1")
     with pytest.raises(ConfigError, match="is a mixture, and cannot be a part"):

@@ -61,6 +61,26 @@ def test_errors_are_counted_by_kind_and_time_is_split():
     assert result.total_s == result.model_s + result.environment_s
 
 
+def test_the_search_is_timed_without_the_start_and_without_the_check_that_accepts_its_proof():
+    clock = Clock()
+
+    class Slow(Prover):
+        def start(self, theorem):
+            clock.now += 0.0 if self.calls else 30
+            return super().start(theorem)
+
+        def check(self, theorem, script):
+            clock.now += 7
+            super().check(theorem, script)
+            return Verdict(len(script) > 1, "by one tactic?")
+
+    graph = {"start": {"cheat": (-0.1, NO_GOALS), "on": (-0.5, "a")}, "a": {"done": (-0.1, NO_GOALS)}}
+    result = prove(THEOREM, Slow(graph), Writer(graph), clock=clock)
+    assert result.proof == ("on", "done") and result.proof_states == ("start", "a")
+    assert (result.start_s, result.check_s, result.total_s) == (30, 7, 30 + 7 + 7)
+    assert result.search_s == 7  # the check that refused is of the search, which went on
+
+
 def test_the_generator_is_asked_with_file_name_position_and_number_in_batches():
     writer = Writer(GRAPH)
     prove(THEOREM, Prover(GRAPH), writer, SearchOptions(num_candidates=2, batch_size=4))
@@ -133,6 +153,10 @@ def test_every_proof_can_be_replayed_where_equal_texts_hide_different_states(alg
     assert "refused" not in result.errors
     if result.status == "proved":
         assert prover.check(THEOREM, result.proof).accepted
+        state = prover.start(THEOREM)
+        for seen, tactic in zip(result.proof_states, result.proof, strict=True):
+            assert state.pp == seen
+            state = prover.run_tactic(state, tactic)
 
 
 def test_a_theorem_that_does_not_start_is_discarded_with_the_reason():

@@ -113,7 +113,8 @@ def test_the_script_of_a_node_runs_through_the_states_in_which_each_was_found_fi
     *_, tree = play(events)
     for node in tree:
         at = tree.root
-        for tactic in tree.script_to(node):
+        for state, tactic in tree.way_to(node):
+            assert state is at.state
             (edge,) = [edge for edge in at.edges if edge.tactic == tactic]
             assert edge.target.parents[0] is edge
             at = edge.target
