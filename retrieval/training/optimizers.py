@@ -206,7 +206,9 @@ def with_schedule(
         # Lightning counts the steps by loading the data, and then no longer resumes within an epoch: not before step 1
         num_steps = module.trainer.estimated_stepping_batches if step else math.inf
         by_steps = trapezoid(step, warmup_steps=warmup_steps, num_steps=num_steps, decay=lr_decay)
-        return by_steps if timer is None else min(by_steps, faded(_share_of_time(timer), lr_decay))
+        if timer is None or not step:
+            return by_steps
+        return min(by_steps, faded(_share_of_time(module.trainer, timer), lr_decay))
 
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
@@ -229,9 +231,10 @@ def _timer(trainer: pl.Trainer) -> Timer | None:
     return next((timer for timer in timers if timer._duration), None)
 
 
-def _share_of_time(timer: Timer) -> float:
+def _share_of_time(trainer: pl.Trainer, timer: Timer) -> float:
+    """By the first rank's clock: with rates of their own, the weights of ranks would part."""
     assert timer._duration
-    return timer.time_elapsed() / timer._duration
+    return trainer.strategy.broadcast(timer.time_elapsed()) / timer._duration
 
 
 def split_matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

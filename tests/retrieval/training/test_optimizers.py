@@ -159,13 +159,23 @@ def test_the_decay_needs_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_learning_rate_falls_towards_the_end_of_max_time(monkeypatch: pytest.MonkeyPatch, num_steps: float) -> None:
     monkeypatch.setattr(pl.LightningModule, "trainer", property(lambda self: self._trainer))
     timer = Timer(timedelta(seconds=60))
-    configured = configure(module_of(num_steps, callbacks=(timer,)), Optimization(1.0, 2, "adamw", 0.5))
+    alone = SimpleNamespace(broadcast=lambda value: value)
+    configured = configure(module_of(num_steps, alone, (timer,)), Optimization(1.0, 2, "adamw", 0.5))
     factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
     for step, seconds, expected in ((1, 40, 0.5), (4, 20, 1), (4, 45, 0.5), (4, 60, 0), (4, 90, 0)):
         monkeypatch.setattr(timer, "time_elapsed", lambda now=seconds: now)
         assert factor(step) == pytest.approx(expected)
     monkeypatch.setattr(timer, "time_elapsed", lambda: 20)
     assert factor(9) == pytest.approx(0.2 if num_steps == 10 else 1)  # whatever ends first
+
+
+def test_the_clock_of_the_first_rank_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pl.LightningModule, "trainer", property(lambda self: self._trainer))
+    timer = Timer(timedelta(seconds=60))
+    monkeypatch.setattr(timer, "time_elapsed", lambda: 59)  # this rank's
+    second_rank = module_of(float("inf"), SimpleNamespace(broadcast=lambda value: 45), (timer,))
+    configured = configure(second_rank, Optimization(1.0, 2, "adamw", 0.5))
+    assert configured["lr_scheduler"]["scheduler"].lr_lambdas[0](4) == pytest.approx(0.5)
 
 
 def test_any_optimizer_takes_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
