@@ -46,6 +46,7 @@ class ExpertIteration:
         model_path: Path | None = None,
         fit_config: Path | None = None,
         fit_options: dict[str, Any] | None = None,
+        num_old: int | None = None,
         repeats: int = 1,
         workers: int = 1,
         max_batch: int = 32,
@@ -63,6 +64,7 @@ class ExpertIteration:
             model_path: checkpoint that is trained on; by default ckpt_path, which searches
             fit_config: YAML of generator.main fit; by default config.yaml of the run that model_path is of
             fit_options: what is different, by dotted names, such as trainer.max_steps
+            num_old: theorems of the split that are trained on beside the new proofs, drawn by seed; null for all
             repeats: how often each new step is in the data, as its weight among the old ones
             workers: processes that search
             max_batch: states of several workers that the generator is asked about together, at most
@@ -79,7 +81,7 @@ class ExpertIteration:
         if found is None:
             raise ConfigError("no model is named that is trained on; give model_path, or ckpt_path")
         self.output_dir, self.data_path, self.split = output_dir, theorems.data_path, theorems.split
-        self.model_path, self.repeats = found, repeats
+        self.model_path, self.num_old, self.repeats, self.seed = found, num_old, repeats, search.seed
         self.fit_config = fit_config or found.parent.parent / "config.yaml"
         if not self.fit_config.is_file():
             raise ConfigError(f"{self.fit_config}: there is no such file; give the YAML of the training as fit_config")
@@ -105,8 +107,9 @@ class ExpertIteration:
         """
         with one_at_a_time(self.output_dir):
             if not (self.output_dir / _DATA).exists():
-                results = self.proofs.run().results
-                print(write_with_proofs(results, self.data_path, self.output_dir / _DATA, self.split, self.repeats))
+                results, target = self.proofs.run().results, self.output_dir / _DATA
+                weights: dict[str, Any] = {"num_old": self.num_old, "repeats": self.repeats, "seed": self.seed}
+                print(write_with_proofs(results, self.data_path, target, self.split, **weights))
             if not (self.output_dir / _START).exists():
                 export(self.model_path, self.output_dir / _START)
             generator_main(["fit", f"--config={self.fit_config}", *self._options(), "--ckpt_path=last"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,7 +47,14 @@ class Added:
 
 
 def write_with_proofs(
-    results: Sequence[SearchResult], data_path: Path, output_dir: Path, split: str = "train", repeats: int = 1
+    results: Sequence[SearchResult],
+    data_path: Path,
+    output_dir: Path,
+    split: str = "train",
+    *,
+    num_old: int | None = None,
+    repeats: int = 1,
+    seed: int = 0,
 ) -> Added:
     """Write a folder of splits again, with the new steps of proofs behind a split's own theorems.
 
@@ -58,7 +66,9 @@ def write_with_proofs(
         data_path: folder with train.json, val.json and test.json, as far as there are such
         output_dir: new folder to write
         split: of the theorems
+        num_old: so many of the split's own theorems are kept, drawn at random; None for all
         repeats: how often each new step is written, as its weight among the others
+        seed: of which are kept
 
     Returns:
         What was added.
@@ -67,7 +77,7 @@ def write_with_proofs(
         ConfigError: if output_dir is there and not empty
         DataError: if the split is missing or broken, lacks a theorem, or a proof was kept without its states
     """
-    check_positive(repeats=repeats)
+    check_positive(num_old=num_old, repeats=repeats)
     source = data_path / f"{split}.json"
     proofs = {result.theorem: _steps_of(result) for result in results if result.proof is not None}
     records, known = _read(source, proofs)
@@ -77,7 +87,11 @@ def write_with_proofs(
         for path in sorted(data_path.glob("*.json")):
             if path.name != source.name:
                 shutil.copyfile(path, part / path.name)
-        _append(source, part / source.name, added * repeats)
+        if num_old is None:
+            shutil.copyfile(source, part / source.name)
+        else:
+            _write(part / source.name, _drawn(source, num_old, seed))
+        _append(part / source.name, added * repeats)
     num_steps = sum(map(len, proofs.values()))
     return Added(len(proofs), num_steps, sum(map(len, new.values())), len(added))
 
@@ -134,12 +148,25 @@ def _record(original: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any
     return {**original, "traced_tactics": traced}
 
 
-def _append(source: Path, target: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Copy a JSON list with further elements at its end; its own stay as they are, byte for byte."""
-    shutil.copyfile(source, target)
+def _drawn(path: Path, number: int, seed: int) -> Iterator[dict[str, Any]]:
+    """So many theorems of a split, in its order."""
+    total = sum(1 for _ in _theorems(path))
+    chosen = set(random.Random(f"{seed} old theorems").sample(range(total), min(number, total)))
+    return (record for i, (_, record, _) in enumerate(_theorems(path)) if i in chosen)
+
+
+def _write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
+        for number, record in enumerate(records):
+            file.write((",\n" if number else "[") + json.dumps(record, ensure_ascii=False))
+        file.write("]\n")
+
+
+def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Add elements to the JSON list of a file; its own stay as they are, byte for byte."""
     if not records:
         return
-    with open(target, "r+b") as file:
+    with open(path, "r+b") as file:
         end = _end_of_list(file)
         file.seek(end - 1)
         is_empty = file.read(1) == b"["

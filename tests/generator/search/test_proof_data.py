@@ -52,6 +52,21 @@ def test_new_steps_may_be_repeated_and_nothing_new_changes_nothing(splits: Path,
     assert (tmp_path / "known" / "train.json").read_bytes() == (splits / "train.json").read_bytes()
 
 
+def test_of_the_old_theorems_some_may_be_drawn(splits: Path, tmp_path: Path) -> None:
+    old = json.loads((splits / "train.json").read_text())
+    drawn = []
+    for seed in range(8):
+        write_with_proofs([PROOF], splits, tmp_path / f"{seed}", num_old=1, seed=seed)
+        kept, new = json.loads((tmp_path / f"{seed}" / "train.json").read_text())
+        assert kept in old and new["traced_tactics"][0]["tactic"] == "split"
+        drawn.append(kept["full_name"])
+    assert set(drawn) == {"a", "b"}
+    write_with_proofs([PROOF], splits, tmp_path / "all", num_old=9)
+    assert json.loads((tmp_path / "all" / "train.json").read_text())[:-1] == old
+    with pytest.raises(ConfigError, match="num_old is 0"):
+        write_with_proofs([PROOF], splits, tmp_path / "none", num_old=0)
+
+
 def test_a_proof_is_added_to_a_file_with_blanks_behind_its_last_bracket(splits: Path, tmp_path: Path) -> None:
     with (splits / "train.json").open("a") as file:
         file.write("\n\n")
