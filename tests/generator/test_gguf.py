@@ -65,6 +65,25 @@ def test_its_tokenizer_is_the_one_that_was_written(written):
     assert (own.pad_token_id, own.bos_token_id, own.eos_token_id) == (0, 1, 2) and own.name_or_path == str(path)
 
 
+def test_a_tokenizer_is_read_once_and_each_asker_has_its_own(written, tmp_path, monkeypatch):
+    path = Path(shutil.copy(written[0], tmp_path / "again.gguf"))
+    read: list[str] = []
+    make = gguf_files.AutoTokenizer.from_pretrained
+
+    def note(*args, **options):
+        read.append(options["gguf_file"])
+        return make(*args, **options)
+
+    monkeypatch.setattr(gguf_files.AutoTokenizer, "from_pretrained", note)
+    first, second = load_tokenizer(path), load_tokenizer(path)
+    assert read == ["again.gguf"] and first is not second
+    first.add_tokens(["another"])
+    assert len(first) == len(second) + 1
+    shutil.copy(written[1], path)
+    load_tokenizer(path)
+    assert len(read) == 2, "another file of the same name"
+
+
 def test_quantised_weights_become_plain_ones_and_a_line_says_from_what(written, monkeypatch):
     _, path, original = written
     said: list[str] = []
