@@ -89,6 +89,7 @@ class PremiseSearch(Restorable):
         if gradient_checkpointing:
             checkpoint_activations(self.encoder)
         self.acceleration = acceleration
+        acceleration.choose_attention(self.encoder)
         name = type(self.encoder).__name__
         self._against_flex = None if has_t5_attention(self.encoder) else f"{name} has other attention than T5's"
         acceleration.check(self._against_flex)
@@ -144,6 +145,8 @@ class PremiseSearch(Restorable):
             return
         if uses_flex:
             compile_layers(self.encoder)
+        elif self.device.type == "cpu":  # a C++ compiler takes minutes for a whole network
+            compile_layers(self.encoder, dynamic=True)
         else:
             self._compiled = [torch.compile(self.encoder, dynamic=True)]
 

@@ -35,6 +35,7 @@ class Accelerated(pl.LightningModule):
         """
         self._halves, self._max_length = Halves(network), max_length
         self._checkpoints_activations = checkpoints_activations
+        self.acceleration.choose_attention(network)
         self._against_flex = self.reason_against_flex(network)
         self.acceleration.check(self._against_flex)
         self._compiled: list[Any] = []  # the compiled network, if there is one; in a list, as its weights count once
@@ -60,6 +61,8 @@ class Accelerated(pl.LightningModule):
             return
         if uses_flex:
             compile_layers(self.generator)
+        elif self.device.type == "cpu":  # a C++ compiler takes minutes for a whole network
+            compile_layers(self.generator, dynamic=True)
         else:
             self._compiled = [torch.compile(self.generator, dynamic=True)]
             self._halves.compile()

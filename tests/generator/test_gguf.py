@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from common import ConfigError, DataError, load_tokenizer
@@ -21,11 +22,13 @@ from retrieval.training.checkpoints import absolute
 from retrieval.training.gguf_files import read_header
 from tests.fakes import quiet_trainer, save_checkpoint, write_splits
 from tests.generator.causal_fakes import SIZES, data
+from tests.generator.cli_fakes import run
 
 pytest.importorskip("gguf")
 
 from tests.generator.gguf_fakes import write_gguf, write_t5_header
 
+ROOT = Path(__file__).resolve().parents[2]
 IDS = torch.arange(5, 40)[None]
 TEXTS = ["p q : Prop\nh : p ∧ q\n⊢ q ∧ p", "a <|endoftext|> b", " two  spaces ?_"]
 
@@ -63,6 +66,25 @@ def test_its_tokenizer_is_the_one_that_was_written(written):
     assert [own.decode(own(text)["input_ids"]) for text in TEXTS] == TEXTS
     assert own.get_vocab() == original.get_vocab(), "nothing that the model has no embedding for"
     assert (own.pad_token_id, own.bos_token_id, own.eos_token_id) == (0, 1, 2) and own.name_or_path == str(path)
+
+
+def test_a_tokenizer_is_read_once_and_each_asker_has_its_own(written, tmp_path, monkeypatch):
+    path = Path(shutil.copy(written[0], tmp_path / "again.gguf"))
+    read: list[str] = []
+    make = gguf_files.AutoTokenizer.from_pretrained
+
+    def note(*args, **options):
+        read.append(options["gguf_file"])
+        return make(*args, **options)
+
+    monkeypatch.setattr(gguf_files.AutoTokenizer, "from_pretrained", note)
+    first, second = load_tokenizer(path), load_tokenizer(path)
+    assert read == ["again.gguf"] and first is not second
+    first.add_tokens(["another"])
+    assert len(first) == len(second) + 1
+    shutil.copy(written[1], path)
+    load_tokenizer(path)
+    assert len(read) == 2, "another file of the same name"
 
 
 def test_quantised_weights_become_plain_ones_and_a_line_says_from_what(written, monkeypatch):
@@ -119,6 +141,22 @@ def test_a_fine_tuned_file_is_loaded_exported_and_read_without_it(written, tmp_p
     assert done.max_difference < 1e-5 and torch.allclose(logits(again), expected, atol=1e-5)
     assert "quantization_config" not in (tmp_path / "out" / "config.json").read_text()
     assert again.config.rope_parameters["rope_theta"] == 5000.0
+
+
+def test_the_configuration_for_coq_trains_a_file_as_a_whole_in_bf16(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch, "compile", lambda layers, **options: layers)  # a minute
+    values = yaml.safe_load((ROOT / "configs" / "generator" / "coq_smollm2.yaml").read_text())
+    model, module, trainer = values["model"]["init_args"], values["data"]["init_args"], values["trainer"]
+    assert module["data_path"] == "data/coq_stdlib/random" and model["model_name"].startswith("models/SmolLM2-135M")
+    write_splits(tmp_path / module["data_path"])
+    model["model_name"] = str(written[1])
+    trainer |= {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 0}
+    made = run("fit", tmp_path, values)
+    assert made.model.generator.config._attn_implementation == "eager" and made.model.template == "llmstep"
+    assert {p.dtype for p in made.model.parameters()} == {torch.float32} and made.trainer.precision == "bf16-mixed"
+    (checkpoint,) = (tmp_path / "runs" / "coq_smollm2" / "version_0" / "checkpoints").glob("last.ckpt")
+    assert load_generator(checkpoint).generate(TEXTS[0], "A.v", "t", (1, 1), 2)
 
 
 def test_adapters_are_trained_on_a_file_and_say_where_it_is(written, tmp_path, monkeypatch):

@@ -43,6 +43,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda", "auto", "it is of type bart", 2300, True, False),
         ("cuda", "auto", None, 2300, False, False),  # to serve
         ("cuda", "sdpa", None, 2300, True, False),
+        ("cuda", "eager", None, 2300, True, False),
         ("cpu", "auto", None, 2300, True, False),
         ("mps", "auto", None, 2300, True, False),
         ("cpu", "flex", None, 16, False, True),
@@ -135,8 +136,8 @@ def test_a_loader_of_ones_own_says_nothing_of_its_batches() -> None:
 
 
 def test_a_wrong_name_of_attention_is_refused_with_the_right_ones() -> None:
-    with pytest.raises(ConfigError, match="attention is 'eager'.*auto, flex, sdpa"):
-        Acceleration(attention="eager")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="attention is 'flash'.*auto, flex, sdpa, eager"):
+        Acceleration(attention="flash")  # type: ignore[arg-type]
 
 
 class Compiled(pl.LightningModule):
@@ -195,7 +196,7 @@ def test_equal_layers_are_compiled_once_and_only_where_they_train(monkeypatch: p
         return graph
 
     make = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda call: make(call, backend=keep, fullgraph=True))
+    monkeypatch.setattr(torch, "compile", lambda call, **options: make(call, backend=keep, fullgraph=True, **options))
     torch.manual_seed(0)
     sizes = {"vocab_size": 20, "d_model": 16, "d_kv": 16, "d_ff": 16, "num_heads": 1, "num_layers": 5}
     model = T5EncoderModel(T5Config(**sizes, dropout_rate=0.0)).eval()
