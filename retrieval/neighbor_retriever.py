@@ -41,7 +41,7 @@ class NeighborOptions:
         only_before: look up only what stands before the theorem, in its file or in one that it imports
     """
 
-    num_neighbors: int = 100
+    num_neighbors: int = 200
     max_characters: int = 1200
     temperature: float = 0.2
     decay: float = 0.75
