@@ -65,7 +65,8 @@ def load_generator(
         device: "auto" takes a GPU if there is one
         dtype: of the weights
         engine: what decodes, see `generator.engines`
-        ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
+        ret_ckpt_path: premise retriever: a checkpoint, an encoder's folder or hub id, a folder of retrieval.fuse or
+            retrieval.neighbors, or bm25
         corpus_path: corpus.jsonl that it retrieves from
         index_path: embeddings of the corpus, from `python -m retrieval.index`; else the first call makes them
         sources_path: folder in which the file paths of requests begin, such as a checkout of Mathlib: what stands

@@ -55,7 +55,8 @@ def suggest(
         engine: what writes the tactics: native, transformers, ctranslate2 or vllm
         template: how a decoder-only model is prompted, see generator.prompts, where neither its checkpoint nor its
             folder says
-        ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
+        ret_ckpt_path: premise retriever: a checkpoint, an encoder's folder or hub id, a folder of retrieval.fuse or
+            retrieval.neighbors, or bm25
         corpus_path: corpus.jsonl that it retrieves from
         index_path: embeddings of the corpus, from python -m retrieval.index
         sources_path: folder in which file_path lies, for prompts that tell what stands before the theorem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from common import MAX_LENGTH, ConfigError, DataError, check_choice, check_positive
 from retrieval.corpus import Corpus, positive_premises
 from retrieval.dataset import RetrievalBatch, RetrievalDataset, RetrievalExample
-from retrieval.encoder import premise_text
+from retrieval.encoder import PremiseText, premise_text
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.negatives import Negatives
+from retrieval.retrieved_negatives import RetrievedNegatives
 from retrieval.training.datamodule import SPLITS, Split, SplitDataModule, check_splits, rank_of, text_or_none
 from retrieval.training.options import flat, flat_options
 from retrieval.training.round_trip import check_sample
@@ -42,6 +43,7 @@ class RetrievalDataModule(SplitDataModule):
         corpus_path: str | None = None,
         max_seq_len: int = 1024,
         *,
+        premise_form: PremiseText = "marked",
         negatives: Negatives = Negatives(),
         predict_splits: list[Split] = list(SPLITS),  # noqa: B006 - never changed, and shown in --help
         **shared: Any,
@@ -53,6 +55,8 @@ class RetrievalDataModule(SplitDataModule):
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             corpus_path: the premises; corpus.jsonl beside the folder data_path if not given
             max_seq_len: tokens of a context or a premise, EOS included
+            premise_form: how a premise is written. "marked": its code with the full name in place of its own, as in
+                ReProver; "name_first": the full name, then the code; "name" or "code" alone
             negatives: premises that training adds to each example
             predict_splits: the splits that `predict` retrieves premises for
             **shared: see SplitDataModule
@@ -62,18 +66,21 @@ class RetrievalDataModule(SplitDataModule):
         """
         super().__init__(model_name, **shared)
         check_positive(MAX_LENGTH, max_seq_len=max_seq_len)
+        check_choice("premise_form", premise_form, get_args(PremiseText))
         if not predict_splits:
             raise ConfigError(f"predict_splits is empty; name some of {', '.join(SPLITS)}")
         for split in predict_splits:
             check_choice("predict_splits", split, SPLITS)
         self.data_path = Path(data_path)
         self.corpus_path = Path(corpus_path) if corpus_path else self.data_path.parent / "corpus.jsonl"
-        self.max_seq_len, self.negatives, self.predict_splits = max_seq_len, negatives, list(predict_splits)
+        self.max_seq_len, self.premise_form = max_seq_len, premise_form
+        self.negatives, self.predict_splits = negatives, list(predict_splits)
         self.keep(
             **flat(negatives),
             data_path=str(data_path),
             corpus_path=text_or_none(corpus_path),
             max_seq_len=max_seq_len,
+            premise_form=premise_form,
             predict_splits=self.predict_splits,
         )
 
@@ -108,7 +115,11 @@ class RetrievalDataModule(SplitDataModule):
             )
         self.corpus = Corpus(self.corpus_path)
         note = check_sample(
-            self.tokenizer, len(self.corpus), lambda i: premise_text(self.corpus[i]), "premises", self.corpus_path
+            self.tokenizer,
+            len(self.corpus),
+            lambda i: premise_text(self.corpus[i], self.premise_form),
+            "premises",
+            self.corpus_path,
         )
         found = f"{self.corpus_path}: {len(self.corpus):,} premises in {self.corpus.num_files:,} files"
         rank_zero_info("; ".join(filter(None, (found, note))))
@@ -123,16 +134,19 @@ class RetrievalDataModule(SplitDataModule):
         note = check_sample(self.tokenizer, len(traces), lambda i: traces[i].state, "states", traces.path)
         positives = positive_premises(traces, self.corpus)
         for role in roles:
+            is_train = role == "train"
             dataset = RetrievalDataset(
                 traces,
                 positives,
                 self.corpus,
                 tokenizer=self.tokenizer,
-                is_train=role == "train",
+                is_train=is_train,
                 only_citing=not role.startswith("predict"),
                 max_seq_len=self.max_seq_len,
+                premise_form=self.premise_form,
                 seed=self.batching.seed,
                 negatives=self.negatives,
+                retrieved=self._retrieved(traces, positives) if is_train else None,
             )
             if not len(dataset):
                 raise DataError(f"{traces.summary()}; none of them cites a premise of {self.corpus_path}")
@@ -141,6 +155,14 @@ class RetrievalDataModule(SplitDataModule):
         rank_zero_info(
             f"{traces.summary()}; {num_citing:,} steps cite {sum(map(len, positives)):,} premises{note and '; '}{note}"
         )
+
+    def _retrieved(self, traces: TracedTactics, positives: Sequence[Sequence[int]]) -> RetrievedNegatives | None:
+        """What hard negatives are drawn from, if there are any."""
+        folders, max_rank = self.negatives.hard_negatives_path, self.negatives.max_hard_rank
+        if not folders:
+            return None
+        progress = rank_of(self.trainer) == 0
+        return RetrievedNegatives(folders, self.corpus, traces, positives, max_rank, progress=progress)
 
     def predict_dataloader(self) -> list[DataLoader[Any]]:
         """All contexts of each of predict_splits, in their order, citing or not."""

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from retrieval.corpus import Corpus
-from retrieval.encoder import context_text, premise_text, tokenize
+from retrieval.encoder import PremiseText, context_text, premise_text, tokenize
 from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.metrics import is_positive, pad_numbers
 from retrieval.negatives import Negatives
 from retrieval.predictions.files import hash_state
+from retrieval.retrieved_negatives import RetrievedNegatives
 from retrieval.training.batches import KeyedDataset
 
 
@@ -78,7 +79,9 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
         max_seq_len: int,
         is_train: bool,
         only_citing: bool,
+        premise_form: PremiseText = "marked",
         negatives: Negatives = Negatives(),
+        retrieved: RetrievedNegatives | None = None,
         seed: int = 3407,
     ) -> None:
         """Choose the examples of a split.
@@ -91,12 +94,14 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
             max_seq_len: tokens of a context or premise, EOS included
             is_train: one example for each premise that a context cites, with negatives
             only_citing: leave out contexts that cite no premise, since no metric counts them; training always does
+            premise_form: how a premise is written, see `premise_text`
             negatives: premises that training adds to each example
+            retrieved: what hard ones are drawn from
             seed: where negatives are drawn from
         """
         self.traces, self.positives, self.corpus = traces, positives, corpus
         self.tokenizer, self.max_seq_len, self.is_train, self.seed = tokenizer, max_seq_len, is_train, seed
-        self.negatives = negatives
+        self.premise_form, self.negatives, self._retrieved = premise_form, negatives, retrieved
         num_cited = np.array([len(numbers) for numbers in positives], dtype=np.int64)
         steps = np.arange(len(traces))
         if is_train:
@@ -118,7 +123,8 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
             target = int(self._targets[index])
             rng = np.random.default_rng([self.seed, epoch, index])
             place = step.provenance.place
-            premises = [target, *self.negatives.draw(self.corpus, place, target, positives, rng)]
+            retrieved = [] if self._retrieved is None else self._retrieved[number]
+            premises = [target, *self.negatives.draw(self.corpus, place, target, positives, rng, retrieved)]
         return RetrievalExample(
             state=context_text(step.state, self.max_seq_len),
             provenance=step.provenance,
@@ -146,7 +152,7 @@ class RetrievalDataset(KeyedDataset[RetrievalExample]):
     def _with_premises(self, batch: RetrievalBatch, premises: Sequence[Sequence[int]]) -> RetrievalTrainingBatch:
         """Add premises and labels: those of the other examples are further negatives, unless cited too."""
         numbers = torch.tensor([number for row in premises for number in row])
-        texts = [premise_text(self.corpus[number]) for number in numbers.tolist()]
+        texts = [premise_text(self.corpus[number], self.premise_form) for number in numbers.tolist()]
         ids, mask = tokenize(self.tokenizer, texts, self.max_seq_len)
         return RetrievalTrainingBatch(
             **batch,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,15 @@ from transformers import (
     T5EncoderModel,
 )
 
-from common import Premise, fit_state, format_state, load_tokenizer, read_architecture
+from common import (
+    MARK_END,
+    MARK_START,
+    Premise,
+    fit_state,
+    format_state,
+    load_tokenizer,
+    read_architecture,
+)
 from retrieval.training.architectures import (
     ARCHITECTURE_KEYS,
     architecture_errors,
@@ -36,6 +44,9 @@ from retrieval.training.architectures import (
 from retrieval.training.block_attention import block_mask
 from retrieval.training.flat_rows import FlatRow
 from retrieval.training.gguf_files import read_config, read_model
+
+# "marked": the code with the full name in place of its own (ReProver); "name_first": the full name, then the code
+PremiseText = Literal["marked", "name_first", "name", "code"]
 
 
 def build_encoder(model_name: str | Path | Mapping[str, Any]) -> PreTrainedModel:
@@ -92,9 +103,19 @@ def context_text(state: str, max_seq_len: int) -> str:
     return fit_state(format_state(state), max_seq_len - 1)
 
 
-def premise_text(premise: Premise) -> str:
-    """Return what a retriever reads of a premise; the tokenizer cuts the end of an over-long one."""
-    return premise.serialize()
+def premise_text(premise: Premise, form: PremiseText = "marked") -> str:
+    """Return what a retriever reads of a premise; the tokenizer cuts the end of an over-long one.
+
+    >>> from common import Pos
+    >>> premise = Premise("a.v", "A.le_refl", Pos(1, 1), Pos(1, 9), "Lemma le_refl n : n <= n.")
+    >>> [premise_text(premise, form) for form in get_args(PremiseText)]  # doctest: +NORMALIZE_WHITESPACE
+    ['Lemma <a>A.le_refl</a> n : n <= n.', '<a>A.le_refl</a> Lemma le_refl n : n <= n.', '<a>A.le_refl</a>',
+     'Lemma le_refl n : n <= n.']
+    """
+    name = f"{MARK_START}{premise.full_name}{MARK_END}"
+    if form == "marked":
+        return premise.serialize()
+    return {"name_first": f"{name} {premise.code}", "name": name, "code": premise.code}[form]
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_seq_len: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """One table for any number of retrievers: `python -m retrieval.evaluate --predictions A B ...`.
 
-Reads the predictions that `retrieval.main predict` and `retrieval.bm25` write, and can join two of them by
-Reciprocal Rank Fusion.
+Reads the predictions that `retrieval.main predict`, `retrieval.predict` and `retrieval.bm25` write, asks retrievers
+that have written none, and can join predictions by Reciprocal Rank Fusion.
 
 Shape legend: M contexts, K premises retrieved for each.
 """
@@ -13,20 +13,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
 from common import ConfigError, DataError
+from retrieval.asking import ask
 from retrieval.corpus import Corpus, positive_premises
-from retrieval.embedding_index import top_k
+from retrieval.fusion import fuse
 from retrieval.leandojo.traces import TracedTactics
+from retrieval.load import load_retriever
 from retrieval.metrics import RetrievalMetrics, pad_numbers
+from retrieval.predictions.files import RetrievalContext
 from retrieval.predictions.reader_writer import Predictions, PredictionWriter
+from retrieval.retriever import Retriever
 from retrieval.training.commands import parse_arguments, run
 from retrieval.training.files import write_json
 
-_RANK_OFFSET = 60  # the constant of Cormack et al.
 _BATCH_SIZE = 1024
+_LEAST_K = 10  # the table says R@10
+_MRR_DEPTH = 100  # premises of which MRR takes the first right one, as in predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +68,34 @@ def score(predictions: Predictions, split: str, traced: TracedTactics, positives
             f"{predictions.folder} lacks {len(wanted) - len(rows)} of the {len(wanted)} states of {traced.path} "
             "that cite a premise; it was made from other data, so make it again"
         )
-    metrics = RetrievalMetrics(max(10, predictions.k))
+    metrics = RetrievalMetrics(max(_LEAST_K, predictions.k))
     for first in range(0, max(1, len(rows)), _BATCH_SIZE):
         retrieved = predictions.premise_numbers[rows[first : first + _BATCH_SIZE]]
         batch = [positives[index] for index in wanted[first : first + _BATCH_SIZE]]
         metrics.update(torch.from_numpy(retrieved), pad_numbers(batch))
+    return _row(str(predictions.folder), predictions.retriever, split, metrics, len(rows))
+
+
+def score_retriever(retriever: Retriever, split: str, traced: TracedTactics, positives: Sequence[Sequence[int]]) -> Row:
+    """Ask a retriever about the steps that cite a premise, and score it as `score` does its predictions."""
+    wanted = [index for index, numbers in enumerate(positives) if numbers]
+    metrics, first = RetrievalMetrics(_MRR_DEPTH), 0
+    for steps, _, found in ask(retriever, [traced[index] for index in wanted], _MRR_DEPTH, f"{split} {retriever.name}"):
+        metrics.update(found, pad_numbers([positives[index] for index in wanted[first : first + len(steps)]]))
+        first += len(steps)
+    return _row("", retriever.name, split, metrics, len(wanted))
+
+
+def _row(predictions: str, retriever: str, split: str, metrics: RetrievalMetrics, num_contexts: int) -> Row:
     result = metrics.compute()  # NaN where no step cites a premise
     return Row(
-        predictions=str(predictions.folder),
-        retriever=predictions.retriever,
+        predictions=predictions,
+        retriever=retriever,
         split=split,
         recall_at_1=result["recall"][0].item(),
         recall_at_10=result["recall"][9].item(),
         mrr=result["mrr"].item(),
-        num_contexts=len(rows),
+        num_contexts=num_contexts,
     )
 
 
@@ -98,64 +115,50 @@ def format_table(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def fuse(first: Tensor, second: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Join two rankings of each context: a premise scores the sum of 1 / (60 + rank).
-
-    Args:
-        first: premise numbers, best first, integer (M, K), -1 behind the last
-        second: likewise, of the same contexts, any width
-        k: premises to keep
-
-    Returns:
-        Scores, float32 (M, k), and premise numbers, int64 (M, k); -inf and -1 behind the last. Of equal
-        scores the lower number comes first.
-
-    Source: Cormack, Clarke and Büttcher (SIGIR 2009).
-    """
-    numbers = torch.cat([first, second], dim=1).long()
-    ranks = torch.cat([torch.arange(1, side.shape[1] + 1) for side in (first, second)])
-    scores = (1.0 / (_RANK_OFFSET + ranks.float())).expand(numbers.shape)
-    numbers, order = numbers.sort(dim=1, stable=True)
-    scores = scores.gather(1, order)
-    repeated = pad(numbers[:, 1:] == numbers[:, :-1], (1, 0))  # a premise stands in each side at most once
-    gained = pad(scores.masked_fill(~repeated, 0)[:, 1:], (0, 1))
-    scores, places = top_k((scores + gained).masked_fill_(repeated | (numbers < 0), -torch.inf), k)
-    return scores, numbers.gather(1, places.clamp(min=0)).masked_fill_(places < 0, -1)
-
-
-def write_fusion(first: Predictions, second: Predictions, corpus: Corpus, folder: Path) -> Predictions:
-    """Fuse two sets of predictions of the same contexts, write the result as a new one, and open it.
+def write_fusion(sets: Sequence[Predictions], corpus: Corpus, folder: Path) -> Predictions:
+    """Fuse predictions of the same contexts, all with the same weight, write the result as a new set, and open it.
 
     Raises:
-        DataError: if a split or a context is in only one of them
+        DataError: if a split or a context is not in all of them
     """
-    if first.splits != second.splits:
-        raise DataError(f"{first.folder} has the splits {first.splits}, and {second.folder} {second.splits}")
-    name, k = f"rrf({first.retriever}, {second.retriever})", max(first.k, second.k)
+    first = sets[0]
+    name, k = f"rrf({', '.join(each.retriever for each in sets)})", max(each.k for each in sets)
+    for other in sets[1:]:
+        if first.splits != other.splits:
+            raise DataError(f"{first.folder} has the splits {first.splits}, and {other.folder} {other.splits}")
     for split in first.splits:
-        rows = first.rows_of(split)
-        contexts = [first.contexts[row] for row in rows.tolist()]
-        others = [second.find(context.provenance) for context in contexts]
-        known = [row for row in others if row is not None]
-        if len(known) < len(others) or len(known) < len(second.rows_of(split)):
-            raise DataError(f"{first.folder} and {second.folder} differ in their contexts of {split}")
+        contexts = [first.contexts[row] for row in first.rows_of(split).tolist()]
+        rows = [_rows_of(each, first, contexts, split) for each in sets]
         with PredictionWriter(folder, corpus, retriever=name, k=k, split=split, num_contexts=len(contexts)) as writer:
             for start in range(0, len(contexts), _BATCH_SIZE):
                 batch = slice(start, start + _BATCH_SIZE)
-                ours = torch.from_numpy(first.premise_numbers[rows[batch]])
-                theirs = torch.from_numpy(second.premise_numbers[known[batch]])
-                scores, numbers = fuse(ours, theirs, k)
+                rankings = [
+                    torch.from_numpy(each.premise_numbers[own[batch]]) for each, own in zip(sets, rows, strict=True)
+                ]
+                scores, numbers = fuse(rankings, k)
                 writer.write(contexts[batch], numbers, scores)
     return Predictions.load(folder, corpus)
+
+
+def _rows_of(
+    predictions: Predictions, first: Predictions, contexts: Sequence[RetrievalContext], split: str
+) -> list[int]:
+    """The rows of contexts of another set, which has to have the same."""
+    rows = [predictions.find(context.provenance) for context in contexts]
+    known = [row for row in rows if row is not None]
+    if len(known) < len(rows) or len(known) < len(predictions.rows_of(split)):
+        raise DataError(f"{first.folder} and {predictions.folder} differ in their contexts of {split}")
+    return known
 
 
 def evaluate(
     data_path: Path,
     corpus_path: Path,
-    predictions: Sequence[Path],
+    predictions: Sequence[Path] = (),
     splits: Sequence[str] | None = None,
     output: Path | None = None,
     fuse_to: Path | None = None,
+    retrievers: Sequence[str] = (),
 ) -> list[Row]:
     """Print Recall@1, Recall@10 and MRR of retrievers on each split.
 
@@ -163,32 +166,45 @@ def evaluate(
         data_path: folder with train.json, val.json, test.json
         corpus_path: corpus.jsonl
         predictions: folders of predictions
-        splits: to score on; all that every folder of predictions has if not given
+        splits: to score on; if not given, all that every folder of predictions has, or val where there are none
         output: JSON file to write the table to
-        fuse_to: write the Reciprocal Rank Fusion of two folders here, and score it too
+        fuse_to: write the Reciprocal Rank Fusion of the predictions here, and score it too
+        retrievers: that are asked themselves: checkpoints; encoders' folders or hub ids; folders of retrieval.neighbors
+            or retrieval.fuse; or bm25
 
     Returns:
         The rows of the table.
 
     Raises:
-        ConfigError: if a split is not in all predictions, or other than two are to be fused
+        ConfigError: if a split is not in all predictions, nothing is to be scored, or fewer than two sets of
+            predictions are to be fused
         DataError: if a file is missing, broken or made from other data, or cannot be written
     """
-    if fuse_to is not None and len(predictions) != 2:
-        raise ConfigError(f"fuse_to joins two sets of predictions, but {len(predictions)} are given")
+    if fuse_to is not None and len(predictions) < 2:
+        raise ConfigError(f"fuse_to joins two or more sets of predictions, but {len(predictions)} are given")
+    if not predictions and not retrievers:
+        raise ConfigError("there is nothing to score; give predictions, retrievers, or both")
     corpus = Corpus(corpus_path)
     sets = [Predictions.load(folder, corpus) for folder in predictions]
+    asked = [_opened(each, corpus) for each in retrievers]
     if fuse_to is not None:
-        sets.append(write_fusion(sets[0], sets[1], corpus, fuse_to))
+        sets.append(write_fusion(sets, corpus, fuse_to))
     rows = []
     for split in _splits(sets, splits):
         traced = TracedTactics.load(data_path / f"{split}.json")
         positives = positive_premises(traced, corpus)
         rows += [score(each, split, traced, positives) for each in sets]
+        rows += [score_retriever(each, split, traced, positives) for each in asked]
     print(format_table(rows))
     if output is not None:
         write_json(output, {"format_version": 1, "rows": [_record(row) for row in rows]})
     return rows
+
+
+def _opened(path: str, corpus: Corpus) -> Retriever:
+    retriever = load_retriever(path, "cuda" if torch.cuda.is_available() else "cpu")
+    retriever.load_corpus(corpus)
+    return retriever
 
 
 def _record(row: Row) -> dict[str, str | float | None]:
@@ -197,7 +213,9 @@ def _record(row: Row) -> dict[str, str | float | None]:
 
 
 def _splits(sets: Sequence[Predictions], wanted: Sequence[str] | None) -> list[str]:
-    common_splits = set.intersection(*(set(each.splits) for each in sets)) if sets else set()
+    if not sets:
+        return list(wanted) if wanted else ["val"]
+    common_splits = set.intersection(*(set(each.splits) for each in sets))
     missing = [split for split in wanted or () if split not in common_splits]
     if missing or not common_splits:
         raise ConfigError(

@@ -21,7 +21,7 @@ class RetrievalCLI(BaseCLI):
 
     default_model = PremiseRetriever
     default_data = RetrievalDataModule
-    linked = ("max_seq_len",)
+    linked = ("max_seq_len", "premise_form")
     monitor = "Recall@10_val"
     run_name = "retriever"
 

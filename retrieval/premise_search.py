@@ -8,17 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from common import MAX_LENGTH, ConfigError, Context, DataError, FilePath, Premise, check_positive, load_tokenizer
-from retrieval.contexts import contexts_of, place_of
+from common import (
+    MAX_LENGTH,
+    Context,
+    DataError,
+    check_choice,
+    check_positive,
+    load_tokenizer,
+)
+from retrieval.contexts import place_of
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import EmbeddingIndex, embed
 from retrieval.encoder import (
+    PremiseText,
     build_encoder,
     context_text,
     encode_in_chunks,
@@ -27,6 +35,7 @@ from retrieval.encoder import (
     premise_text,
     tokenize,
 )
+from retrieval.retriever import Retriever
 from retrieval.training.acceleration import Acceleration, compile_layers
 from retrieval.training.architectures import checkpoint_activations, describe
 from retrieval.training.checkpoints import Restorable
@@ -37,7 +46,7 @@ from retrieval.training.t5_attention import has_t5_attention, take_block_masks
 _SAME = 0.99  # cosine of a premise with itself in an index, under any storage and precision; other weights give less
 
 
-class PremiseSearch(Restorable):
+class PremiseSearch(Restorable, Retriever):
     """Embeds states and premises with one encoder, and finds the premises nearest to a state.
 
     Attributes:
@@ -48,6 +57,7 @@ class PremiseSearch(Restorable):
     """
 
     checkpoint_key: ClassVar[str] = "retriever"
+    embeds: ClassVar[bool] = True
     corpus: Corpus | None = None
     index: EmbeddingIndex | None = None
     _is_stale = False  # whether the weights have changed since the index was made
@@ -59,6 +69,7 @@ class PremiseSearch(Restorable):
         *,
         acceleration: Acceleration = Acceleration(),
         max_seq_len: int = 1024,
+        premise_form: PremiseText = "marked",
         gradient_checkpointing: bool = False,
         chunk_size: int | None = None,
         index_batch_size: int = 64,
@@ -71,6 +82,7 @@ class PremiseSearch(Restorable):
                 (ByT5's shape by default)
             acceleration: how training uses a GPU
             max_seq_len: tokens of a context or a premise, EOS included
+            premise_form: how a premise is written, as the data module says
             gradient_checkpointing: recompute activations layer by layer; less memory, a third slower
             chunk_size: texts whose activations are in memory at a time in training (gradient caching), for
                 batches that do not fit; the same gradients, a third slower. None takes all at once
@@ -79,7 +91,9 @@ class PremiseSearch(Restorable):
         super().__init__()
         check_positive(MAX_LENGTH, max_seq_len=max_seq_len)
         check_positive(chunk_size=chunk_size, index_batch_size=index_batch_size)
+        check_choice("premise_form", premise_form, get_args(PremiseText))
         self.max_seq_len, self.chunk_size, self.index_batch_size = max_seq_len, chunk_size, index_batch_size
+        self.premise_form = premise_form
         self.model_name = model_name
         self.name = "" if isinstance(model_name, Mapping) else str(model_name)
         self.tokenizer = load_tokenizer(model_name)
@@ -101,7 +115,7 @@ class PremiseSearch(Restorable):
 
     def kept_options(self) -> dict[str, Any]:
         """See `Restorable`."""
-        return {"max_seq_len": self.max_seq_len}
+        return {"max_seq_len": self.max_seq_len, "premise_form": self.premise_form}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the unit vectors of tokenized texts.
@@ -179,7 +193,7 @@ class PremiseSearch(Restorable):
     def _check_index(self, index: EmbeddingIndex, index_path: str | Path) -> None:
         """Raise DataError unless the index holds what this encoder makes of some premises."""
         numbers = sorted({0, len(index) // 2, len(index) - 1}) if len(index) else []
-        vectors = self.encode([premise_text(index.corpus[number]) for number in numbers])
+        vectors = self.encode([premise_text(index.corpus[number], self.premise_form) for number in numbers])
         if numbers and vectors.shape[1] == index.dimension:
             only = torch.zeros(len(numbers), len(index), dtype=torch.bool)
             only[range(len(numbers)), numbers] = True
@@ -206,7 +220,7 @@ class PremiseSearch(Restorable):
         corpus = self._corpus()
         numbers = range(rank, len(corpus), num_ranks)
         embeddings = embed(
-            [premise_text(corpus[number]) for number in numbers],
+            [premise_text(corpus[number], self.premise_form) for number in numbers],
             self.encode,
             max_len=self.max_seq_len,
             max_bytes_per_batch=batch_size * self.max_seq_len,
@@ -227,11 +241,6 @@ class PremiseSearch(Restorable):
         gathered: Any = self.all_gather(share)  # (R, n, D)
         joined: Tensor = gathered.transpose(0, 1).flatten(0, 1)[:num_premises]
         return joined
-
-    def _corpus(self) -> Corpus:
-        if self.corpus is None:
-            raise ConfigError("the retriever has no corpus; call load_corpus, or set corpus_path")
-        return self.corpus
 
     def _search(self, contexts: Tensor, places: Sequence[tuple[str | Path, object]], k: int) -> tuple[Tensor, Tensor]:
         assert self.index is not None
@@ -257,48 +266,15 @@ class PremiseSearch(Restorable):
         trainer: pl.Trainer | None = getattr(self, "_trainer", None)
         return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
 
-    def retrieve(
-        self, state: str, file_path: FilePath, theorem_full_name: str, theorem_pos: Any, k: int
-    ) -> tuple[list[Premise], list[float]]:
-        """Return the k best premises that a theorem may cite in a state, best first, and their cosines.
-
-        Args:
-            state: as the proof assistant prints it
-            file_path: the theorem's source file, as the corpus writes it
-            theorem_full_name: the theorem; not needed to retrieve, and part of what provers pass
-            theorem_pos: where it starts; whatever `Pos.of` reads
-            k: premises to return; fewer where fewer are accessible
-
-        Raises:
-            ConfigError: if k is not positive, or there is no corpus
-            DataError: if the corpus has no such file
-        """
-        premises, scores = self.batch_retrieve([state], [file_path], [theorem_full_name], [theorem_pos], k)
-        return premises[0], scores[0]
-
-    def batch_retrieve(
-        self,
-        states: Sequence[str],
-        file_paths: Sequence[FilePath],
-        theorem_full_names: Sequence[str],
-        theorem_positions: Sequence[Any],
-        k: int,
-    ) -> tuple[list[list[Premise]], list[list[float]]]:
-        """Return what `retrieve` returns for each of several states, in their order."""
-        contexts = contexts_of(states, file_paths, theorem_full_names, theorem_positions)
-        return self.retrieve_contexts(contexts, k)
-
-    @torch.no_grad()
-    def retrieve_contexts(self, contexts: Sequence[Context], k: int) -> tuple[list[list[Premise]], list[list[float]]]:
-        """Return the k best premises for each context, best first, and their cosines; see `retrieve`."""
-        check_positive(k=k)
-        corpus = self._corpus()
-        if not contexts:
-            return [], []
+    def prepare(self) -> None:
+        """Embed the premises, unless they are embedded already."""
         if self.index is None or self._is_stale:
             self.reindex_corpus()
+
+    @torch.no_grad()
+    def rank(self, contexts: Sequence[Context], k: int) -> tuple[Tensor, Tensor]:
+        """See `Retriever.rank`; scores are cosines."""
+        self.prepare()
         vectors = self.encode([context_text(context.state, self.max_seq_len) for context in contexts])
-        places = [place_of(context) for context in contexts]
-        scores, numbers = (tensor.tolist() for tensor in self._search(vectors, places, k))
-        premises = [[corpus[number] for number in row if number >= 0] for row in numbers]
-        return premises, [row[: len(found)] for row, found in zip(scores, premises, strict=True)]
+        scores, numbers = self._search(vectors, [place_of(context) for context in contexts], k)
+        return scores.cpu(), numbers.cpu()

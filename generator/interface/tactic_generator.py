@@ -35,7 +35,7 @@ class TacticGenerator(ABC):
 
     Attributes:
         reads_theorem: whether the answer for a state depends on file and theorem, so that caches have to look at them
-        retriever: where premises come from, a `PremiseRetriever` of this project's generators; None without one.
+        retriever: where premises come from, of this project a `retrieval.retriever.Retriever`; None without one.
             Provers give it their corpus with `load_corpus` and `reindex_corpus`
     """
 

@@ -35,7 +35,8 @@ class GeneratorOptions:
         device: auto, cpu, or cuda
         dtype: of the weights
         engine: what writes the tactics: native, transformers, ctranslate2 or vllm
-        ret_ckpt_path: premise retriever: a checkpoint, or an encoder's folder or hub id
+        ret_ckpt_path: premise retriever: a checkpoint, an encoder's folder or hub id, a folder of retrieval.fuse or
+            retrieval.neighbors, or bm25
         corpus_path: corpus.jsonl that it retrieves from
         index_path: embeddings of the corpus, from python -m retrieval.index
         sources_path: folder in which the files of theorems lie, for prompts that tell what stands before the theorem
@@ -116,13 +117,14 @@ def _default_of(option: Any) -> Any:
 
 
 def _hash_of(path: Path) -> str:
-    """A hash of a file, or of the files of a folder that say what a model is, a mixture's parts too; about 1 s a GB."""
+    """A hash of a file, or of the files of a folder that say what a model is, its parts too; about 1 s a GB."""
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
     if any(each.name == "nextstep.json" for each in files):
         from generator.interface.mixture_files import local_parts  # which imports Lightning, and takes seconds
+        from retrieval.fused import local_parts as parts_of_retriever
 
-        digest.update("".join(map(_hash_of, local_parts(path))).encode())
+        digest.update("".join(map(_hash_of, [*local_parts(path), *parts_of_retriever(path)])).encode())
     for each in files:
         digest.update(each.name.encode())
         with open(each, "rb") as file:

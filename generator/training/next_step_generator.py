@@ -26,7 +26,7 @@ from generator.training.outcomes import TacticOutcomes, tactic_charts
 from generator.training.premise_source import RetrieverOptions
 from generator.training.texts import example_card
 from retrieval.leandojo.provenance import provenances_of
-from retrieval.model import PremiseRetriever
+from retrieval.retriever import Retriever
 from retrieval.training.acceleration import Acceleration, is_sharded
 from retrieval.training.architectures import checkpoint_activations
 from retrieval.training.attention_kernels import varying_shapes
@@ -359,7 +359,7 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
             self.premise_source.load(self.device)
 
     @property
-    def retriever(self) -> PremiseRetriever | None:
+    def retriever(self) -> Retriever | None:
         """See `TacticGenerator`; the first access loads it and its corpus, and embeds nothing."""
         return None if self.premise_source is None else self.premise_source.retriever(self.device)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import ConfigError, Context, Premise, check_positive
-from retrieval.model import PremiseRetriever
+from retrieval.load import load_retriever
+from retrieval.retriever import Retriever
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class RetrieverOptions:
     """Which premises a generator retrieves by itself; training and evaluation read predictions instead.
 
     Attributes:
-        ret_ckpt_path: retriever that `generate` asks for premises: a checkpoint, or an encoder's folder or hub id
+        ret_ckpt_path: retriever that `generate` asks for premises: a checkpoint, an encoder's folder or hub id, a
+            folder of retrieval.fuse or retrieval.neighbors, or bm25
         corpus_path: corpus.jsonl that it retrieves from
         index_path: folder of its embeddings, from `python -m retrieval.index`; without it they are made first
         eval_num_retrieved: premises for each state, of which the input holds as many as fit
@@ -45,22 +47,21 @@ class PremiseSource:
     def __init__(self, options: RetrieverOptions) -> None:
         """Keep the options, which must name a retriever and a corpus."""
         self.options = options
-        self._retriever: PremiseRetriever | None = None
+        self._retriever: Retriever | None = None
 
-    def retriever(self, device: Any) -> PremiseRetriever:
+    def retriever(self, device: Any) -> Retriever:
         """Return the retriever on a device, with its corpus, and with embeddings of it if they were saved."""
         if self._retriever is None:
             assert self.options.ret_ckpt_path is not None and self.options.corpus_path is not None
-            retriever = PremiseRetriever.load(self.options.ret_ckpt_path, device)
+            retriever = load_retriever(self.options.ret_ckpt_path, device)
             retriever.load_corpus(self.options.corpus_path, self.options.index_path)
             self._retriever = retriever
         return self._retriever.to(device)
 
-    def load(self, device: Any) -> PremiseRetriever:
+    def load(self, device: Any) -> Retriever:
         """Return the retriever on a device, with an index of the corpus."""
         retriever = self.retriever(device)
-        if retriever.index is None:
-            retriever.reindex_corpus()
+        retriever.prepare()
         return retriever
 
     def retrieve(self, contexts: Sequence[Context], device: Any) -> list[list[Premise]]:

@@ -41,8 +41,12 @@ from retrieval.corpus import Corpus
 from retrieval.embedding_index import EmbeddingIndex
 from retrieval.encoder import build_encoder
 from retrieval.evaluate import evaluate
+from retrieval.fused import write_fused
 from retrieval.leandojo.traces import TracedTactics
+from retrieval.lexical import BM25Options
+from retrieval.load import load_retriever
 from retrieval.model import PremiseRetriever
+from retrieval.neighbors import neighbors
 from retrieval.ngram_index import NgramOptions
 from retrieval.predictions.reader_writer import Predictions
 from tests.fakes import TINY
@@ -258,6 +262,28 @@ def read_without_model(folder: Path, rng: random.Random) -> Counts:
     return len(STATES), len(found)
 
 
+def make_neighbors(folder: Path) -> None:
+    with redirect_stdout(io.StringIO()):
+        neighbors(WRITTEN / "library" / "splits", folder / "made", ("val", "test"), ngrams=NgramOptions(max_share=1.0))
+    for path in (folder / "made").iterdir():
+        path.rename(folder / path.name)
+    (folder / "made").rmdir()
+
+
+def make_fused(folder: Path) -> None:
+    copied("retriever/last.ckpt")(folder)
+    (folder / "last.ckpt").rename(folder / "part.ckpt")
+    write_fused(folder / "fused", [BM25Options(), str(folder / "part.ckpt")], [1.0, 2.0], 1.0, 10, {})
+
+
+def read_opened(folder: Path, rng: random.Random) -> Counts:
+    retriever = load_retriever(folder / "fused" if (folder / "fused").exists() else folder)
+    retriever.load_corpus(WRITTEN / "library" / "corpus.jsonl")
+    premises, scores = retriever.batch_retrieve(STATES, ["Main.lean"] * 2, ["t"] * 2, [(95, 1)] * 2, 2)
+    assert all(-math.inf < score < math.inf for row in scores for score in row)
+    return len(STATES), len(premises)
+
+
 def read_retriever(folder: Path, rng: random.Random) -> Counts:
     path = folder / "last.ckpt" if (folder / "last.ckpt").exists() else folder
     retriever = PremiseRetriever.load(path)
@@ -352,6 +378,8 @@ KINDS = [
     Kind("folder, decoder-only", make_plain("exported_decoder_only", "causal"), "*.[js]*", read_generator),
     Kind("lookup", make_lookup, "*", read_without_model),
     Kind("mixture", make_mixture, "mixture/nextstep.json", read_without_model),
+    Kind("neighbours", make_neighbors, "*", read_opened),
+    *([Kind("fused retriever", make_fused, "fused/nextstep.json", read_opened)] if find_spec("bm25s") else []),
     Kind("folder, retriever", make_plain("exported_encoder_decoder"), "*.[js]*", read_retriever),
     Kind("export", copied("exported_decoder_only"), "nextstep.json", read_generator),
     Kind("architecture file", make_architecture, "*.yaml", read_architecture),

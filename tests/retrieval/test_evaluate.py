@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from common import ConfigError, DataError, Pos
+from retrieval.bm25 import predict
 from retrieval.corpus import Corpus, positive_premises
-from retrieval.evaluate import evaluate, format_table, fuse, main
+from retrieval.evaluate import evaluate, format_table, main
 from retrieval.leandojo.provenance import Provenance
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.files import RetrievalContext
@@ -81,33 +82,6 @@ def test_a_split_without_citations_has_no_figures(tmp_path: Path, library: Corpu
 # --- fusion ----------------------------------------------------------------------------------------
 
 
-def _fused_by_hand(first: list[int], second: list[int]) -> list[tuple[int, float]]:
-    scores: dict[int, float] = {}
-    for side in (first, second):
-        for rank, number in enumerate(side, start=1):
-            if number >= 0:
-                scores[number] = scores.get(number, 0.0) + 1 / (60 + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-
-
-def test_fusion_sums_reciprocal_ranks() -> None:
-    generator = torch.Generator().manual_seed(0)
-    first = torch.stack([torch.randperm(9, generator=generator)[:5] for _ in range(40)])
-    second = torch.stack([torch.randperm(9, generator=generator)[:3] for _ in range(40)])
-    first[0, 2:], second[0], first[1], second[1] = -1, -1, -1, -1
-    scores, numbers = fuse(first, second, k=6)
-    for row in range(40):
-        expected = _fused_by_hand(first[row].tolist(), second[row].tolist())[:6]
-        num_padding = 6 - len(expected)
-        # sums of equal ranks in another order differ in the last bit, so compare scores and sets
-        assert scores[row, : len(expected)].tolist() == pytest.approx([score for _, score in expected])
-        assert set(numbers[row].tolist()) - {-1} <= set(range(9))
-        found = dict(zip(numbers[row].tolist(), scores[row].tolist(), strict=True))
-        by_hand = dict(_fused_by_hand(first[row].tolist(), second[row].tolist()))
-        assert all(by_hand[n] == pytest.approx(score) for n, score in found.items() if n >= 0)
-        assert (numbers[row] == -1).sum() == (scores[row] == -torch.inf).sum() == num_padding
-
-
 def test_fused_predictions_are_a_new_set(tmp_path: Path, library: Corpus, data_path: Path) -> None:
     good = _write(tmp_path / "good", library, data_path, GOOD)
     bad = _write(tmp_path / "bad", library, data_path, BAD)
@@ -117,6 +91,26 @@ def test_fused_predictions_are_a_new_set(tmp_path: Path, library: Corpus, data_p
     assert fused.splits == ["test", "val"] and len(fused) == 8
     row = fused.find(Provenance("", "", "Nat.lean", "Nat.succ_pred", Pos(9, 1), 2))
     assert row is not None and fused.retrieved(row) == [5, 4, 6]
+    rows = evaluate(data_path, library.path, [good, bad, bad], splits=["val"], fuse_to=tmp_path / "three")
+    assert rows[-1].retriever == "rrf(good, bad, bad)" and rows[-1].mrr < rows[0].mrr
+
+
+def test_retrievers_that_have_written_nothing_are_asked(tmp_path: Path, library: Corpus, data_path: Path) -> None:
+    pytest.importorskip("bm25s")
+    predict(data_path, library.path, tmp_path / "bm25", ["val"])
+    written, asked = evaluate(data_path, library.path, [tmp_path / "bm25"], retrievers=["bm25"])
+    assert (written.mrr, written.recall_at_1, written.recall_at_10) == (
+        asked.mrr,
+        asked.recall_at_1,
+        asked.recall_at_10,
+    )
+    assert (asked.predictions, asked.retriever, asked.split, asked.num_contexts) == ("", "bm25", "val", 3)
+    assert [row.split for row in evaluate(data_path, library.path, retrievers=["bm25"], splits=["val", "test"])] == [
+        "val",
+        "test",
+    ]
+    with pytest.raises(ConfigError, match="there is nothing to score"):
+        evaluate(data_path, library.path)
 
 
 # --- refusals --------------------------------------------------------------------------------------
@@ -126,7 +120,7 @@ def test_sets_that_do_not_fit_are_refused(tmp_path: Path, library: Corpus, data_
     good = _write(tmp_path / "good", library, data_path, GOOD)
     val = _write(tmp_path / "val", library, data_path, GOOD, splits=("val",))
     short = _write(tmp_path / "short", library, data_path, GOOD[:3], splits=("val",))
-    with pytest.raises(ConfigError, match="fuse_to joins two sets of predictions, but 1 are given"):
+    with pytest.raises(ConfigError, match="fuse_to joins two or more sets of predictions, but 1 are given"):
         evaluate(data_path, library.path, [good], fuse_to=tmp_path / "fused")
     with pytest.raises(ConfigError, match="splits test: not in all predictions, which have .*val: val"):
         evaluate(data_path, library.path, [good, val], splits=["test"])

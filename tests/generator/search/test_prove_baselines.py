@@ -8,6 +8,8 @@ import pytest
 
 from common import ConfigError, Context, DataError
 from generator.search.tactic_sources import GeneratorOptions, UniformGenerator, identity, make_generator
+from retrieval.fused import write_fused
+from retrieval.lexical import BM25Options
 from tests.generator.search.prove_fakes import write_split
 
 CONTEXTS = [Context("", "", None, state) for state in ("⊢ p", "⊢ q", "⊢ p")]
@@ -88,3 +90,13 @@ def test_a_generator_is_known_by_its_options_and_what_its_files_hold(tmp_path: P
     assert "train_path_hash" in identity(GeneratorOptions(tactics="majority"), tmp_path / "val.json")
     (tmp_path / "t.txt").write_text("auto")
     assert "tactics_hash" in identity(GeneratorOptions(tactics=str(tmp_path / "t.txt")), None)
+
+
+def test_a_fused_retriever_is_known_by_what_its_parts_hold(tmp_path: Path) -> None:
+    (tmp_path / "dense.ckpt").write_bytes(b"weights")
+    write_fused(tmp_path / "fused", [BM25Options(), str(tmp_path / "dense.ckpt")], [1.0, 2.0], 1.0, 100, {})
+    options = GeneratorOptions(ckpt_path="hub/id", ret_ckpt_path=str(tmp_path / "fused"))
+    first = identity(options, None)
+    assert identity(options, None) == first
+    (tmp_path / "dense.ckpt").write_bytes(b"others")
+    assert identity(options, None)["ret_ckpt_path_hash"] != first["ret_ckpt_path_hash"]

@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 
-from common import ConfigError, DataError
+from common import ConfigError, Context, DataError
 from generator.datamodule import GeneratorDataModule
 from generator.model import RetrievalAugmentedGenerator
+from retrieval.corpus import Corpus
+from retrieval.fused import FusedRetriever, write_fused
+from retrieval.leandojo.traces import TracedTactics
+from retrieval.lexical import BM25Options
+from retrieval.predict import predict
+from retrieval.predictions.reader_writer import Predictions
 from tests.fakes import TINY
 from tests.retrieval.retrieved_fakes import write_retrieved
 
@@ -23,9 +29,8 @@ def build(data: Path, folder: Path, **options: Any) -> RetrievalAugmentedGenerat
     return RetrievalAugmentedGenerator(
         model_name=TINY,
         max_inp_seq_len=400,
-        ret_ckpt_path=str(folder / "retriever.ckpt"),
         corpus_path=str(data.parent / "corpus.jsonl"),
-        **{"eval_num_retrieved": 4, **options},
+        **{"ret_ckpt_path": str(folder / "retriever.ckpt"), "eval_num_retrieved": 4, **options},
     ).eval()
 
 
@@ -58,6 +63,31 @@ def test_generate_reads_what_the_data_module_reads(
         read.clear()
         model.generate(step.state, Path(origin.file_path), origin.full_name, origin.start, num_samples=1)
         assert read[-1] == examples[i]["state"]
+
+
+def test_a_fused_retriever_is_opened_as_any_other(retrieved: tuple[Path, Path], tmp_path: Path) -> None:
+    """What `retrieval.predict` writes for a step is what a generator finds for it by itself."""
+    pytest.importorskip("bm25s")
+    data, folder = retrieved
+    corpus_path = data.parent / "corpus.jsonl"
+    write_fused(tmp_path / "fused", [BM25Options(), str(folder / "retriever.ckpt")], [2.0, 1.0], 3.0, 100, {})
+    predict(str(tmp_path / "fused"), data, corpus_path, tmp_path / "predictions", ["val"], k=4)
+    model = build(data, folder, ret_ckpt_path=str(tmp_path / "fused"))
+    retriever = model.retriever
+    assert isinstance(retriever, FusedRetriever) and model.eval().retriever is retriever
+    predictions = Predictions.load(tmp_path / "predictions", Corpus(corpus_path))
+    for step in TracedTactics.load(data / "val.json"):
+        origin = step.provenance
+        context = Context(origin.file_path, origin.full_name, origin.start, step.state)
+        row = predictions.find(origin)
+        assert row is not None
+        found = [premise.full_name for premise in model._retrieve([context])[0]]
+        assert found == [retriever._corpus()[number].full_name for number in predictions.retrieved(row)]
+    model.generate("⊢ p", "Main.lean", "t", (800, 1), 1)
+    build(data, folder, ret_ckpt_path=str(tmp_path / "fused"), index_path=str(folder / "index")).initialize()
+    build(data, folder, ret_ckpt_path="bm25").generate("⊢ p", "Main.lean", "t", (800, 1), 1)
+    with pytest.raises(ConfigError, match="bm25 embeds nothing"):
+        build(data, folder, ret_ckpt_path="bm25", index_path=str(folder / "index")).initialize()
 
 
 def test_the_retriever_is_no_part_of_the_generators_weights(retrieved: tuple[Path, Path]) -> None:

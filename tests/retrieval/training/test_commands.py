@@ -199,6 +199,13 @@ MISTAKES: dict[str, list[str]] = {
     "generator.domains.__main__": ["solve", "[11+11-]", "--writer", "dsl"],
     "retrieval.index": ["--ret_ckpt_path", "gone.ckpt", "--corpus_path", "gone.jsonl", "--output_dir", "out"],
     "retrieval.bm25": ["--data_path", "gone", "--corpus_path", "gone.jsonl", "--output_dir", "out"],
+    "retrieval.predict": [
+        *("--ret_ckpt_path", "gone.ckpt", "--data_path", "gone", "--corpus_path", "gone.jsonl", "--output_dir", "out"),
+    ],
+    "retrieval.neighbors": ["--data_path", "gone", "--output_dir", "out"],
+    "retrieval.fuse": [
+        *("--parts", "gone", "--data_path", "gone", "--corpus_path", "gone.jsonl", "--output_dir", "out"),
+    ],
     "retrieval.evaluate": ["--data_path", "gone", "--corpus_path", "gone.jsonl", "--predictions", "gone"],
 }
 
