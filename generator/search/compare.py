@@ -22,6 +22,8 @@ from retrieval.training.commands import parse_arguments, run
 from retrieval.training.drawing import check_drawing, draw, to_png
 from retrieval.training.files import writing_file
 
+_ROUNDING = 1e-2  # seconds
+
 
 @dataclass(frozen=True)
 class Row:
@@ -58,6 +60,10 @@ class Row:
         This is what a smaller limit would have given: a search does the same until then.
         """
         return Share.of(sum(of(result) <= at_most for result in self.proved), len(self.searched)).value
+
+    def num_cut_off(self, of: Callable[[SearchResult], float], at: float) -> int:
+        """Searches that another limit ended before so many states or seconds, which might have proved more."""
+        return sum(result.status == "open" and of(result) < at - _ROUNDING for result in self.results)
 
 
 def num_states(result: SearchResult) -> float:
@@ -192,8 +198,12 @@ def _totals(rows: Sequence[Row]) -> str:
 
 
 def _within(rows: Sequence[Row], of: Callable[[SearchResult], float], limits: Sequence[float], unit: str) -> str:
-    titles = [f"Pass@1 (%) within so many {unit}", *(f"{limit:g}" for limit in limits)]
-    return _table(titles, [[row.name, *(f"{100 * row.share(of, limit):.1f}" for limit in limits)] for row in rows])
+    titles = [f"Pass@1 (%) within so many {unit} (searches cut off before)", *(f"{limit:g}" for limit in limits)]
+    cells = [
+        [f"{100 * row.share(of, limit):.1f} ({row.num_cut_off(of, limit)})".removesuffix(" (0)") for limit in limits]
+        for row in rows
+    ]
+    return _table(titles, [[row.name, *line] for row, line in zip(rows, cells, strict=True)])
 
 
 def _by_folder(rows: Sequence[Row], depth: int) -> str:
