@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class BM25Retriever(Retriever):
         if corpus is not None:
             self.load_corpus(corpus)
 
-    def load_corpus(self, corpus: Any, index_path: Any = None) -> None:
+    def load_corpus(self, corpus: Corpus | str | Path, index_path: str | Path | None = None) -> None:
         """See `Retriever.load_corpus`."""
         before = self.corpus
         super().load_corpus(corpus, index_path)
