@@ -40,7 +40,7 @@ class Acceleration:
         attention: "flex" puts the texts of a batch behind one another, so that nothing is computed for padding, and
             computes attention within each text alone, in T5 without a bias for each pair of tokens; dropout of
             attention weights is left out (that of activations is not). "sdpa" is torch's fused attention, "eager" plain
-            matrix products, which take half its time on a CPU in bf16 for texts of up to about 150 tokens. "auto" is
+            matrix products, which take less time on a CPU in bf16 for texts of a hundred tokens. "auto" is
             flex when training on CUDA, for models that can (T5, ByT5, mT5, most decoder-only models; weights not
             sharded) and inputs of 512 tokens and more, else sdpa
         compile: compile the layers with torch.compile; null does so with attention flex on CUDA where at least 2,000
@@ -70,10 +70,8 @@ class Acceleration:
     def choose_attention(self, network: Any) -> None:
         """Let a network of transformers attend by plain matrix products, if it is to.
 
-        torch's fused kernels for CPUs are made for long texts. 32 texts, 9 heads of 64, forward and backward, one
-        thread of a Xeon with AMX, bf16: 64 tokens 18 ms instead of 60, 112 tokens 67 instead of 143, 256 tokens (16
-        texts) 187 instead of 109. In float32 they are even at 64, and the fused ones ahead from 112 on. A whole step of
-        SmolLM2's layers takes 0.74 of the time at 112 tokens (tests/benchmarks/causal_cpu.py).
+        torch's fused kernels for CPUs are made for long texts: with plain products a step of layers of
+        SmolLM2's shape takes 0.74 of the time at 112 tokens in bf16 (tests/benchmarks/causal_cpu.py, a Xeon with AMX).
         """
         if self.attention == "eager":
             network.set_attn_implementation("eager")
