@@ -55,7 +55,8 @@ def write_predictions(
     Raises:
         DataError: if a file is missing or broken, or output_dir cannot be written
     """
-    corpus = retriever._corpus()
+    corpus = retriever.corpus
+    assert corpus is not None, "load_corpus comes first"
     for split in splits:
         traced = TracedTactics.load(data_path / f"{split}.json")
         print(traced.summary())

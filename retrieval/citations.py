@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Citations:
         self._position_of_step = self.position_of[self.theorem_of]
 
     @classmethod
-    def of(cls, steps: Iterable[TracedTactic], text: Any) -> tuple[Citations, list[str]]:
+    def of(cls, steps: Iterable[TracedTactic], text: Callable[[str], str]) -> tuple[Citations, list[str]]:
         """Put the steps that cite a premise into columns, and return the D texts of their states beside them.
 
         Args:

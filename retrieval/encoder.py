@@ -108,9 +108,10 @@ def premise_text(premise: Premise, form: PremiseText = "marked") -> str:
 
     >>> from common import Pos
     >>> premise = Premise("a.v", "A.le_refl", Pos(1, 1), Pos(1, 9), "Lemma le_refl n : n <= n.")
-    >>> [premise_text(premise, form) for form in get_args(PremiseText)]  # doctest: +NORMALIZE_WHITESPACE
-    ['Lemma <a>A.le_refl</a> n : n <= n.', '<a>A.le_refl</a> Lemma le_refl n : n <= n.', '<a>A.le_refl</a>',
-     'Lemma le_refl n : n <= n.']
+    >>> premise_text(premise), premise_text(premise, "name_first")
+    ('Lemma <a>A.le_refl</a> n : n <= n.', '<a>A.le_refl</a> Lemma le_refl n : n <= n.')
+    >>> premise_text(premise, "name"), premise_text(premise, "code")
+    ('<a>A.le_refl</a>', 'Lemma le_refl n : n <= n.')
     """
     name = f"{MARK_START}{premise.full_name}{MARK_END}"
     if form == "marked":

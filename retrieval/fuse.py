@@ -12,7 +12,7 @@ from torch import Tensor
 from common import ConfigError, DataError, check_positive
 from retrieval.asking import ask
 from retrieval.corpus import Corpus, positive_premises
-from retrieval.fused import Part, check_numbers, write_fused
+from retrieval.fused import FusedRetriever, Part, check_numbers, write_fused
 from retrieval.fusion import RANK_OFFSET, fit_fusion, fuse
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 from retrieval.lexical import BM25Options
@@ -37,6 +37,7 @@ def fuse_parts(
     split: str = "val",
     num_states: int | None = 1000,
     seed: int = 0,
+    index_path: Path | None = None,
     device: str | None = None,
     *,
     bm25: BM25Options = BM25Options(),
@@ -57,6 +58,7 @@ def fuse_parts(
         split: whose steps the weights are fitted on
         num_states: so many steps that cite a premise, drawn at random; null for all
         seed: which these are
+        index_path: embeddings of the corpus by the part that embeds, from python -m retrieval.index; else they are made
         device: such as cuda; if not given, a GPU if there is one
         bm25: how BM25 weighs what is compared
 
@@ -73,12 +75,11 @@ def fuse_parts(
     found, offset = list(weights), RANK_OFFSET if rank_offset is None else rank_offset
     check_numbers(found, offset, depth)
     corpus = Corpus(corpus_path)
-    retrievers = [load_part(part, device or ("cuda" if torch.cuda.is_available() else "cpu")) for part in kept]
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    fused = FusedRetriever([load_part(part, place) for part in kept])
+    fused.load_corpus(corpus, index_path)
     steps, positives = draw_citing(data_path / f"{split}.json", corpus, num_states, seed)
-    rankings = []
-    for retriever in retrievers:
-        retriever.load_corpus(corpus)
-        rankings.append(torch.cat([numbers for _, _, numbers in ask(retriever, steps, depth, retriever.name)]))
+    rankings = [torch.cat([found for _, _, found in ask(part, steps, depth, part.name)]) for part in fused.parts]
     about: dict[str, object] = {"fit": "given"}
     if not weights:
         found, offset = fit_fusion(rankings, positives, k)

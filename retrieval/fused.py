@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from common import ConfigError, Context, DataError
+from retrieval.corpus import Corpus
 from retrieval.fusion import RANK_OFFSET, fuse
 from retrieval.lexical import BM25Options
 from retrieval.retriever import Retriever
@@ -61,7 +62,7 @@ class FusedRetriever(Retriever):
         self.rank_offset, self.depth = rank_offset, depth
         self.name = f"fused({', '.join(part.name for part in self.parts)})"
 
-    def load_corpus(self, corpus: Any, index_path: Any = None) -> None:
+    def load_corpus(self, corpus: Corpus | str | Path, index_path: str | Path | None = None) -> None:
         """See `Retriever.load_corpus`; the embeddings are for the part that embeds.
 
         Raises:

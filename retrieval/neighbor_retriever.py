@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from common import ConfigError, Context, DataError, check_positive, format_state
 from retrieval.citations import Citations
+from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
 from retrieval.ngram_index import NgramIndex
 from retrieval.retriever import Retriever
@@ -81,7 +81,7 @@ class NeighborRetriever(Retriever):
         self.name = "neighbors"
         self._located: npt.NDArray[np.int64] | None = None
 
-    def load_corpus(self, corpus: Any, index_path: Any = None) -> None:
+    def load_corpus(self, corpus: Corpus | str | Path, index_path: str | Path | None = None) -> None:
         """See `Retriever.load_corpus`."""
         before = self.corpus
         super().load_corpus(corpus, index_path)

@@ -101,6 +101,7 @@ class Ranking(nn.Module):
         ranking = cls()
         try:
             ranking.load_state_dict(load_file(path))
+            _check(ranking.state_dict())
         except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
             what = " ".join(str(error).split())[:200]
             raise DataError(f"{path}: is no ranking of this program ({what}); make the folder again") from error
@@ -144,6 +145,15 @@ def learn(tables: Sequence[tuple[Table, str]], seed: int = 0, *, progress: bool 
                 optimizer.step()
                 schedule.step()
     return ranking.eval()
+
+
+def _check(found: dict[str, Tensor]) -> None:
+    """Raise ValueError for numbers that no learning gives."""
+    for name, tensor in found.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} has values that are no numbers")
+        if name.endswith("deviation") and not (tensor > 0).all():
+            raise ValueError(f"{name} is not above 0")
 
 
 def _standardize(ranking: Ranking, candidates: Tensor, state: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A tokenizer of pieces of words, made from texts: it writes any text, in 0.4 tokens a byte or less.
+"""A tokenizer of pieces of words, made from texts: it writes any text, in less than half of the tokens of bytes.
 
 Byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909), with one difference from GPT-2's: what stands between names
 (blanks, operators, brackets) is cut off them, so that `H0` is the same pieces in `(H0)`, in `apply H0` and where a line

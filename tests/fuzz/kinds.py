@@ -60,6 +60,7 @@ from tests.fuzz.domain_files import (
 )
 from tests.fuzz.search_files import make_lists, make_search_results, read_lists, read_search_results
 from tests.generator.causal_fakes import GPT2
+from tests.generator.nearest.lookup_fakes import write_library
 
 WRITTEN = Path(__file__).parents[1] / "fixtures" / "written_before"
 STATES = ["p q : Prop\nh : p ∧ q\n⊢ q ∧ p", "⊢ True"]
@@ -241,12 +242,17 @@ def make_gguf(folder: Path) -> None:
     shutil.rmtree(folder / "bpe")
 
 
-def make_lookup(folder: Path) -> None:
-    with redirect_stdout(io.StringIO()):
-        nearest(WRITTEN / "eight", folder / "lookup", ngrams=NgramOptions(max_share=1.0), num_held_out=4)
-    for path in (folder / "lookup").iterdir():
-        path.rename(folder / path.name)
-    (folder / "lookup").rmdir()
+def lookup(num_ranked: int) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        ngrams, library = NgramOptions(max_share=1.0), write_library(folder / "library")
+        with redirect_stdout(io.StringIO()):
+            nearest(library, folder / "lookup", ngrams=ngrams, num_held_out=4, num_ranked=num_ranked)
+        shutil.rmtree(folder / "library")
+        for path in (folder / "lookup").iterdir():
+            path.rename(folder / path.name)
+        (folder / "lookup").rmdir()
+
+    return make
 
 
 def make_mixture(folder: Path) -> None:
@@ -376,7 +382,8 @@ KINDS = [
     Kind("checkpoint, retriever", copied("retriever/last.ckpt"), "last.ckpt", read_retriever),
     Kind("folder, encoder-decoder", make_plain("exported_encoder_decoder"), "*.[js]*", read_generator),
     Kind("folder, decoder-only", make_plain("exported_decoder_only", "causal"), "*.[js]*", read_generator),
-    Kind("lookup", make_lookup, "*", read_without_model),
+    Kind("lookup", lookup(num_ranked=0), "*", read_without_model),
+    Kind("ranked lookup", lookup(num_ranked=8), "*", read_without_model),
     Kind("mixture", make_mixture, "mixture/nextstep.json", read_without_model),
     Kind("neighbours", make_neighbors, "*", read_opened),
     *([Kind("fused retriever", make_fused, "fused/nextstep.json", read_opened)] if find_spec("bm25s") else []),

@@ -105,7 +105,9 @@ def test_what_predict_writes_is_what_evaluate_measures(home: Path, corpus: Corpu
     assert written.recall_at_1 == asked_row.recall_at_1 and asked_row.retriever == str(home / "fused")
 
 
-def test_saved_embeddings_go_to_the_part_that_embeds(home: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_saved_embeddings_go_to_the_part_that_embeds(
+    home: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index_main([f"--ret_ckpt_path={home / 'fused'}", f"--corpus_path={corpus.path}", f"--output_dir={tmp_path / 'i'}"])
     plain, fast = load_retriever(home / "fused"), load_retriever(home / "fused")
     plain.load_corpus(corpus)
@@ -114,6 +116,11 @@ def test_saved_embeddings_go_to_the_part_that_embeds(home: Path, corpus: Corpus,
     dense = fast.parts[2]
     assert isinstance(dense, PremiseRetriever) and dense.index is not None, "before anything is asked"
     assert torch.equal(plain.rank(CONTEXTS, 5)[1], fast.rank(CONTEXTS, 5)[1])
+    make(home, tmp_path / "fitted", "--num_states=6")
+    with monkeypatch.context() as patched:  # nothing is embedded again
+        patched.setattr(PremiseRetriever, "reindex_corpus", lambda *args: pytest.fail("embeds"))
+        make(home, tmp_path / "fast", "--num_states=6", f"--index_path={tmp_path / 'i'}")
+    assert read_fused(tmp_path / "fast")[1:] == read_fused(tmp_path / "fitted")[1:]
     without = FusedRetriever([BM25Retriever()])
     with pytest.raises(ConfigError, match=r"0 parts of fused\(bm25\) embed, and not one"):
         without.load_corpus(corpus, tmp_path / "i")

@@ -19,6 +19,7 @@ from retrieval.evaluate import evaluate
 from retrieval.index import EmbeddingIndex
 from retrieval.index import main as index_main
 from retrieval.main import RetrievalCLI, main
+from retrieval.model import PremiseRetriever
 from retrieval.predictions.reader_writer import Predictions
 from retrieval.reports import premise_table
 from retrieval.training.cli import start
@@ -179,6 +180,23 @@ def test_two_ranks_predict_what_one_predicts_and_evaluation_agrees(fitted: Fitte
     scored = evaluate(Path(values["data"]["data_path"]), corpus.path, [tmp_path / "one"], ["val"])[0]
     assert scored.mrr == pytest.approx(metrics["MRR_val"]) and scored.num_contexts == 8
     assert scored.recall_at_1 == pytest.approx(metrics["Recall@1_val"])
+
+
+def test_a_run_learns_from_what_an_earlier_one_found(fitted: Fitted, tmp_path: Path) -> None:
+    folder, values, metrics = fitted
+    data = {**values["data"], "predict_splits": ["train"], "premise_form": "name_first"}
+    found, last = tmp_path / "found", ("--ckpt_path", metrics["last_checkpoint"])
+    run("predict", folder, {**values, "data": data}, *last, "--output_dir", str(found))
+    hard = ["--data.num_hard_negatives", "2", "--data.hard_negatives_path", f"[{found}]"]
+    cli = run("fit", tmp_path, {**values, "data": data}, *hard, "--trainer.max_epochs", "1")
+    assert cli.datamodule.negatives.hard_negatives_path == [str(found)]
+    example = cli.datamodule.datasets["train"].example(0, 0)
+    predictions = Predictions.load(found, cli.datamodule.corpus)
+    best = set(predictions.retrieved(0)) - set(example.positives)
+    assert len(best & set(example.premises[1:])) >= 2, "of all that it could have drawn"
+    assert cli.model.premise_form == "name_first", "the model reads what the data module writes"
+    loaded = PremiseRetriever.load(str(Path(cli.trainer.log_dir) / "checkpoints" / "last.ckpt"))
+    assert loaded.premise_form == "name_first" and PremiseRetriever.load(last[1]).premise_form == "marked"
 
 
 def test_predictions_go_to_the_run_folder_if_not_told_otherwise(fitted: Fitted) -> None:

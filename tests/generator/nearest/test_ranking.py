@@ -100,6 +100,12 @@ def test_a_file_is_read_as_it_was_written_and_others_are_refused(ranking: Rankin
             Ranking.load(tmp_path / name)
     with pytest.raises(DataError, match="is no ranking"):
         Ranking.load(tmp_path / "missing")
+    for name, value, what in (("linear.bias", math.nan, "no numbers"), ("deviation", 0.0, "is not above 0")):
+        broken = Ranking()
+        broken.state_dict()[name].fill_(value)
+        broken.save(tmp_path / "broken.safetensors")
+        with pytest.raises(DataError, match=f"{name} .*{what}"):
+            Ranking.load(tmp_path / "broken.safetensors")
 
 
 # ------------------------------------------------------------------------------------------------
