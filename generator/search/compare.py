@@ -110,9 +110,8 @@ def compare(
     if output_path is not None:
         check_drawing()
         charts = [curve(rows, num_states, "states tried"), curve(rows, seconds, "seconds of search")]
-        note = " ".join(sorted({f"{row.max_seconds:g} s each" for row in rows if row.max_seconds is not None}))
         with writing_file(output_path) as part:
-            part.write_bytes(to_png(np.hstack([draw(chart, note) for chart in charts])))
+            part.write_bytes(to_png(np.hstack([draw(chart, limits_of(rows)) for chart in charts])))
         print(f"\nfigure: {output_path}")
 
 
@@ -137,6 +136,12 @@ def read_rows(runs: Sequence[Path], names: Sequence[str] = ()) -> list[Row]:
         if (left := header.get("num_theorems", len(results)) - len(results)) > 0:
             raise ConfigError(f"{folder}: {left} of its theorems are not searched yet; finish it by the same command")
     return rows
+
+
+def limits_of(rows: Sequence[Row]) -> str:
+    """Say how many seconds the searches had, "" if none had a limit."""
+    limits = sorted({row.max_seconds for row in rows if row.max_seconds is not None})
+    return f"{' or '.join(f'{limit:g}' for limit in limits)} s each" if limits else ""
 
 
 def report(rows: Sequence[Row], at_states: Sequence[int], at_seconds: Sequence[float], depth: int) -> list[str]:

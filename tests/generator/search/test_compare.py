@@ -9,7 +9,7 @@ import pytest
 
 from common import ConfigError, DataError
 from generator.environments.base import Theorem
-from generator.search.compare import curve, main, num_states, read_rows, report, seconds
+from generator.search.compare import Row, curve, limits_of, main, num_states, read_rows, report, seconds
 from generator.search.loop import SearchResult
 from generator.search.results import ResultsFile
 
@@ -81,6 +81,11 @@ def test_the_command_prints_tables_and_draws_both_curves_in_one_figure(
     assert f"{tmp_path / 'two'}: 1 of these proofs did not hold when they were checked again" in printed
     with Image.open(tmp_path / "figure.png") as image:
         assert image.width > 1.9 * image.height
+
+
+def test_a_figure_says_how_many_seconds_the_searches_had() -> None:
+    rows = [Row(str(limit), [], limit) for limit in (60.0, None, 5.0, 5.0)]
+    assert limits_of(rows) == "5 or 60 s each" and limits_of(rows[1:2]) == ""
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
