@@ -121,9 +121,12 @@ def test_the_five_commands_of_retrieval_run_one_after_the_other(tmp_path, monkey
         ["generator.main", "fit"],
         ["generator.main", "test"],
         ["generator.suggest", "--ckpt_path"],
+        ["retrieval.neighbors", "--data_path"],  # and those that need no training
+        ["retrieval.fuse", "--parts"],
+        ["retrieval.predict", "--ret_ckpt_path"],
     ]
     small = {"data__num_theorems": "60"}
-    short = [SHORT, {}, SHORT | small, small | {"trainer__limit_test_batches": "1"}, {}]
+    short = [SHORT, {}, SHORT | small, small | {"trainer__limit_test_batches": "1"}, {}, {}, {}, {}]
     for words, extra in zip(commands, short, strict=True):
         file = next((path.name for path in (tmp_path / "data/propositional/lean").rglob("Part*.lean")), "")
         run_here([word.replace("Part001.lean", file) for word in words], **extra)
