@@ -5,8 +5,6 @@ Shape legend: S steps, D distinct texts of states, T theorems, F files, C citati
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
-from common import Context, DataError, Pos
+from common import Context, Pos
 from retrieval.corpus import Corpus
 from retrieval.leandojo.columns import position_key
 from retrieval.leandojo.traces import TracedTactic
-from retrieval.training.files import writing_file
+from retrieval.step_columns import digest_columns, load_columns, save_columns
 
 FORMAT_VERSION = 1
 
@@ -147,10 +143,7 @@ class Citations:
 
     def digest(self) -> str:
         """Return a hash of all of it."""
-        digest = hashlib.sha256(json.dumps(self.paths).encode())
-        for name in sorted(self._tensors):
-            digest.update(self._tensors[name].numpy().tobytes())
-        return digest.hexdigest()
+        return digest_columns(self._tensors, self.paths)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file.
@@ -158,9 +151,7 @@ class Citations:
         Raises:
             DataError: if the system refuses to write
         """
-        metadata = {"nextstep": json.dumps({"format_version": FORMAT_VERSION, "paths": self.paths})}
-        with writing_file(path) as part:
-            save_file(self._tensors, part, metadata)
+        save_columns(path, self._tensors, self.paths, FORMAT_VERSION)
 
     @classmethod
     def load(cls, path: Path) -> Citations:
@@ -169,17 +160,7 @@ class Citations:
         Raises:
             DataError: if the file is missing, broken, or of another version
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["nextstep"])
-            if about["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format version {about['format_version']}; this program reads {FORMAT_VERSION}")
-            arrays, paths = load_file(path), about["paths"]
-            _check(arrays, paths)
-        except (KeyError, OSError, RecursionError, SafetensorError, TypeError, ValueError) as error:
-            what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{path}: holds no citations ({what}); make the folder again") from error
-        return cls(arrays, paths)
+        return cls(*load_columns(path, FORMAT_VERSION, _KINDS, _check, "citations"))
 
 
 _KINDS = {
@@ -195,13 +176,8 @@ _KINDS = {
 }
 
 
-def _check(arrays: dict[str, torch.Tensor], paths: Any) -> None:
+def _check(arrays: dict[str, torch.Tensor], paths: list[str]) -> None:
     """Raise ValueError for arrays that a search would go wrong with."""
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise ValueError("paths are no list of texts")
-    for name, kind in _KINDS.items():
-        if arrays[name].dtype != kind or arrays[name].ndim != 1:
-            raise ValueError(f"{name} is {arrays[name].dtype} of shape {tuple(arrays[name].shape)}")
     sizes = {name: len(arrays[name]) for name in _KINDS}
     for names in (("text_of", "theorem_of", "cited_ends"), ("file_of", "position_of")):
         if len({sizes[name] for name in names}) > 1:
