@@ -18,7 +18,7 @@ from common import ConfigError, Context, DataError, check_positive, format_state
 from retrieval.citations import Citations
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
-from retrieval.ngram_index import NgramIndex
+from retrieval.ngram_index import NgramIndex, largest
 from retrieval.retriever import Retriever
 from retrieval.training.checkpoints import class_path, read_settings, write_settings
 from retrieval.training.files import writing_folder
@@ -114,12 +114,7 @@ class NeighborRetriever(Retriever):
         similarities = self.index.scores(self.options.text(context.state))[self.citations.text_of]
         imported = self._corpus().imported_by(context.path) if self.options.only_before else None
         similarities *= self.citations.may_look_up(context, imported)
-        num = min(self.options.num_neighbors, len(similarities))
-        if not num:
-            return np.zeros(0, dtype=np.int64), similarities
-        least = np.partition(similarities, len(similarities) - num)[len(similarities) - num]
-        numbers = np.flatnonzero((similarities >= least) & (similarities > 0))
-        numbers = numbers[np.argsort(-similarities[numbers], kind="stable")[:num]]
+        numbers = largest(similarities, self.options.num_neighbors)
         return numbers, similarities[numbers]
 
     def _scores(self, context: Context) -> _Floats:

@@ -233,6 +233,20 @@ class NgramIndex:
         return cls(options, arrays, num_texts)
 
 
+def largest(scores: _Floats, number: int) -> _Ints:
+    """Return the places of the largest scores above 0, falling; of equal ones the first.
+
+    >>> largest(np.array([0.5, 0.0, 0.9, 0.5], dtype=np.float32), 2).tolist()
+    [2, 0]
+    """
+    number = min(number, len(scores))
+    if not number:
+        return np.zeros(0, dtype=np.int64)
+    least = np.partition(scores, len(scores) - number)[len(scores) - number]
+    places = np.flatnonzero((scores >= least) & (scores > 0))
+    return places[np.argsort(-scores[places], kind="stable")[:number]]
+
+
 def _distinct(rows: list[npt.NDArray[np.uint32]], at_a_time: int = 4096) -> npt.NDArray[np.uint32]:
     """All that occurs in the rows, ascending, each once."""
     found = np.zeros(0, dtype=np.uint32)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common import Context
 from generator.nearest.steps import StateText, Steps
-from retrieval.ngram_index import NgramIndex, NgramOptions
+from retrieval.ngram_index import NgramIndex, NgramOptions, largest
 
 # What each kind of evidence counts where the K nearest steps are chosen. Of 2,000 val states of Coq's library, votes by
 # this sum are right in 21.8%, by the state alone in 19.2%.
@@ -97,20 +97,6 @@ class EvidenceIndex:
         folder = self._folders.get(_folder(context.path), -1)
         same_folder = (self._folder_of_step[found] == folder).astype(np.float32)
         return Evidence(found, near[found], state[found], goal[found], name[found], same_file[found], same_folder)
-
-
-def largest(scores: _Floats, number: int) -> npt.NDArray[np.int64]:
-    """Return the places of the largest scores above 0, falling; of equal ones the first.
-
-    >>> largest(np.array([0.5, 0.0, 0.9, 0.5], dtype=np.float32), 2).tolist()
-    [2, 0]
-    """
-    number = min(number, len(scores))
-    if not number:
-        return np.zeros(0, dtype=np.int64)
-    least = np.partition(scores, len(scores) - number)[len(scores) - number]
-    places = np.flatnonzero((scores >= least) & (scores > 0))
-    return places[np.argsort(-scores[places], kind="stable")[:number]]
 
 
 def last_part(full_name: str) -> str:

@@ -14,11 +14,10 @@ from common import Candidate, Context, DataError, check_positive
 from generator.interface.tactic_generator import TacticGenerator, not_blank
 from generator.nearest.adaptation import adapt
 from generator.nearest.calibration import Calibration
-from generator.nearest.evidence import largest
 from generator.nearest.ranked import RankedSteps, first_goal
 from generator.nearest.steps import StateText, Steps
 from retrieval.corpus import Corpus
-from retrieval.ngram_index import NgramIndex
+from retrieval.ngram_index import NgramIndex, largest
 from retrieval.training.checkpoints import class_path, read_settings, write_settings
 from retrieval.training.files import writing_folder
 from retrieval.training.options import check_types

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common import ConfigError, DataError
-from retrieval.ngram_index import NgramIndex, NgramOptions, ngrams
+from retrieval.ngram_index import NgramIndex, NgramOptions, largest, ngrams
 
 TEXTS = [
     "n m : nat\n⊢ n + m = m + n",
@@ -138,3 +138,10 @@ def test_files_that_are_missing_broken_or_of_other_texts_are_refused(tmp_path: P
 def test_options_out_of_range_are_refused(options: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         NgramOptions(**options)  # type: ignore[arg-type]
+
+
+def test_the_largest_are_those_of_a_stable_sort() -> None:
+    scores = np.random.default_rng(0).integers(0, 5, 60).astype(np.float32)
+    expected = [place for place in np.argsort(-scores, kind="stable").tolist() if scores[place] > 0]
+    for number in (0, 1, 7, 59, 60, 100):
+        assert largest(scores, number).tolist() == expected[:number]

@@ -14,7 +14,6 @@ from generator.nearest.evidence import (
     NAME_WEIGHT,
     Evidence,
     EvidenceIndex,
-    largest,
     last_part,
     shares,
 )
@@ -66,13 +65,6 @@ def test_a_name_or_a_file_alone_makes_no_step_near(index: EvidenceIndex, lookup:
 
 def test_no_more_are_found_than_asked_for(index: EvidenceIndex, lookup: NearestTacticGenerator) -> None:
     assert len(find(index, lookup, Context("A.v", "x", (9, 9), AND[0][0]), number=2).numbers) == 2
-
-
-def test_the_largest_are_those_of_a_stable_sort() -> None:
-    scores = np.random.default_rng(0).integers(0, 5, 60).astype(np.float32)
-    expected = [place for place in np.argsort(-scores, kind="stable").tolist() if scores[place] > 0]
-    for number in (0, 1, 7, 59, 60, 100):
-        assert largest(scores, number).tolist() == expected[:number]
 
 
 def test_shares_fall_with_score_and_place_and_are_one_together() -> None:
