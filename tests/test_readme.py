@@ -78,13 +78,21 @@ def test_the_dataset_command_builds_what_it_says(tmp_path):
     assert {p.name for p in (tmp_path / "made" / "random").iterdir()} == {"train.json", "val.json", "test.json"}
 
 
-def test_every_option_that_the_table_names_is_accepted(capsys):
-    from generator.main import main
+OF_RETRIEVERS = TEXT[(start := TEXT.index("`ret_ckpt_path` takes")) : TEXT.index("\n\n", start)]
 
-    for option in set(re.findall(r"--((?:model|data|trainer)\.\w+)", TEXT)):
+
+@pytest.mark.parametrize(
+    ("command", "text"), [("generator.main", TEXT.replace(OF_RETRIEVERS, "")), ("retrieval.main", OF_RETRIEVERS)]
+)
+def test_every_option_that_the_text_names_is_accepted(command, text, capsys):
+    options = set(re.findall(r"--((?:model|data|trainer)\.\w+)", text))
+    assert len(options) > 3
+    for option in options:
         kind = {"model": "model.help", "data": "data.help"}.get(option.split(".")[0])
         with pytest.raises(SystemExit):
-            main(["fit", f"--{kind}", HELP[kind]] if kind else ["fit", "--help"])
+            importlib.import_module(command).main(
+                ["fit", f"--{kind}", HELP[command, kind]] if kind else ["fit", "--help"]
+            )
         assert option.split(".")[1] in capsys.readouterr().out, option
 
 
@@ -246,6 +254,8 @@ def test_a_split_is_searched_as_is_shown(quickstart, monkeypatch, capsys):
 
 
 HELP = {
-    "model.help": "generator.model.RetrievalAugmentedGenerator",
-    "data.help": "generator.datamodule.GeneratorDataModule",
+    ("generator.main", "model.help"): "generator.model.RetrievalAugmentedGenerator",
+    ("generator.main", "data.help"): "generator.datamodule.GeneratorDataModule",
+    ("retrieval.main", "model.help"): "retrieval.model.PremiseRetriever",
+    ("retrieval.main", "data.help"): "retrieval.datamodule.RetrievalDataModule",
 }
