@@ -6,7 +6,6 @@ Shape legend: B contexts, P parts, k premises asked for.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from retrieval.retriever import Retriever
 from retrieval.training.checkpoints import SETTINGS_FILE, class_path, read_settings, write_settings
 from retrieval.training.files import writing_folder
 from retrieval.training.options import check_types
+from retrieval.training.parts import find_part, path_of_part
 
 Part = str | BM25Options  # a checkpoint, folder or hub id; or BM25, which is made of the corpus alone
 
@@ -130,11 +130,8 @@ def write_fused(
         ConfigError: if the folder is there and not empty
         DataError: if the system refuses to write
     """
-    target = folder.resolve()
     named = [
-        {"bm25": asdict(part)}
-        if isinstance(part, BM25Options)
-        else {"path": os.path.relpath(Path(part).resolve(), target) if Path(part).exists() else part}
+        {"bm25": asdict(part)} if isinstance(part, BM25Options) else {"path": path_of_part(part, folder)}
         for part in parts
     ]
     numbers = {"weights": list(weights), "rank_offset": rank_offset, "depth": depth}
@@ -175,8 +172,4 @@ def _read_part(part: Any, folder: Path) -> Part:
     if "bm25" in part:
         check_types(BM25Options, part["bm25"], "bm25")
         return BM25Options(**part["bm25"])
-    path = part["path"]
-    if not isinstance(path, str) or not path:
-        raise ValueError(f"path is {str(path)[:60]!r}")
-    local = folder / path
-    return str(local) if local.exists() or path.startswith((".", "/")) else path
+    return find_part(part["path"], folder)

@@ -18,7 +18,7 @@ from common import ConfigError, Context, DataError, check_positive, format_state
 from retrieval.citations import Citations
 from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
-from retrieval.ngram_index import NgramIndex, largest
+from retrieval.ngram_index import NgramIndex, largest, shares
 from retrieval.retriever import Retriever
 from retrieval.training.checkpoints import class_path, read_settings, write_settings
 from retrieval.training.files import writing_folder
@@ -121,19 +121,12 @@ class NeighborRetriever(Retriever):
         """The share of each premise in what the nearest steps have together, float32 (N,)."""
         assert self._located is not None
         steps, similarities = self.neighbors(context)
-        shares = self.shares(similarities)
+        weights = shares(similarities, self.options.temperature, self.options.decay)
         places, counts = self.citations.cited_by(steps)
-        numbers, weights = self._located[places], np.repeat(shares, counts)
+        numbers, weights = self._located[places], np.repeat(weights, counts)
         is_known = numbers >= 0
         scores = np.bincount(numbers[is_known], weights[is_known], minlength=len(self._corpus()))
         return scores.astype(np.float32)
-
-    def shares(self, similarities: _Floats) -> npt.NDArray[np.float64]:
-        """Return the share of each step in what all have together, float64 (K,); similarities are greatest first."""
-        ranks = np.arange(1, len(similarities) + 1)
-        weights = np.exp((similarities - similarities[:1]) / self.options.temperature) / ranks**self.options.decay
-        total: npt.NDArray[np.float64] = weights / weights.sum()
-        return total
 
     # -------------------------------------------------------------------------------------------- files
 

@@ -247,6 +247,21 @@ def largest(scores: _Floats, number: int) -> _Ints:
     return places[np.argsort(-scores[places], kind="stable")[:number]]
 
 
+def shares(similarities: npt.NDArray[Any], temperature: float, decay: float) -> npt.NDArray[np.float64]:
+    """Return the weights exp(s / T) / rank ** decay of what was found, 1 together, float64 (..., K).
+
+    Args:
+        similarities: s, greatest first, float (..., K)
+        temperature: T
+        decay: how much less each counts for every one before it
+    """
+    found = similarities.astype(np.float64)
+    ranks = np.arange(1, found.shape[-1] + 1)
+    weights = np.exp((found - found[..., :1]) / temperature - decay * np.log(ranks))
+    total: npt.NDArray[np.float64] = weights / weights.sum(axis=-1, keepdims=True)
+    return total
+
+
 def _distinct(rows: list[npt.NDArray[np.uint32]], at_a_time: int = 4096) -> npt.NDArray[np.uint32]:
     """All that occurs in the rows, ascending, each once."""
     found = np.zeros(0, dtype=np.uint32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from common import Candidate, DataError
 from generator.interface.mixture import MixedTacticGenerator
 from retrieval.training.checkpoints import SETTINGS_FILE, class_path, read_settings, write_settings
 from retrieval.training.files import writing_folder
+from retrieval.training.parts import find_part, path_of_part
 
 Part = str | list[Candidate]  # a checkpoint, folder or hub id; or the tactics that it always proposes
 
@@ -32,13 +32,7 @@ def write_mixture(
         ConfigError: if the folder is there and not empty
         DataError: if the system refuses to write
     """
-    target = folder.resolve()
-    named = [
-        {"path": os.path.relpath(Path(part).resolve(), target) if Path(part).exists() else part}
-        if isinstance(part, str)
-        else {"tactics": part}
-        for part in parts
-    ]
+    named = [{"path": path_of_part(part, folder)} if isinstance(part, str) else {"tactics": part} for part in parts]
     options = {"parts": named, "weights": list(weights), "num_asked": num_asked, "about": about}
     with writing_folder(folder, f"the mixture to {folder}") as place:
         write_settings(place, class_path(MixedTacticGenerator), options)
@@ -80,8 +74,4 @@ def _read_part(part: Any, folder: Path) -> Part:
         if not all(isinstance(tactic, str) and log_prob <= 0 for tactic, log_prob in tactics):
             raise ValueError("tactics are no pairs of a text and a log-probability")
         return tactics
-    path = part["path"]
-    if not isinstance(path, str) or not path:
-        raise ValueError(f"path is {str(path)[:60]!r}")
-    local = folder / path
-    return str(local) if local.exists() or path.startswith((".", "/")) else path
+    return find_part(part["path"], folder)

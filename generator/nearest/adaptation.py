@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from generator.nearest.steps import TURNSTILE
+import numpy as np
+import numpy.typing as npt
+
+from generator.nearest.steps import TURNSTILE, Steps
 
 _NAME = r"[^\W\d][\w']*"
 # a name that stands alone: no part of a longer one, of a qualified one, or of a number
@@ -75,6 +78,18 @@ def adapt(tactic: str, theirs: str, ours: str) -> str:
         return tactic
     renamed = _renaming(their_hypotheses, our_hypotheses)
     return _exchanged(tactic, renamed) if any(name in renamed for name in named) else tactic
+
+
+def adapted(steps: Steps, numbers: npt.NDArray[np.int64], state: str) -> list[str]:
+    """Return the tactics of known steps, each written for a state's first goal; see `adapt`."""
+    goal = first_goal(state)
+    theirs = (first_goal(steps.text(number)) for number in steps.text_of[numbers].tolist())
+    return [adapt(tactic, text, goal) for tactic, text in zip(steps.tactics(numbers), theirs, strict=True)]
+
+
+def first_goal(state: str) -> str:
+    """Return the goal that tactics act on."""
+    return state.partition("\n\n")[0]
 
 
 @lru_cache(maxsize=20_000)

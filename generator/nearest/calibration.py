@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common import ConfigError, check_positive
+from retrieval.ngram_index import shares
 
 _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.005, 1.0, 24))
 _DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -59,12 +60,7 @@ class Calibration:
         Args:
             similarities: greatest first, float (..., K)
         """
-        found = similarities.astype(np.float64)
-        ranks = np.arange(1, found.shape[-1] + 1)
-        logits = (found - found[..., :1]) / self.temperature - self.decay * np.log(ranks)
-        weights = np.exp(logits)
-        total: _Floats = weights / weights.sum(axis=-1, keepdims=True)
-        return total
+        return shares(similarities, self.temperature, self.decay)
 
     def log_known(self, similarity: float) -> float:
         """Return the logarithm of the probability that the right tactic is among those of the K steps."""

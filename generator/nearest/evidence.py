@@ -5,7 +5,6 @@ Shape legend: N steps, K of them the nearest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -106,15 +105,6 @@ def last_part(full_name: str) -> str:
     'add_comm'
     """
     return full_name.rsplit(".", 1)[-1]
-
-
-def shares(scores: Sequence[float] | npt.NDArray[np.floating], temperature: float, decay: float) -> _Floats:
-    """Return weights of one step or more, in any order, 1 together: exp(score / T) / rank ** decay, float32 (K,)."""
-    found = np.asarray(scores, dtype=np.float64)
-    ranks = np.empty(len(found))
-    ranks[np.argsort(-found, kind="stable")] = np.arange(1, len(found) + 1)
-    weights = np.exp((found - found.max()) / temperature) / ranks**decay
-    return np.asarray(weights / weights.sum(), dtype=np.float32)
 
 
 def _folder(path: str) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from generator.nearest.adaptation import hypotheses, names_in
-from generator.nearest.evidence import Evidence, shares
+from generator.nearest.evidence import Evidence
 from generator.nearest.steps import TURNSTILE
+from retrieval.ngram_index import shares
 
 MAX_CANDIDATES = 200
 # features of candidates in order; "share": of the votes of all K steps, by that kind of evidence
@@ -62,6 +64,11 @@ class Uses:
     in_file: Mapping[str, int]
     of_name: Mapping[str, int]
 
+    @cached_property
+    def num_in_file(self) -> int:
+        """Steps of the theorem's file."""
+        return sum(self.in_file.values())
+
 
 @dataclass(frozen=True)
 class Table:
@@ -90,7 +97,7 @@ def describe(evidence: Evidence, proposed: Sequence[str], written: Sequence[str]
     """
     columns = {tactic: number for number, tactic in enumerate(dict.fromkeys(proposed))}
     of_step = np.array([columns[tactic] for tactic in proposed])
-    votes = {kind: shares(getattr(evidence, kind), _TEMPERATURE, _DECAY) for kind in _VOTES}
+    votes = {kind: _votes(getattr(evidence, kind)) for kind in _VOTES}
     total = sum(np.bincount(of_step, votes[kind], len(columns)) for kind in _VOTES)
     kept = np.argsort(-np.asarray(total), kind="stable")[:MAX_CANDIDATES]
     tactics = list(columns)
@@ -99,14 +106,21 @@ def describe(evidence: Evidence, proposed: Sequence[str], written: Sequence[str]
     seen = _Seen(goal)
     by_votes = _of_votes(evidence, votes, of_step, len(columns))[kept]
     by_text = np.array([_of_text(tactic, tactic in is_adapted, seen, uses) for tactic in chosen], dtype=np.float32)
-    in_file = sum(uses.in_file.values())
-    state = [evidence.state.max(), evidence.goal.max(), evidence.name.max(), np.log1p(in_file)]
+    state = [evidence.state.max(), evidence.goal.max(), evidence.name.max(), np.log1p(uses.num_in_file)]
     state += [evidence.same_file.mean(), np.log(votes["near"].max() + 1e-4), len(seen.target) / 500]
     return Table(
         chosen,
         np.concatenate([by_votes, _places(by_votes), by_text], axis=1).astype(np.float32),
         np.array([*state, len(seen.hypotheses) / 10], dtype=np.float32),
     )
+
+
+def _votes(likeness: _Floats) -> _Floats:
+    """What each step counts by one kind of evidence, float32 (K,)."""
+    order = np.argsort(-likeness, kind="stable")
+    found = np.empty_like(likeness)
+    found[order] = shares(likeness[order], _TEMPERATURE, _DECAY)
+    return found
 
 
 def _of_votes(evidence: Evidence, votes: Mapping[str, _Floats], of_step: npt.NDArray[np.int64], number: int) -> _Floats:
@@ -169,7 +183,7 @@ def _of_text(tactic: str, is_adapted: bool, seen: _Seen, uses: Uses) -> list[flo
     return [
         np.log1p(uses.everywhere.get(tactic, 0)),
         np.log1p(in_file),
-        in_file / (sum(uses.in_file.values()) + 5),
+        in_file / (uses.num_in_file + 5),
         is_adapted,
         len(names),
         sum(name in seen.hypotheses for name in names),

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from common import Candidate, Context, DataError, check_positive
 from generator.interface.tactic_generator import TacticGenerator, not_blank
-from generator.nearest.adaptation import adapt
+from generator.nearest.adaptation import adapted
 from generator.nearest.calibration import Calibration
-from generator.nearest.ranked import RankedSteps, first_goal
+from generator.nearest.ranked import RankedSteps
 from generator.nearest.steps import StateText, Steps
 from retrieval.corpus import Corpus
 from retrieval.ngram_index import NgramIndex, largest
@@ -102,12 +102,8 @@ class NearestTacticGenerator(TacticGenerator):
 
     def tactics(self, numbers: npt.NDArray[np.int64], context: Context) -> list[str]:
         """Return the tactic that each of these steps proposes for a state."""
-        found = [self.steps.tactic(number) for number in self.steps.tactic_of[numbers].tolist()]
-        if not self.lookup.adapt_names:
-            return found
-        goal = first_goal(context.state)
-        texts = (first_goal(self.steps.text(number)) for number in self.steps.text_of[numbers].tolist())
-        return [adapt(tactic, text, goal) for tactic, text in zip(found, texts, strict=True)]
+        is_adapted = self.lookup.adapt_names
+        return adapted(self.steps, numbers, context.state) if is_adapted else self.steps.tactics(numbers)
 
     def _candidates(self, context: Context) -> list[Candidate]:
         if self.ranked is not None:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tqdm import tqdm
 
 from common import Candidate, Context, remove_marks
-from generator.nearest.adaptation import adapt, names_in
+from generator.nearest.adaptation import adapted, first_goal, names_in
 from generator.nearest.evidence import EvidenceIndex
 from generator.nearest.features import Table, Uses, describe
 from generator.nearest.ranking import Ranking, learn
@@ -57,12 +56,9 @@ class RankedSteps:
         if not len(found.numbers):
             return None
         steps = self._steps
-        written = [steps.tactic(number) for number in steps.tactic_of[found.numbers].tolist()]
+        written = steps.tactics(found.numbers)
+        proposed = adapted(steps, found.numbers, context.state) if adapt_names else written
         goal = first_goal(context.state)
-        proposed = written
-        if adapt_names:
-            texts = (first_goal(steps.text(number)) for number in steps.text_of[found.numbers].tolist())
-            proposed = [adapt(tactic, theirs, goal) for tactic, theirs in zip(written, texts, strict=True)]
         return describe(found, proposed, written, goal, self._uses(context, visible, {*proposed, *written}))
 
     def _uses(self, context: Context, visible: npt.NDArray[np.bool_], tactics: set[str]) -> Uses:
@@ -135,15 +131,9 @@ def learn_ranking(
     """
     made = RankedSteps(steps, text, EvidenceIndex.of(steps, states, progress=True), Ranking())
     tables = []
-    with torch.no_grad():
-        for step in tqdm(held_out, desc="held-out steps", unit="state"):
-            table = made.table(step.context, visible(step.context), adapt_names=adapt_names)
-            if table is not None:
-                tables.append((table, remove_marks(step.tactic)))
+    for step in tqdm(held_out, desc="held-out steps", unit="state"):
+        table = made.table(step.context, visible(step.context), adapt_names=adapt_names)
+        if table is not None:
+            tables.append((table, remove_marks(step.tactic)))
     made.ranking = learn(tables, seed, progress=True)
     return made
-
-
-def first_goal(state: str) -> str:
-    """Return the goal that tactics act on."""
-    return state.partition("\n\n")[0]

@@ -138,6 +138,10 @@ class Steps(StepColumns):
         """Return a tactic by its number among the M."""
         return self._tactics[number]
 
+    def tactics(self, numbers: npt.NDArray[np.int64]) -> list[str]:
+        """Return the tactics of steps, by their numbers among the N, as they were written there."""
+        return [self._tactics[number] for number in self.tactic_of[numbers].tolist()]
+
     def name(self, number: int) -> str:
         """Return the full name of a theorem by its number among the T."""
         return self._names[number]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common import ConfigError, DataError
-from retrieval.ngram_index import NgramIndex, NgramOptions, largest, ngrams
+from retrieval.ngram_index import NgramIndex, NgramOptions, largest, ngrams, shares
 
 TEXTS = [
     "n m : nat\n⊢ n + m = m + n",
@@ -145,3 +145,13 @@ def test_the_largest_are_those_of_a_stable_sort() -> None:
     expected = [place for place in np.argsort(-scores, kind="stable").tolist() if scores[place] > 0]
     for number in (0, 1, 7, 59, 60, 100):
         assert largest(scores, number).tolist() == expected[:number]
+
+
+def test_shares_fall_with_likeness_and_rank_and_are_one_together() -> None:
+    found = shares(
+        np.array([[0.9, 0.9, 0.2, 0.1], [0.5, 0.5, 0.5, 0.5]], dtype=np.float32), temperature=0.2, decay=0.75
+    )
+    assert found.sum(axis=1).tolist() == pytest.approx([1, 1])
+    assert (np.diff(found[0]) < 0).all() and found[1, 0] / found[1, 3] == pytest.approx(4**0.75)
+    assert found[0, 0] / found[0, 2] == pytest.approx(math.exp(0.7 / 0.2) * 3**0.75, rel=1e-5)
+    assert shares(np.array([0.5]), 0.2, 0.75).tolist() == [1.0] and len(shares(np.zeros(0), 0.2, 0.75)) == 0

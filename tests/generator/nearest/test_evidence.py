@@ -15,7 +15,6 @@ from generator.nearest.evidence import (
     Evidence,
     EvidenceIndex,
     last_part,
-    shares,
 )
 from generator.nearest.generator import NearestTacticGenerator
 from tests.generator.nearest.lookup_fakes import ADD, AND, make_lookup, write_library
@@ -65,13 +64,6 @@ def test_a_name_or_a_file_alone_makes_no_step_near(index: EvidenceIndex, lookup:
 
 def test_no_more_are_found_than_asked_for(index: EvidenceIndex, lookup: NearestTacticGenerator) -> None:
     assert len(find(index, lookup, Context("A.v", "x", (9, 9), AND[0][0]), number=2).numbers) == 2
-
-
-def test_shares_fall_with_score_and_place_and_are_one_together() -> None:
-    found = shares([0.2, 0.9, 0.9, 0.1], temperature=0.2, decay=0.75)
-    assert float(found.sum()) == pytest.approx(1)
-    assert found[1] > found[2] > found[0] > found[3]
-    assert shares([0.5], 0.2, 0.75).tolist() == [1.0]
 
 
 def test_the_last_part_of_a_name_is_compared() -> None:
