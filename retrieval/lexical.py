@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,12 +100,9 @@ class BM25Retriever(Retriever):
         if corpus is not None:
             self.load_corpus(corpus)
 
-    def load_corpus(self, corpus: Corpus | str | Path, index_path: str | Path | None = None) -> None:
-        """See `Retriever.load_corpus`."""
-        before = self.corpus
-        super().load_corpus(corpus, index_path)
-        if self.corpus is not before:
-            self._fields = None
+    def forget(self) -> None:
+        """See `Retriever.forget`."""
+        self._fields = None
 
     def prepare(self) -> None:
         """Index the premises: 3 s for 18,000 of Coq, which then take 2 ms a state (one thread of an Intel Xeon)."""

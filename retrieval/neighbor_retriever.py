@@ -16,7 +16,6 @@ from torch import Tensor
 
 from common import ConfigError, Context, DataError, check_positive, format_state
 from retrieval.citations import Citations
-from retrieval.corpus import Corpus
 from retrieval.embedding_index import top_k
 from retrieval.ngram_index import NgramIndex, largest, shares
 from retrieval.retriever import Retriever
@@ -81,12 +80,9 @@ class NeighborRetriever(Retriever):
         self.name = "neighbors"
         self._located: npt.NDArray[np.int64] | None = None
 
-    def load_corpus(self, corpus: Corpus | str | Path, index_path: str | Path | None = None) -> None:
-        """See `Retriever.load_corpus`."""
-        before = self.corpus
-        super().load_corpus(corpus, index_path)
-        if self.corpus is not before:
-            self._located = None
+    def forget(self) -> None:
+        """See `Retriever.forget`."""
+        self._located = None
 
     def prepare(self) -> None:
         """Find the premises that are cited in the corpus; those that it lacks are not retrieved."""

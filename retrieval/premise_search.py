@@ -171,6 +171,10 @@ class PremiseSearch(Restorable, Retriever):
         self._is_stale = True
         return super().load_state_dict(*args, **kwargs)
 
+    def forget(self) -> None:
+        """See `Retriever.forget`."""
+        self.index = None
+
     def load_corpus(self, corpus: Corpus | str | Path, index_path: str | Path | None = None) -> None:
         """Choose what to retrieve from.
 
@@ -182,11 +186,9 @@ class PremiseSearch(Restorable, Retriever):
         Raises:
             DataError: if the corpus is broken, or the index made for another corpus or by other weights
         """
-        corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
-        if corpus is not self.corpus:
-            self.corpus, self.index = corpus, None
+        super().load_corpus(corpus)
         if index_path is not None:
-            self.index = EmbeddingIndex.load(index_path, corpus).to(self.device)
+            self.index = EmbeddingIndex.load(index_path, self._corpus()).to(self.device)
             self._check_index(self.index, index_path)
             self._is_stale = False
 

@@ -43,7 +43,13 @@ class Retriever:
         """
         if index_path is not None:
             raise ConfigError(f"index_path {index_path}: {self.name or 'this retriever'} embeds nothing; leave it out")
-        self.corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
+        loaded = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
+        if loaded is not self.corpus:
+            self.corpus = loaded
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what was made of another corpus."""
 
     def prepare(self) -> None:
         """Do what takes long now, and not at the first question."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from retrieval.corpus import Corpus
+from tests.retrieval.fakes import write_library
 
 
 def _premise(name: str, start: list[int], end: list[int], code: str | None = None) -> dict[str, Any]:
@@ -127,3 +128,15 @@ def data_path(tmp_path: Path) -> Path:
         theorems = [theorem | {"full_name": f"{theorem['full_name']}{prime}"} for theorem in THEOREMS]
         (folder / f"{split}.json").write_text(json.dumps(theorems), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the splits of the library whose contexts are learnt from, see `fakes`; corpus.jsonl lies beside it."""
+    return write_library(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="module")
+def corpus(data: Path) -> Corpus:
+    """The corpus of that library."""
+    return Corpus(data.parent / "corpus.jsonl")

@@ -13,15 +13,10 @@ from retrieval.datamodule import RetrievalDataModule
 from retrieval.model import PremiseRetriever
 from tests.fakes import quiet_trainer
 from tests.ranks import find_free_port, run_two_ranks
-from tests.retrieval.fakes import ENCODER, write_library
+from tests.retrieval.fakes import ENCODER
 
 CHUNKS = (None, 3)
 Tensors = dict[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_library(tmp_path_factory.mktemp("library"))
 
 
 def change(data: Path, chunk_size: int | None, batch_size: int = 8, **options: Any) -> Tensors:

@@ -17,19 +17,9 @@ from retrieval.load import load_retriever
 from retrieval.neighbor_retriever import CITATIONS_FILE, INDEX_FILE, NeighborOptions, NeighborRetriever
 from retrieval.neighbors import main
 from retrieval.ngram_index import NgramIndex, NgramOptions
-from tests.retrieval.fakes import CITED, NAMES, STATES, write_library
+from tests.retrieval.fakes import CITED, NAMES, STATES
 
 NGRAMS = NgramOptions(max_share=1.0)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_library(tmp_path_factory.mktemp("library"))
-
-
-@pytest.fixture(scope="module")
-def corpus(data: Path) -> Corpus:
-    return Corpus(data.parent / "corpus.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,7 @@ from retrieval.negatives import Negatives
 from retrieval.predictions.files import RetrievalContext
 from retrieval.predictions.reader_writer import PredictionWriter
 from retrieval.retrieved_negatives import RetrievedNegatives
-from tests.retrieval.fakes import CITED, write_library
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_library(tmp_path_factory.mktemp("library"))
-
-
-@pytest.fixture(scope="module")
-def corpus(data: Path) -> Corpus:
-    return Corpus(data.parent / "corpus.jsonl")
+from tests.retrieval.fakes import CITED
 
 
 def written(folder: Path, data: Path, corpus: Corpus, rows: list[list[int]], split: str = "train") -> str:
