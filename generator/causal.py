@@ -21,10 +21,11 @@ from generator.architectures.decoder_only import build_causal, num_positions
 from generator.architectures.encoder_decoder import describe
 from generator.architectures.traits import positions_of
 from generator.data.completion_encoding import CompletionEncoder
+from generator.data.inputs import HeadingWriter, InputParts
 from generator.data.instruct_batch import InstructBatch, PackedBatch
 from generator.data.instruct_dataset import PromptFormat
 from generator.engines import Decoding
-from generator.instruct_datamodule import InstructDataModule
+from generator.instruct_datamodule import InstructDataModule, check_heading
 from generator.prompts.fields import PromptFields, PromptTooLongError
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptTemplate, get_template
@@ -42,7 +43,7 @@ from retrieval.contexts import place_of
 from retrieval.training.checkpoints import absolute, check_class, read_checkpoint, read_settings
 from retrieval.training.gguf_files import is_gguf
 from retrieval.training.optimizers import Optimization
-from retrieval.training.options import flat_options, names_of
+from retrieval.training.options import flat, flat_options, names_of
 
 
 class CausalGenerator(NextStepGenerator):
@@ -59,6 +60,7 @@ class CausalGenerator(NextStepGenerator):
         *,
         optimization: Optimization = Optimization(lr=1e-5, warmup_steps=100),
         format: PromptFormat = PromptFormat(),
+        parts: InputParts = InputParts(),
         lora: Lora | None = None,
         sources_path: str | None = None,
         **shared: Any,
@@ -71,6 +73,7 @@ class CausalGenerator(NextStepGenerator):
             optimization: how it is trained
             format: how prompts are written and how long they may be. Without a template, `generate` takes whole prompts
                 and returns whole completions
+            parts: what prompts tell beside states and premises; the template has to have a place for it
             lora: train low-rank adapters instead of the whole model
             sources_path: folder in which the file paths of requests begin; the prompt tells what stands in the file
                 before the theorem, as far as it fits. Models published for ntp-ctx saw the file up to the tactic,
@@ -81,6 +84,7 @@ class CausalGenerator(NextStepGenerator):
         super().__init__(model_name, optimization=optimization, **shared)
         self.max_seq_len, self.max_completion_len = format.max_seq_len, format.max_completion_len
         self.sources = None if sources_path is None else SourceFiles(sources_path)
+        self.parts, self.write_headings = parts, HeadingWriter(parts, format.max_prompt_len)
         self._empty_of = ""  # the template of which was said what stays empty
         self._take_template(format.template)
         self.lora = Lora.of(lora)
@@ -102,9 +106,10 @@ class CausalGenerator(NextStepGenerator):
         """Use a template, which must have places for what prompts are to tell."""
         template = None if name is None else get_template(name)
         self.template = None if template is None else template.name
-        self.reads_theorem = self.premise_source is not None or self.sources is not None
+        self.reads_theorem = self.premise_source is not None or self.sources is not None or self.parts.reads_theorem
         if template is None:
             return
+        check_heading(self.parts, template)
         self.reads_theorem |= "full_name" in template.fields
         if self.premise_source is not None:
             template.check_place_for("premises", "ret_ckpt_path")
@@ -120,7 +125,7 @@ class CausalGenerator(NextStepGenerator):
     def kept_options(self) -> dict[str, Any]:
         """See `Restorable`."""
         template = {name: getattr(self, name) for name in names_of(PromptFormat)}
-        return {**super().kept_options(), **template, "lora": plain(self.lora)}
+        return {**super().kept_options(), **template, **flat(self.parts), "lora": plain(self.lora)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what `load` needs; of a model with adapters, which model it was, and the adapters."""
@@ -269,9 +274,10 @@ class CausalGenerator(NextStepGenerator):
             return [self._whole_prompt(context.state) for context in contexts]
         template, prompts = get_template(self.template), list[str | None]()
         self._say_what_stays_empty(template)
-        for context, premises in zip(contexts, self._retrieve(contexts), strict=True):
+        headings = self.write_headings(contexts)
+        for context, heading, premises in zip(contexts, headings, self._retrieve(contexts), strict=True):
             before = "" if self.sources is None else self.sources.before(*place_of(context), self._max_prompt_len)
-            fields = PromptFields(context.state, premises, before, context.theorem_full_name)
+            fields = PromptFields(context.state, premises, before, context.theorem_full_name, heading=heading)
             try:
                 fitted = template.fit(fields, self._max_prompt_len, self._encoder.count)
                 self._count_shortened(int(fitted.num_cut_bytes > 0))
@@ -293,8 +299,11 @@ class CausalGenerator(NextStepGenerator):
 
     def _whole_prompt(self, prompt: str) -> str | None:
         """A prompt of no template, which nothing may be added to or taken from; None if it is too long."""
-        if self.premise_source is not None or self.sources is not None:
-            raise ConfigError("ret_ckpt_path and sources_path need a template, which has places for what they add")
+        if self.premise_source is not None or self.sources is not None or self.parts.reads_theorem:
+            raise ConfigError(
+                "ret_ckpt_path, sources_path, nearest_path and tell_theorem need a template, which has places "
+                "for what they add"
+            )
         if (num_tokens := self._encoder.count(prompt)) <= self._max_prompt_len:
             return prompt
         limit = f"{num_tokens:,} tokens, and max_seq_len leaves {self._max_prompt_len:,} for prompts"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from common import ConfigError, DataError
+from generator.data.inputs import HeadingWriter, InputParts
 from generator.data.instruct_batch import InstructBatch, InstructExample
 from generator.data.instruct_dataset import InstructDataset, PromptFormat
 from generator.data.instruct_records import DataPath, InstructRecords, find_split_files
@@ -17,7 +18,8 @@ from generator.data.prompted_steps import Background, InstructSteps, PromptedSte
 from generator.data.state_lines import PromptWriter
 from generator.data.step_datamodule import StepDataModule
 from generator.prompts.source_files import SourceFiles
-from generator.prompts.templates import TEMPLATES, get_template
+from generator.prompts.templates import TEMPLATES, PromptTemplate, get_template
+from retrieval.leandojo.text_column import TextColumn
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.predictions.retrieved import RetrievedPremises
 from retrieval.training.datamodule import SPLITS, check_splits, missing_splits, text_or_none
@@ -36,6 +38,7 @@ class InstructDataModule(StepDataModule):
         model_name: str | dict[str, Any],
         *,
         format: PromptFormat = PromptFormat(),
+        parts: InputParts = InputParts(),
         packing: bool = False,
         skip_invalid: bool = False,
         sources_path: str | None = None,
@@ -50,6 +53,7 @@ class InstructDataModule(StepDataModule):
                 mapping file names tell the split; see `find_split_files` in generator.data.instruct_records.
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             format: how prompts are written and how long they may be
+            parts: what prompts tell beside states and premises; the template has to have a place for it
             packing: fill the rows of training batches with several examples each
             skip_invalid: leave out and count lines of instruct data that are broken, instead of stopping
             sources_path: folder in which the file paths of LeanDojo data begin, such as a checkout of Mathlib: prompts
@@ -67,10 +71,11 @@ class InstructDataModule(StepDataModule):
             )
         self.data_path: DataPath = data_path
         self.format, self.packing, self.skip_invalid, self.sources_path = format, packing, skip_invalid, sources_path
-        self.template = None if format.template is None else get_template(format.template)
+        self.parts, self.template = parts, None if format.template is None else get_template(format.template)
         if self._has_background:
             self._check_background()
-        self.keep(**flat(format), packing=packing, skip_invalid=skip_invalid, sources_path=sources_path)
+        check_heading(parts, self.template)
+        self.keep(**flat(format, parts), packing=packing, skip_invalid=skip_invalid, sources_path=sources_path)
 
     def _check_background(self) -> None:
         """Raise ConfigError unless prompts have places for what they are to tell."""
@@ -152,7 +157,7 @@ class InstructDataModule(StepDataModule):
                     f"{', '.join(TEMPLATES)}"
                 )
             traces = TracedTactics.load(folder / f"{split}.json", progress=self._progress, **flat(self.tactic_text))
-            return TracedSteps(traces, self.template, self._background(traces))
+            return TracedSteps(traces, self.template, self._background(traces), self._headings(traces))
         if not files and folder is not None:
             check_splits(folder, [split], f"or to .jsonl files with {split} in their names")
         if not files:
@@ -160,10 +165,10 @@ class InstructDataModule(StepDataModule):
                 f"data_path {self.data_path}: none of its files is of split {split}; their names have the word "
                 "train, val, dev or test, or data_path maps splits to files"
             )
-        if self._has_background:
+        if self._has_background or self.parts.reads_theorem:
             raise ConfigError(
-                f"{files[0]}: instruct data has its prompts whole; leave out corpus_path and sources_path, or read "
-                "LeanDojo Benchmark files"
+                f"{files[0]}: instruct data has its prompts whole; leave out corpus_path, sources_path, nearest_path "
+                "and tell_theorem, or read LeanDojo Benchmark files"
             )
         writer = PromptWriter(self.template, self.format.max_seq_len)
         records = InstructRecords.load(files, skip_invalid=self.skip_invalid, progress=self._progress, writer=writer)
@@ -173,6 +178,12 @@ class InstructDataModule(StepDataModule):
     def _has_background(self) -> bool:
         """Whether prompts are to tell premises or file context."""
         return self.retrieved.corpus_path is not None or self.sources_path is not None
+
+    def _headings(self, traces: TracedTactics) -> TextColumn | None:
+        """Headings of the prompts of a split, where they are asked for."""
+        if not self.parts.reads_theorem:
+            return None
+        return HeadingWriter(self.parts, self.format.max_prompt_len).all_of(traces, progress=self._progress)
 
     def _background(self, traces: TracedTactics) -> Background | None:
         """Premises and file context of the steps of a split, where they are asked for."""
@@ -184,6 +195,16 @@ class InstructDataModule(StepDataModule):
             premises = RetrievedPremises(traces=traces, steps=steps, progress=self._progress, **self.retrieved_premises)
         sources = None if self.sources_path is None else SourceFiles(self.sources_path)
         return Background(traces, premises, sources, self._progress)
+
+
+def check_heading(parts: InputParts, template: PromptTemplate | None) -> None:
+    """Raise ConfigError if prompts are to have a heading and their template has no place for it."""
+    if not parts.reads_theorem:
+        return
+    option = "tell_theorem" if parts.nearest_path is None else "nearest_path"
+    if template is None:
+        raise ConfigError(f"{option} needs a template that has a place for it; set template to nextstep")
+    template.check_place_for("heading", option)
 
 
 def _plain(data_path: Any) -> DataPath:

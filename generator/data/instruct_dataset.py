@@ -59,6 +59,11 @@ class PromptFormat:
                 f"{self.max_seq_len}; lower it"
             )
 
+    @property
+    def max_prompt_len(self) -> int:
+        """Tokens that a prompt may take."""
+        return self.max_seq_len - self.max_completion_len
+
 
 class InstructDataset(KeyedDataset[InstructExample]):
     """The steps of one split as examples.

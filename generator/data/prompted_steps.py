@@ -17,6 +17,7 @@ from generator.prompts.fields import PromptFields
 from generator.prompts.source_files import SourceFiles
 from generator.prompts.templates import PromptTemplate, find_template
 from retrieval.leandojo.provenance import Provenance
+from retrieval.leandojo.text_column import TextColumn, digest_of
 from retrieval.leandojo.traces import TracedTactic, TracedTactics
 from retrieval.predictions.retrieved import RetrievedPremises
 
@@ -151,8 +152,22 @@ class TracedSteps:
     `TacticGenerator.generate` does not know the proof so far either.
     """
 
-    def __init__(self, traces: TracedTactics, template: PromptTemplate, background: Background | None = None) -> None:
-        self.traces, self.template, self.background = traces, template, background
+    def __init__(
+        self,
+        traces: TracedTactics,
+        template: PromptTemplate,
+        background: Background | None = None,
+        headings: TextColumn | None = None,
+    ) -> None:
+        """Take over the steps.
+
+        Args:
+            traces: the steps
+            template: writes prompts and completions
+            background: premises and file context of the prompts
+            headings: of the prompt of each step; None if prompts have none
+        """
+        self.traces, self.template, self.background, self.headings = traces, template, background, headings
 
     @property
     def templates(self) -> set[PromptTemplate | None]:
@@ -167,22 +182,23 @@ class TracedSteps:
     @property
     def num_bytes(self) -> int:
         """See `PromptedSteps`."""
-        return self.traces.num_bytes
+        return self.traces.num_bytes + (0 if self.headings is None else len(self.headings.joined))
 
     def content(self) -> list[object]:
         """See `PromptedSteps`."""
-        return [self.traces.digest(), self.template]
+        headings = [] if self.headings is None else [digest_of(self.headings.joined, self.headings.bounds).hex()]
+        return [self.traces.digest(), self.template, *headings]
 
     def __len__(self) -> int:
         return len(self.traces)
 
     def __getitem__(self, index: int) -> PromptedStep:
-        return self.of(self.traces[index])
+        return self.of(self.traces[index], "" if self.headings is None else self.headings[index])
 
-    def of(self, step: TracedTactic) -> PromptedStep:
+    def of(self, step: TracedTactic, heading: str = "") -> PromptedStep:
         """Write one step; see PromptedSteps."""
         tactic = remove_marks(step.tactic)
-        fields = PromptFields(step.state, full_name=step.provenance.full_name)
+        fields = PromptFields(step.state, full_name=step.provenance.full_name, heading=heading)
         prompt = self.template.fit(fields).text
         if not prompt.strip():
             raise UnusableStep("steps with an empty state", str(step.provenance))
@@ -205,7 +221,8 @@ class TracedSteps:
         notes = [self.traces.summary()]
         if from_background:
             notes.append(f"prompts tell {' and '.join(sorted(from_background))}")
-        if empty := sorted(self.template.fields - from_background - {"state", "full_name", "premises"}):
+        told = {"state", "full_name", "premises", *(() if self.headings is None else ("heading",))}
+        if empty := sorted(self.template.fields - from_background - told):
             notes.append(f"left empty in prompts of {self.template.name}: {' and '.join(empty)}")
         return "; ".join(notes)
 

@@ -31,6 +31,7 @@ class PromptFields:
         context: the source file up to the tactic
         full_name: of the theorem
         proof: the tactics so far
+        heading: which theorem it is and what was done in similar states, see `generator.data.inputs`
     """
 
     state: str
@@ -38,6 +39,7 @@ class PromptFields:
     context: str = ""
     full_name: str = ""
     proof: str = ""
+    heading: str = ""
 
     def amounts(self, part: str) -> tuple[int, int]:
         """Return the least amount of a part that has to stay, and the amount there is; for the units see `shorten`."""
@@ -51,8 +53,8 @@ class PromptFields:
         """Keep some amount of one part and leave out the rest of it.
 
         Args:
-            part: "premises", counted in premises, of which the best stay; "context" or "proof", in lines, the last
-                stay; "goals", in goals, the first stay; or "state", in bytes, see `common.fit_state`
+            part: "premises", counted in premises, of which the best stay; "context", "proof" or "heading", in lines,
+                the last stay; "goals", in goals, the first stay; or "state", in bytes, see `common.fit_state`
             amount: what stays
         """
         if part == "premises":

@@ -18,8 +18,8 @@ from functools import cached_property, partial
 from common import ConfigError, DataError, Premise
 from generator.prompts.fields import FittedPrompt, PromptFields, PromptTooLongError, most_that_fits, num_bytes
 
-_FIELD = re.compile(r"\{(state|context|full_name|proof)\}")
-_SHORTENED = ("premises", "context", "proof", "goals", "state")  # what is shortened, the first one first
+_FIELD = re.compile(r"\{(state|context|full_name|proof|heading)\}")
+_SHORTENED = ("premises", "context", "proof", "goals", "state", "heading")  # what is shortened, the first one first
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class PromptTemplate:
         """Write a prompt of at most max_tokens.
 
         Premises go first, whole, the worst first; then file context and proof, line by line from their beginning;
-        then the goals that wait behind the first one and the oldest hypotheses (`common.fit_state`).
+        then the goals that wait behind the first one and the oldest hypotheses (`common.fit_state`); then the heading,
+        which is made short enough to leave the state its room.
 
         Args:
             fields: what to write
@@ -238,6 +239,8 @@ TEMPLATES: dict[str, PromptTemplate] = {
         # for encoder-decoders: nothing marks where the state ends and the tactic begins
         PromptTemplate("reprover", "{state}", takes_premises=True),
         PromptTemplate("llmstep", "[GOAL]{state}[PROOFSTEP]"),
+        # this project's, for states with a heading; the rest is llmstep's
+        PromptTemplate("nextstep", "{heading}[GOAL]{state}[PROOFSTEP]"),
         PromptTemplate("spec-program", "[SPEC]{state}[PROGRAM]"),  # this project's, for domains of programs
         # for the words of tokenizer symbolic, with the one that parts problem and answer
         PromptTemplate("symbolic", "{state} <SPECIAL_5> ", keeps_state=True),
