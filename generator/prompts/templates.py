@@ -80,6 +80,7 @@ class PromptTemplate:
         context: str = "",
         full_name: str = "",
         proof: str = "",
+        heading: str = "",
         max_tokens: int | None = None,
         count: Callable[[str], int] = num_bytes,
     ) -> str:
@@ -88,7 +89,7 @@ class PromptTemplate:
         >>> get_template("llmstep").format("h : p\\n⊢ p")
         '[GOAL]h : p\\n⊢ p[PROOFSTEP]'
         """
-        return self.fit(PromptFields(state, premises, context, full_name, proof), max_tokens, count).text
+        return self.fit(PromptFields(state, premises, context, full_name, proof, heading), max_tokens, count).text
 
     def fit(
         self, fields: PromptFields, max_tokens: int | None = None, count: Callable[[str], int] = num_bytes

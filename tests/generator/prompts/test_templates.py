@@ -62,7 +62,13 @@ def test_a_completion_is_the_published_one(template: PromptTemplate) -> None:
 
 @every_template
 def test_fields_are_those_that_change_the_prompt(template: PromptTemplate) -> None:
-    values: dict[str, Any] = {"premises": ["theorem a : p"], "context": "c", "full_name": "n", "proof": "t"}
+    values: dict[str, Any] = {
+        "premises": ["theorem a : p"],
+        "context": "c",
+        "full_name": "n",
+        "proof": "t",
+        "heading": "h",
+    }
     plain = template.format("⊢ p")
     changing = {name for name, value in values.items() if template.format("⊢ p", **{name: value}) != plain}
     assert template.fields == changing | {"state"}
