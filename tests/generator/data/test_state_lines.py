@@ -40,6 +40,7 @@ def test_a_state_and_its_tactic_become_a_prompt_and_its_completion(template: str
     records = load(write(tmp_path, LINE), template)
     (step,) = InstructSteps(records, get_template(template))
     wanted = {"state": LINE["state"], "context": LINE["srcUpToTactic"], "full_name": "Nat.swap", "proof": "skip"}
+    wanted["heading"] = ""  # such lines know no similar states
     assert step.tactic == "exact h.symm" and step.provenance.full_name == "Examples.12_0.aBc"
     assert step.prompt == get_template(template).format(**wanted)  # type: ignore[arg-type]
     fields = get_template(template).fields - {"premises"}
