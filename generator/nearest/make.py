@@ -53,7 +53,7 @@ def nearest(
         num_ranked: so many held-out steps, from which the order of candidates is learnt, see
             `generator.nearest.ranking`; 0: they come by votes. 4,000 take about 5 minutes
         num_composed: so many held-out steps more, from which the order of candidates is learnt that no known step has,
-            see `generator.nearest.composing`; it needs num_ranked. 0: none are composed. 3,000 take about 5 minutes
+            see `generator.nearest.composing`; it needs num_ranked. 0: none are composed. 3,000 take about 9 minutes
         seed: which these are
         text: what of a state is compared
         ngrams: how
