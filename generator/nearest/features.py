@@ -19,13 +19,8 @@ from generator.nearest.steps import TURNSTILE
 from retrieval.ngram_index import shares
 
 MAX_CANDIDATES = 200
-# features of candidates in order; "share": of the votes of all K steps, by that kind of evidence
-CANDIDATE = (
-    *("share by state", "share by goal", "share by all", "share in the file", "share in the folder"),
-    *("steps", "first step", "steps in the file", "greatest state", "greatest goal", "greatest name", "state x name"),
-    *("below the best share by state", "below the best share by goal", "below the best share by all"),
-    *("below the best state", "below the best goal", "below the best name"),
-    *("place by state", "place by goal", "place by all", "place by name", "place in the file"),
+# features that the text of a candidate and its uses say
+BY_TEXT = (
     *("uses", "uses in the file", "frequency in the file", "is adapted"),
     *("names", "hypotheses", "names that are unknown", "names of hypotheses that are not there", "names in the goal"),
     *(
@@ -35,6 +30,15 @@ CANDIDATE = (
         "introduces what stands there",
         "unfolds what is there",
     ),
+)
+# features of candidates in order; "share": of the votes of all K steps, by that kind of evidence
+CANDIDATE = (
+    *("share by state", "share by goal", "share by all", "share in the file", "share in the folder"),
+    *("steps", "first step", "steps in the file", "greatest state", "greatest goal", "greatest name", "state x name"),
+    *("below the best share by state", "below the best share by goal", "below the best share by all"),
+    *("below the best state", "below the best goal", "below the best name"),
+    *("place by state", "place by goal", "place by all", "place by name", "place in the file"),
+    *BY_TEXT,
 )
 STATE = (
     *("greatest state", "greatest goal", "greatest name", "steps in the file", "share of the file", "best share"),
@@ -103,9 +107,9 @@ def describe(evidence: Evidence, proposed: Sequence[str], written: Sequence[str]
     tactics = list(columns)
     is_adapted = {tactic for tactic, other in zip(proposed, written, strict=True) if tactic != other}
     chosen = [tactics[number] for number in kept.tolist()]
-    seen = _Seen(goal)
+    seen = Seen(goal)
     by_votes = _of_votes(evidence, votes, of_step, len(columns))[kept]
-    by_text = np.array([_of_text(tactic, tactic in is_adapted, seen, uses) for tactic in chosen], dtype=np.float32)
+    by_text = np.array([of_text(tactic, tactic in is_adapted, seen, uses) for tactic in chosen], dtype=np.float32)
     state = [evidence.state.max(), evidence.goal.max(), evidence.name.max(), np.log1p(uses.num_in_file)]
     state += [evidence.same_file.mean(), np.log(votes["near"].max() + 1e-4), len(seen.target) / 500]
     return Table(
@@ -159,7 +163,7 @@ def _places(by_votes: _Floats) -> _Floats:
     return np.stack([np.log1p((c[None] > c[:, None]).sum(axis=1)) for c in columns], axis=1).astype(np.float32)
 
 
-class _Seen:
+class Seen:
     """The names of a goal."""
 
     def __init__(self, goal: str) -> None:
@@ -170,7 +174,12 @@ class _Seen:
         self.is_product = self.target.lstrip(f"{TURNSTILE} ").startswith(("forall", "∀")) or "->" in self.target[:400]
 
 
-def _of_text(tactic: str, is_adapted: bool, seen: _Seen, uses: Uses) -> list[float]:
+def looks_local(name: str) -> bool:
+    """Tell whether a name is one of those that provers give to hypotheses."""
+    return _LOCAL.fullmatch(name) is not None
+
+
+def of_text(tactic: str, is_adapted: bool, seen: Seen, uses: Uses) -> list[float]:
     """The features that a tactic's text and its uses say, from "uses" on."""
     names = names_in(tactic)
     missing = [name for name in names if name not in seen.names]
@@ -188,7 +197,7 @@ def _of_text(tactic: str, is_adapted: bool, seen: _Seen, uses: Uses) -> list[flo
         len(names),
         sum(name in seen.hypotheses for name in names),
         sum(uses.of_name.get(name, 0) <= _RARE for name in missing),
-        sum(_LOCAL.fullmatch(name) is not None for name in missing),
+        sum(looks_local(name) for name in missing),
         in_goal,
         share,
         np.log1p(len(tactic)),

@@ -136,6 +136,7 @@ class NearestTacticGenerator(TacticGenerator):
         """
         options: dict[str, Any] = {name: asdict(getattr(self, name)) for name in _GROUPS}
         options["is_ranked"] = self.ranked is not None
+        options["is_composed"] = self.ranked is not None and self.ranked.composed is not None
         made_from = self.steps.digest()
         with writing_folder(folder, f"the lookup to {folder}") as part:
             self.steps.save(part / STEPS_FILE)
@@ -180,7 +181,10 @@ class NearestTacticGenerator(TacticGenerator):
         index = NgramIndex.load(folder / INDEX_FILE, made_from)
         corpus = None if corpus_path is None else Corpus(corpus_path)
         text = groups["text"]
-        ranked = RankedSteps.load(folder, steps, text, index, made_from) if options.get("is_ranked") is True else None
+        ranked = None
+        if options.get("is_ranked") is True:
+            is_composed = options.get("is_composed") is True  # folders of before do not say it
+            ranked = RankedSteps.load(folder, steps, text, index, made_from, is_composed=is_composed)
         return cls(steps, index, text, lookup, groups["calibration"], corpus, ranked)
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from common import ConfigError, check_positive, remove_marks
 from generator.nearest.calibration import Calibration, fit
 from generator.nearest.generator import LookupOptions, NearestTacticGenerator
-from generator.nearest.ranked import learn_ranking
+from generator.nearest.ranked import learn_composed, learn_ranking
 from generator.nearest.steps import StateText, Steps
 from retrieval.corpus import Corpus
 from retrieval.leandojo.tactic_text import TacticText
@@ -29,6 +29,7 @@ def nearest(
     corpus_path: Path | None = None,
     num_held_out: int = 1000,
     num_ranked: int = 0,
+    num_composed: int = 0,
     seed: int = 0,
     *,
     text: StateText = StateText(),
@@ -51,6 +52,8 @@ def nearest(
         num_held_out: steps on which the probabilities are fitted; none is looked up for the proof that it is in
         num_ranked: so many held-out steps, from which the order of candidates is learnt, see
             `generator.nearest.ranking`; 0: they come by votes. 4,000 take about 5 minutes
+        num_composed: so many held-out steps more, from which the order of candidates is learnt that no known step has,
+            see `generator.nearest.composing`; it needs num_ranked. 0: none are composed. 3,000 take about 9 minutes
         seed: which these are
         text: what of a state is compared
         ngrams: how
@@ -60,6 +63,12 @@ def nearest(
     check_positive(num_held_out=num_held_out)
     if num_ranked < 0:
         raise ConfigError(f"num_ranked is {num_ranked}; give 0 for no learnt order, or the number of held-out steps")
+    if num_composed < 0:
+        raise ConfigError(f"num_composed is {num_composed}; give 0 to compose none, or the number of held-out steps")
+    if num_composed and not num_ranked:
+        raise ConfigError(
+            f"num_composed is {num_composed} and num_ranked 0; composed candidates need a learnt order: give num_ranked"
+        )
     if both := sorted(set(splits) & set(earlier_splits)):
         raise ConfigError(f"split {both[0]} stands in splits and in earlier_splits; give it in one of them")
     traced = {name: TracedTactics.load(data_path / f"{name}.json", **flat(tactic_text)) for name in splits}
@@ -81,6 +90,11 @@ def nearest(
         generator.ranked = learn_ranking(
             steps, text, index, held_out, generator.visible, adapt_names=lookup.adapt_names, seed=seed
         )
+        if num_composed:
+            held_out = draw_held_out(everything, num_composed, seed + 2)
+            generator.ranked.composed = learn_composed(
+                generator.ranked, held_out, generator.visible, adapt_names=lookup.adapt_names, seed=seed
+            )
     read = traced | earlier
     generator.save(output_dir, {name: each.digest().hex() for name, each in read.items()})
     print(f"wrote {output_dir}: {len(steps):,} steps, {steps.num_texts:,} states, {steps.num_tactics:,} tactics")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from common import Candidate, Context, remove_marks
 from generator.nearest.adaptation import adapted, first_goal, names_in
+from generator.nearest.composing import COMPOSED, COMPOSED_STATE, compose, describe_composed
 from generator.nearest.evidence import EvidenceIndex
 from generator.nearest.features import Table, Uses, describe
 from generator.nearest.ranking import Ranking, learn
@@ -21,7 +22,11 @@ from retrieval.leandojo.traces import TracedTactic
 from retrieval.ngram_index import NgramIndex
 
 RANKING_FILE, GOALS_FILE, NAMES_FILE = "ranking.safetensors", "goals.safetensors", "theorems.safetensors"
+COMPOSED_FILE = "composed.safetensors"
 NUM_STEPS = 600  # whose tactics are ranked; of 400 val states 200 hold the right one in 40.5%, 1,000 in 45.8%
+
+_OFTEN = 10
+_FIXED = frozenset(("with", "using", "arith", "zarith", "real", "into", "repeat", "then", "else", "forall", "match"))
 
 Visible = Callable[[Context], npt.NDArray[np.bool_]]  # which steps may be looked up for a theorem
 
@@ -32,12 +37,20 @@ class RankedSteps:
     Attributes:
         evidence: finds the nearest steps
         ranking: the order of their tactics
+        composed: the order of these and of candidates composed of them; None: none are composed
     """
 
-    def __init__(self, steps: Steps, text: StateText, evidence: EvidenceIndex, ranking: Ranking) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        text: StateText,
+        evidence: EvidenceIndex,
+        ranking: Ranking,
+        composed: Ranking | None = None,
+    ) -> None:
         """Join the parts."""
         self._steps, self._text = steps, text
-        self.evidence, self.ranking = evidence, ranking
+        self.evidence, self.ranking, self.composed = evidence, ranking, composed
 
     def candidates(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> list[Candidate]:
         """Return the candidates of a state, best first.
@@ -47,8 +60,21 @@ class RankedSteps:
             visible: which steps may be looked up, bool (N,)
             adapt_names: whether tactics are written with the state's names
         """
+        if self.composed is not None:
+            table = self.composed_table(context, visible, adapt_names=adapt_names)
+            return [] if table is None else self.composed.rank(table)
         table = self.table(context, visible, adapt_names=adapt_names)
         return [] if table is None else self.ranking.rank(table)
+
+    def composed_table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
+        """Return what is known of the candidates and of those composed of them; None if nothing is near."""
+        table = self.table(context, visible, adapt_names=adapt_names)
+        if table is None:
+            return None
+        ranked, goal = self.ranking.rank(table), first_goal(context.state)
+        composed = compose(ranked, goal, self._words.__contains__)
+        uses = self._uses(context, visible, {*table.tactics, *composed})
+        return describe_composed(ranked, goal, uses, composed, self._words.__contains__)
 
     def table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
         """Return what is known of the candidates; None if nothing is near."""
@@ -82,27 +108,46 @@ class RankedSteps:
     def _of_name(self) -> Counter[str]:
         return Counter(name for tactic in self._number_of for name in names_in(tactic))
 
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """Names of tactics and what stands beside them: those that begin tactics often, and short fixed ones."""
+        first = Counter(tactic.split(maxsplit=1)[0] for tactic in self._number_of if tactic.strip())
+        return frozenset(word for word, number in first.items() if number >= _OFTEN) | _FIXED
+
     # -------------------------------------------------------------------------------------------- files
 
     def save(self, folder: Path, made_from: str) -> None:
-        """Write three files into the folder of a lookup.
+        """Write three files, or four, into the folder of a lookup.
 
         Raises:
             DataError: if the system refuses to write
         """
         self.ranking.save(folder / RANKING_FILE)
+        if self.composed is not None:
+            self.composed.save(folder / COMPOSED_FILE)
         self.evidence.goals.save(folder / GOALS_FILE, made_from)
         self.evidence.names.save(folder / NAMES_FILE, made_from)
 
     @classmethod
-    def load(cls, folder: Path, steps: Steps, text: StateText, states: NgramIndex, made_from: str) -> RankedSteps:
+    def load(
+        cls,
+        folder: Path,
+        steps: Steps,
+        text: StateText,
+        states: NgramIndex,
+        made_from: str,
+        *,
+        is_composed: bool = False,
+    ) -> RankedSteps:
         """Open what `save` wrote.
 
         Raises:
             DataError: if a file is missing, broken, or of another folder
         """
         goals, names = (NgramIndex.load(folder / name, made_from) for name in (GOALS_FILE, NAMES_FILE))
-        return cls(steps, text, EvidenceIndex(steps, states, goals, names), Ranking.load(folder / RANKING_FILE))
+        composed = Ranking.load(folder / COMPOSED_FILE, COMPOSED, COMPOSED_STATE) if is_composed else None
+        evidence = EvidenceIndex(steps, states, goals, names)
+        return cls(steps, text, evidence, Ranking.load(folder / RANKING_FILE), composed)
 
 
 def learn_ranking(
@@ -137,3 +182,15 @@ def learn_ranking(
             tables.append((table, remove_marks(step.tactic)))
     made.ranking = learn(tables, seed, progress=True)
     return made
+
+
+def learn_composed(
+    ranked: RankedSteps, held_out: Sequence[TracedTactic], visible: Visible, *, adapt_names: bool, seed: int = 0
+) -> Ranking:
+    """Return the order of known and composed candidates, learnt like that of the known ones; see `learn_ranking`."""
+    tables = []
+    for step in tqdm(held_out, desc="composed", unit="state"):
+        table = ranked.composed_table(step.context, visible(step.context), adapt_names=adapt_names)
+        if table is not None:
+            tables.append((table, remove_marks(step.tactic)))
+    return learn(tables, seed, candidate=COMPOSED, of_state=COMPOSED_STATE, progress=True)

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, dropout, gelu
 from tqdm import tqdm
 
 from common import Candidate, ConfigError, DataError
-from generator.nearest.features import CANDIDATE, MAX_CANDIDATES, STATE, Table
+from generator.nearest.features import CANDIDATE, STATE, Table
 from retrieval.training.files import writing_file
 
 _HIDDEN, _HIDDEN_OF_STATE = 64, 16
@@ -39,16 +39,27 @@ class Ranking(nn.Module):
     state_mean: Tensor
     state_deviation: Tensor
 
-    def __init__(self) -> None:
-        """Start with scores that are all the same."""
+    def __init__(self, candidate: Sequence[str] = CANDIDATE, of_state: Sequence[str] = STATE) -> None:
+        """Start with scores that are all the same.
+
+        Args:
+            candidate: names of the features of a candidate, F
+            of_state: of those of a state, Q
+        """
         super().__init__()
-        num, of_state = len(CANDIDATE), len(STATE)
+        self._candidate, self._of_state = tuple(candidate), tuple(of_state)
+        num, num_of_state = len(candidate), len(of_state)
         self.linear = nn.Linear(num, 1)
-        self.inner, self.outer = nn.Linear(num + of_state, _HIDDEN), nn.Linear(_HIDDEN, 1)
-        self.none_inner, self.none_outer = nn.Linear(of_state, _HIDDEN_OF_STATE), nn.Linear(_HIDDEN_OF_STATE, 1)
+        self.inner, self.outer = nn.Linear(num + num_of_state, _HIDDEN), nn.Linear(_HIDDEN, 1)
+        self.none_inner, self.none_outer = nn.Linear(num_of_state, _HIDDEN_OF_STATE), nn.Linear(_HIDDEN_OF_STATE, 1)
         for layer in (self.linear, self.outer):
             nn.init.zeros_(layer.weight)
-        for name, size in (("mean", num), ("deviation", num), ("state_mean", of_state), ("state_deviation", of_state)):
+        for name, size in (
+            ("mean", num),
+            ("deviation", num),
+            ("state_mean", num_of_state),
+            ("state_deviation", num_of_state),
+        ):
             self.register_buffer(name, torch.zeros(size) if name.endswith("mean") else torch.ones(size))
 
     def forward(self, candidates: Tensor, state: Tensor, is_there: Tensor) -> Tensor:
@@ -89,16 +100,18 @@ class Ranking(nn.Module):
             DataError: if the system refuses to write
         """
         with writing_file(path) as part:
-            save_file(self.state_dict(), part, {"candidate": ",".join(CANDIDATE), "state": ",".join(STATE)})
+            save_file(
+                self.state_dict(), part, {"candidate": ",".join(self._candidate), "state": ",".join(self._of_state)}
+            )
 
     @classmethod
-    def load(cls, path: Path) -> Ranking:
-        """Read what `save` wrote.
+    def load(cls, path: Path, candidate: Sequence[str] = CANDIDATE, of_state: Sequence[str] = STATE) -> Ranking:
+        """Read what `save` wrote, of a ranking by these features; see the constructor.
 
         Raises:
             DataError: if the file is missing, broken, or made with other features
         """
-        ranking = cls()
+        ranking = cls(candidate, of_state)
         try:
             ranking.load_state_dict(load_file(path))
             _check(ranking.state_dict())
@@ -108,31 +121,41 @@ class Ranking(nn.Module):
         return ranking.eval()
 
 
-def learn(tables: Sequence[tuple[Table, str]], seed: int = 0, *, progress: bool = False) -> Ranking:
+def learn(
+    tables: Sequence[tuple[Table, str]],
+    seed: int = 0,
+    *,
+    candidate: Sequence[str] = CANDIDATE,
+    of_state: Sequence[str] = STATE,
+    progress: bool = False,
+) -> Ranking:
     """Return the ranking that makes right tactics the most probable, by AdamW; the same for the same tables and seed.
 
     Args:
         tables: of held-out steps, each with the right tactic, whether it is among the candidates or not
         seed: of the first weights and the order of the steps
+        candidate: names of the features of a candidate
+        of_state: of those of a state
         progress: show a progress bar
 
     Raises:
         ConfigError: if no table has the right tactic
     """
+    width = max((len(table.tactics) for table, _ in tables), default=0)
     right = torch.tensor(
-        [table.tactics.index(tactic) if tactic in table.tactics else MAX_CANDIDATES for table, tactic in tables]
+        [table.tactics.index(tactic) if tactic in table.tactics else width for table, tactic in tables]
     )
-    if not (right < MAX_CANDIDATES).any():
+    if not (right < width).any():
         raise ConfigError("no right tactic is among the candidates of held-out steps; hold out more of them")
     num = torch.tensor([len(table.tactics) for table, _ in tables])
-    candidates = torch.zeros(len(tables), MAX_CANDIDATES, len(CANDIDATE))
+    candidates = torch.zeros(len(tables), width, len(candidate))
     for row, (table, _) in enumerate(tables):
         candidates[row, : len(table.tactics)] = torch.from_numpy(table.candidates)
     state = torch.from_numpy(np.stack([table.state for table, _ in tables]))
-    is_there = torch.arange(MAX_CANDIDATES) < num[:, None]
+    is_there = torch.arange(width) < num[:, None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        ranking = Ranking()
+        ranking = Ranking(candidate, of_state)
         _standardize(ranking, candidates[is_there], state)
         optimizer = torch.optim.AdamW(ranking.parameters(), lr=_LR, weight_decay=_WEIGHT_DECAY)
         per_epoch = -(-len(tables) // _BATCH)
