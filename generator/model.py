@@ -151,6 +151,11 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             return states
         max_len = self.limits.max_inp_seq_len
         parts = zip(self.write_headings(contexts), states, self._retrieve(contexts), strict=True)
-        inputs = [write_input(heading, state, premises, max_len) for heading, state, premises in parts]
+        inputs = [
+            write_input(
+                heading, state, [*map(self.parts.told, premises)], max_len, premise_share=self.parts.premise_share
+            )
+            for heading, state, premises in parts
+        ]
         self._count_shortened(sum(not text.endswith(state) for text, state in zip(inputs, states, strict=True)))
         return inputs
