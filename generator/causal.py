@@ -38,7 +38,7 @@ from generator.training.packed_attention import (
     reason_against_blocks,
     take_block_masks,
 )
-from generator.training.token_loss import mean_loss
+from generator.training.token_loss import Smoothing, mean_loss
 from retrieval.contexts import place_of
 from retrieval.training.checkpoints import absolute, check_class, read_checkpoint, read_settings
 from retrieval.training.gguf_files import is_gguf
@@ -195,7 +195,12 @@ class CausalGenerator(NextStepGenerator):
             check_packing(self.generator)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | dict[str, Tensor], labels: Tensor, **packed: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | dict[str, Tensor],
+        labels: Tensor,
+        smoothing: Smoothing | None = None,
+        **packed: Tensor,
     ) -> Tensor:
         """Return the mean cross entropy of the tokens of completions and their EOS; 0 where there are none.
 
@@ -206,6 +211,7 @@ class CausalGenerator(NextStepGenerator):
             attention_mask: 1 where input_ids is no padding, (B, L); or what may attend to what, (B, 1, L, L),
                 or that for each type of layer
             labels: int64 (B, L), -100 on all but completions
+            smoothing: of the targets
             packed: position_ids of rows that hold several examples, int64 (B, L)
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **packed}
@@ -213,10 +219,10 @@ class CausalGenerator(NextStepGenerator):
         targets = labels[:, 1:][is_read[:, :-1]]
         states = None if self.is_sharded else self._halves.read(**inputs)
         if states is not None:
-            return mean_loss(self._halves.logits, states[is_read], targets, self._halves.num_classes)
+            return mean_loss(self._halves.logits, states[is_read], targets, self._halves.num_classes, smoothing)
         columns = is_read.any(dim=0).nonzero()[:, 0]
         logits = self.network(**inputs, logits_to_keep=columns, use_cache=False).logits[is_read[:, columns]]
-        return mean_loss(lambda some: some, logits, targets, self._halves.num_classes)
+        return mean_loss(lambda some: some, logits, targets, self._halves.num_classes, smoothing)
 
     def reason_against_flex(self, network: Any) -> str | None:
         return reason_against_blocks(network)
@@ -227,27 +233,27 @@ class CausalGenerator(NextStepGenerator):
         take_block_masks()
         return flat_instructions(batch, self._encoder.pad_id)
 
-    def _loss_of_row(self, batch: Mapping[str, Any]) -> Tensor:
+    def _loss_of_row(self, batch: Mapping[str, Any], smoothing: Smoothing | None) -> Tensor:
         """The mean cross entropy of a batch of `flat_instructions`."""
         masks = packed_blocks(self.generator, batch["segment_ids"])
         inputs = {"input_ids": batch["input_ids"], "attention_mask": masks, "position_ids": batch["position_ids"]}
         places, targets, num_classes = batch["trained_at"], batch["targets"], self._halves.num_classes
         states = self._halves.read(**inputs)
         if states is not None:
-            return mean_loss(self._halves.logits, states[0].index_select(0, places), targets, num_classes)
+            return mean_loss(self._halves.logits, states[0].index_select(0, places), targets, num_classes, smoothing)
         logits = self.network(**inputs, logits_to_keep=places, use_cache=False).logits[0]
-        return mean_loss(lambda some: some, logits, targets, num_classes)
+        return mean_loss(lambda some: some, logits, targets, num_classes, smoothing)
 
-    def loss_of(self, batch: Any) -> tuple[Tensor, int]:
+    def loss_of(self, batch: Any, smoothing: Smoothing | None = None) -> tuple[Tensor, int]:
         if "trained_at" in batch:
-            return self._loss_of_row(batch), batch["num_targets"]
+            return self._loss_of_row(batch, smoothing), batch["num_targets"]
         labels, packed = batch["labels"], {}
         mask: Tensor | dict[str, Tensor] = batch["attention_mask"]
         if "segment_ids" in batch:
             rows = cast(PackedBatch, batch)
             mask = packed_masks(self.generator, rows["segment_ids"])
             packed = {"position_ids": rows["position_ids"]}
-        loss = self(batch["input_ids"], mask, labels, **packed)
+        loss = self(batch["input_ids"], mask, labels, smoothing, **packed)
         return loss, batch["num_targets"] if "num_targets" in batch else int((labels[:, 1:] != IGNORE_INDEX).sum())
 
     # ------------------------------------------------------------------------------------ inference

@@ -19,7 +19,7 @@ from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGen
 from generator.training.flat_batches import flat_steps
 from generator.training.metrics import TopkAccuracy
 from generator.training.next_step_generator import NextStepGenerator
-from generator.training.token_loss import is_one_chunk, mean_loss
+from generator.training.token_loss import Smoothing, is_one_chunk, mean_loss
 from retrieval.training.block_attention import block_mask
 from retrieval.training.options import flat, flat_options
 from retrieval.training.t5_attention import has_t5_attention, take_block_masks
@@ -70,7 +70,9 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
 
     # ------------------------------------------------------------------------------------- training
 
-    def forward(self, state_ids: Tensor, state_mask: Tensor, tactic_ids: Tensor) -> Tensor:
+    def forward(
+        self, state_ids: Tensor, state_mask: Tensor, tactic_ids: Tensor, smoothing: Smoothing | None = None
+    ) -> Tensor:
         """Return the mean cross entropy of the target tokens.
 
         Where their logits are many (a vocabulary of 32,000, not one of bytes), they are computed a few at a time.
@@ -79,15 +81,20 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             state_ids: int64 (B, S)
             state_mask: 1 where state_ids is no padding, (B, S)
             tactic_ids: int64 (B, T), -100 on padding
+            smoothing: of the targets
         """
         inputs = {"input_ids": state_ids, "attention_mask": state_mask}
-        num_classes = self._halves.num_classes
+        num_classes, is_target = self._halves.num_classes, tactic_ids != IGNORE_INDEX
         if not self.is_sharded and not is_one_chunk(tactic_ids.numel(), num_classes, tactic_ids.device):
             given = self._given(tactic_ids)
-            states, is_target = self._halves.read(**inputs, decoder_input_ids=given), tactic_ids != IGNORE_INDEX
+            states = self._halves.read(**inputs, decoder_input_ids=given)
             if states is not None:
-                return mean_loss(self._halves.logits, states[is_target], tactic_ids[is_target], num_classes)
+                targets = tactic_ids[is_target]
+                return mean_loss(self._halves.logits, states[is_target], targets, num_classes, smoothing)
         given = self._given(tactic_ids)
+        if smoothing is not None:
+            logits = self.network(**inputs, decoder_input_ids=given, use_cache=False).logits[is_target]
+            return mean_loss(lambda some: some, logits, tactic_ids[is_target], num_classes, smoothing)
         loss: Tensor = self.network(**inputs, decoder_input_ids=given, labels=tactic_ids, use_cache=False).loss
         return loss
 
@@ -109,14 +116,14 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         take_block_masks(self.generator)
         return flat_steps(batch, self._given(batch["tactic_ids"]))
 
-    def loss_of(self, batch: Any) -> tuple[Tensor, int]:
+    def loss_of(self, batch: Any, smoothing: Smoothing | None = None) -> tuple[Tensor, int]:
         """The loss, and the number of target tokens it is a mean of."""
         if "state_segments" in batch:
-            return self._loss_of_rows(batch), batch["num_targets"]
-        loss = self(batch["state_ids"], batch["state_mask"], batch["tactic_ids"])
+            return self._loss_of_rows(batch, smoothing), batch["num_targets"]
+        loss = self(batch["state_ids"], batch["state_mask"], batch["tactic_ids"], smoothing)
         return loss, batch["num_targets"] if "num_targets" in batch else int(batch["tactic_mask"].sum())
 
-    def _loss_of_rows(self, batch: Mapping[str, Any]) -> Tensor:
+    def _loss_of_rows(self, batch: Mapping[str, Any], smoothing: Smoothing | None) -> Tensor:
         """The mean cross entropy of a batch of `flat_steps`."""
         source, target = batch["state_segments"], batch["tactic_segments"]
         states = self._halves.read(
@@ -128,8 +135,8 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             decoder_attention_mask=block_mask(target, target, causal=True),
         )
         assert states is not None, "T5 calls its decoder once"
-        targets = batch["targets"]
-        return mean_loss(self._halves.logits, states[0, : len(targets)], targets, self._halves.num_classes)
+        targets, num_classes = batch["targets"], self._halves.num_classes
+        return mean_loss(self._halves.logits, states[0, : len(targets)], targets, num_classes, smoothing)
 
     # ------------------------------------------------------------------------------------ inference
 
@@ -144,6 +151,11 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
             return states
         max_len = self.limits.max_inp_seq_len
         parts = zip(self.write_headings(contexts), states, self._retrieve(contexts), strict=True)
-        inputs = [write_input(heading, state, premises, max_len) for heading, state, premises in parts]
+        inputs = [
+            write_input(
+                heading, state, [*map(self.parts.told, premises)], max_len, premise_share=self.parts.premise_share
+            )
+            for heading, state, premises in parts
+        ]
         self._count_shortened(sum(not text.endswith(state) for text, state in zip(inputs, states, strict=True)))
         return inputs

@@ -140,6 +140,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
         self.keep_marks, self.is_train, self.seed = keep_marks, is_train, seed
         self.p_drop = p_drop if is_train else 0.0
+        self.premise_share = parts.premise_share
         self.traces = TracedTactics.load(
             data_path, tactic_names=tactic_names, normalize_tactics=normalize_tactics, progress=progress
         )
@@ -160,7 +161,9 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             self._headings = HeadingWriter(parts, max_inp_seq_len).all_of(self.traces, progress=progress)
         self._retrieved = None
         if corpus is not None and predictions is not None:
-            self._retrieved = RetrievedPremises(corpus, predictions, self.traces, self._steps, progress=progress)
+            self._retrieved = RetrievedPremises(
+                corpus, predictions, self.traces, self._steps, told=parts.told, progress=progress
+            )
         self.source_lengths = self._count_source_tokens()
 
     def __len__(self) -> int:
@@ -181,6 +184,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
             self.max_inp_seq_len,
             self.p_drop,
             random.Random(f"{self.seed} {epoch} {index}") if self.p_drop else None,
+            self.premise_share,
         )
         return GeneratorExample(
             state=state,
@@ -225,9 +229,14 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         heading_bytes = np.zeros(len(self._steps), dtype=np.int64)
         if self._headings is not None:
             heading_bytes = self._headings.lengths[self._steps]
-        num_bytes = self._fitted_lengths(self.max_inp_seq_len - 1 - heading_bytes)
-        room = self.max_inp_seq_len - 1 - heading_bytes - num_bytes
-        other_bytes = heading_bytes + (0 if self._retrieved is None else self._retrieved.num_bytes(room))
+        left = self.max_inp_seq_len - 1 - heading_bytes
+        num_bytes = self._fitted_lengths(left)
+        other_bytes = heading_bytes
+        if self._retrieved is not None:
+            reserved = (left.clip(0) * self.premise_share).astype(np.int64)
+            premise_bytes = self._retrieved.num_bytes(np.maximum(left - num_bytes, reserved))
+            num_bytes = np.minimum(num_bytes, left - premise_bytes)
+            other_bytes = heading_bytes + premise_bytes
         if self._counts is None:
             return num_bytes + other_bytes + 1
         num_tokens = self._counts.states[self._steps]

@@ -25,10 +25,11 @@ from generator.training.metrics import TopkAccuracy
 from generator.training.outcomes import TacticOutcomes, tactic_charts
 from generator.training.premise_source import RetrieverOptions
 from generator.training.texts import example_card
+from generator.training.token_loss import Smoothing
 from retrieval.leandojo.provenance import provenances_of
 from retrieval.retriever import Retriever
 from retrieval.training.acceleration import Acceleration, is_sharded
-from retrieval.training.architectures import checkpoint_activations
+from retrieval.training.architectures import checkpoint_activations, num_token_ids
 from retrieval.training.attention_kernels import varying_shapes
 from retrieval.training.batches import target_tokens_per_batch
 from retrieval.training.charts import Chart
@@ -77,6 +78,7 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
         optimization: how it is trained
         candidates: which candidates evaluation finds
         premise_source: where `generate` gets premises from, if it does; data brings its own
+        smoothing: of the targets in training, if there is any
         num_shortened: states over the limit that `generate` has met; waiting goals or oldest hypotheses were left out
     """
 
@@ -95,6 +97,7 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
         engine: str = "native",
         engine_options: dict[str, Any] | None = None,
         gradient_checkpointing: bool = False,
+        label_smoothing: float = 0.0,
         log_text_every_n_steps: int = 500,
     ) -> None:
         """Keep the options and load the tokenizer.
@@ -110,12 +113,18 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
             engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2",
                 cuda_graphs: false of "native", or gpu_memory_utilization of "vllm"
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
+            label_smoothing: share of each target, from 0 to below 1, that is spread over all tokens alike in training;
+                loss_train has it in it, loss_val has not
             log_text_every_n_steps: how often an input and its target are logged as text in training
         """
         super().__init__()
         check_positive(log_text_every_n_steps=log_text_every_n_steps)
         # what evaluation may choose otherwise than training did is no hyper-parameter
-        training = {"gradient_checkpointing": gradient_checkpointing}
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(
+                f"label_smoothing is {label_smoothing}; it must be at least 0 and below 1, and is mostly 0 or 0.1"
+            )
+        training = {"gradient_checkpointing": gradient_checkpointing, "label_smoothing": label_smoothing}
         save_options(self, flat(optimization, acceleration, model_name=model_name, **training))
         self.model_name = model_name
         self.name = model_name if isinstance(model_name, str) else ""
@@ -125,6 +134,7 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
         self.log_text_every_n_steps = log_text_every_n_steps
         self.num_shortened = 0
         self.tokenizer = load_tokenizer(model_name)
+        self.smoothing = Smoothing(label_smoothing, num_token_ids(self.tokenizer)) if label_smoothing else None
         self.topk_val = TopkAccuracy(candidates.num_beams)
         self.topk_test = TopkAccuracy(candidates.num_beams)
         self.outcomes_val = TacticOutcomes(candidates.num_beams)
@@ -148,11 +158,12 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
         self.engine = make_engine(name, network, self.tokenizer, max_inp_seq_len=max_inp_seq_len, **options)
 
     @abstractmethod
-    def loss_of(self, batch: Any) -> tuple[Tensor, int]:
+    def loss_of(self, batch: Any, smoothing: Smoothing | None = None) -> tuple[Tensor, int]:
         """Return the mean cross entropy of a batch's target tokens, and how many they are.
 
         Args:
             batch: as the data gives it, or as `prepare_batch` lays it out
+            smoothing: of the targets; training asks for it, what measures does not
         """
 
     @abstractmethod
@@ -215,7 +226,7 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One step; the loss is averaged over an epoch by target tokens."""
-        loss, num_tokens = self.loss_of(batch)
+        loss, num_tokens = self.loss_of(batch, self.smoothing)
         self.log(
             "loss_train",
             loss,

@@ -5,6 +5,8 @@ Shape legend: N steps, K retrieved premises.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -25,6 +27,7 @@ class RetrievedPremises:
         traces: TracedTactics,
         steps: npt.NDArray[np.int64],
         *,
+        told: Callable[[Premise], Premise] = lambda premise: premise,
         progress: bool = True,
     ) -> None:
         """Find the predictions of each step.
@@ -34,12 +37,13 @@ class RetrievedPremises:
             predictions: which premises were retrieved for each step
             traces: steps of proofs
             steps: numbers of those to look up, (N,)
+            told: what a premise becomes before it is written
             progress: show progress bars for what takes long
 
         Raises:
             DataError: if a step has no predictions
         """
-        self._corpus, self._predictions, self._progress = corpus, predictions, progress
+        self._corpus, self._predictions, self._told, self._progress = corpus, predictions, told, progress
         self._numbers = predictions.premise_numbers  # read from disk here, before workers fork
         self._rows = np.full(len(steps), -1, dtype=np.int64)
         for index in tqdm(range(len(steps)), desc="match predictions", delay=1, disable=not progress):
@@ -59,7 +63,7 @@ class RetrievedPremises:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> list[Premise]:
-        return [self._corpus[number] for number in self._predictions.retrieved(int(self._rows[index]))]
+        return [self._told(self._corpus[number]) for number in self._predictions.retrieved(int(self._rows[index]))]
 
     def num_bytes(self, room: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the bytes that the premises of each step take of its room, at most, (N,).
@@ -74,6 +78,6 @@ class RetrievedPremises:
             rows = np.flatnonzero((taken < room) & (column >= 0))  # most inputs are full after a few premises
             for number in np.unique(column[rows]).tolist():
                 if not num_bytes[number]:
-                    num_bytes[number] = len(self._corpus[number].serialize().encode()) + len("\n\n")
+                    num_bytes[number] = len(self._told(self._corpus[number]).serialize().encode()) + len("\n\n")
             taken[rows] += num_bytes[column[rows]]
         return np.minimum(taken, room)

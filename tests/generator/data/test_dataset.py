@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from common import ByteTokenizer, ConfigError, DataError, Pos, remove_marks
+from common import ByteTokenizer, ConfigError, Context, DataError, Pos, remove_marks
 from generator.data.dataset import GeneratorDataset
+from generator.data.inputs import InputParts
+from generator.model import RetrievalAugmentedGenerator
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import Provenance
 from retrieval.predictions.files import RetrievalContext
 from retrieval.predictions.reader_writer import Predictions, PredictionWriter
+from tests.fakes import TINY
 
 CORPUS = [
     {
@@ -191,6 +194,24 @@ def test_premises_stand_before_the_state_best_one_nearest(tmp_path: Path) -> Non
     assert dataset.source_lengths.tolist() == [len(dataset[0]["state"].encode()) + 1]
 
 
+def test_premises_are_told_by_name_and_take_their_share_in_training_and_inference(tmp_path: Path) -> None:
+    state = "".join(f"h{number} : p\n" for number in range(30)) + "⊢ q"
+    options: dict[str, Any] = {"premise_share": 0.4, "premise_names_only": True}
+    sources = retrieved(tmp_path, 1, [2, 1, 0])
+    dataset = make(
+        write_split(tmp_path, [(state, "a")]), parts=InputParts(**options), max_inp_seq_len=120, p_drop=0.0, **sources
+    )
+    text = dataset.example(0, 0).state
+    names = "<a>Lib.lemma2</a>\n\n<a>Lib.lemma3</a>\n\n"
+    assert text.startswith(names) and state.endswith(text.removeprefix(names)) and text.endswith("⊢ q")
+    assert len(text.encode()) == 119 and dataset.source_lengths.tolist() == [120]
+    model: Any = RetrievalAugmentedGenerator(dict(TINY), max_inp_seq_len=120, max_oup_seq_len=40, **options)
+    premises = [sources["corpus"][number] for number in sources["predictions"].retrieved(0)]
+    model._retrieve = lambda contexts: [premises]
+    assert model.write_inputs([Context("T.lean", "T.t0", Pos(1, 1), state)]) == [text]
+    assert model.kept_options() == model.kept_options() | options
+
+
 def test_reading_an_example_again_gives_it_again(tmp_path: Path) -> None:
     """ReProver writes the augmented state back, so that a second epoch finds no premises for it."""
     path = write_split(tmp_path, [("⊢ p", "a"), ("⊢ q", "b")])
@@ -242,6 +263,8 @@ states = st.lists(
     max_oup=st.integers(2, 40),
     ranks=st.lists(st.integers(-1, 7), min_size=1, max_size=6).map(lambda r: sorted(r, reverse=True)),
     with_premises=st.booleans(),
+    premise_share=st.sampled_from([0.0, 0.3, 0.9]),
+    premise_names_only=st.booleans(),
 )
 def test_inputs_fit_and_end_with_the_goal(
     tmp_path_factory: pytest.TempPathFactory,
@@ -250,11 +273,14 @@ def test_inputs_fit_and_end_with_the_goal(
     max_oup: int,
     ranks: list[int],
     with_premises: bool,
+    premise_share: float,
+    premise_names_only: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("fit")
     sources = retrieved(folder, len(steps), ranks) if with_premises else {}
     limits = {"max_inp_seq_len": max_inp, "max_oup_seq_len": max_oup}
-    dataset = make(write_split(folder, steps), **limits, **sources)
+    parts = InputParts(premise_share=premise_share, premise_names_only=premise_names_only)
+    dataset = make(write_split(folder, steps), parts=parts, **limits, **sources)
     assert len(dataset) + dataset.num_long_targets == len(steps)
     for index in range(len(dataset)):
         example = dataset[2, index]
@@ -265,8 +291,9 @@ def test_inputs_fit_and_end_with_the_goal(
         assert with_premises or length == dataset.source_lengths[index]
         assert batch["state_ids"][0, -1] == 1  # EOS
         goals = state.split("\n\n")
-        assert any(example["state"].endswith(goal[-1]) for goal in goals)
-        assert example["state"].endswith(state) == (len(state.encode()) <= max_inp - 1)
+        if not (with_premises and premise_share):  # premises may take all but the last bytes
+            assert any(example["state"].endswith(goal[-1]) for goal in goals)
+            assert example["state"].endswith(state) == (len(state.encode()) <= max_inp - 1)
         assert batch["tactic_ids"].shape[1] == dataset.target_lengths[index] <= max_oup
         assert batch["tactic_ids"][0, -1] == 1
 

@@ -72,6 +72,30 @@ def test_premises_and_state_share_what_the_heading_leaves() -> None:
     )
 
 
+def test_a_long_state_leaves_premises_their_share_and_no_more() -> None:
+    premises = [Premise("A.v", name, Pos(1, 1), Pos(1, 9), f"Lemma {name} : p") for name in ("one", "two")]
+    state = "".join(f"h{number} : p\n" for number in range(9)) + "⊢ q"
+    assert "Lemma" not in write_input("", state, premises, 80)
+    of_both, of_one = (write_input("", state, premises, 80, premise_share=share) for share in (0.7, 0.4))
+    assert of_both.startswith("Lemma <a>two</a> : p\n\nLemma <a>one</a> : p\n\n")
+    assert of_one.startswith("Lemma <a>one</a> : p\n\n") and "two" not in of_one
+    for text in (of_both, of_one):
+        left = text.rpartition("\n\n")[2]
+        assert len(text.encode()) == 79 and state.endswith(left) and left.endswith("⊢ q")
+
+
+def test_what_premises_do_not_take_stays_with_the_state() -> None:
+    premise = Premise("A.v", "one", Pos(1, 1), Pos(1, 9), "Lemma one : p")
+    state = "h : p\n" * 20 + "⊢ q"
+    plain = write_input("A b\n\n", state, [], 80)
+    assert write_input("A b\n\n", state, [], 80, premise_share=0.5) == plain
+    assert write_input("A b\n\n", state, [premise], 80, premise_share=0.1) == plain, "none that fits"
+    dropped = write_input("A b\n\n", state, [premise], 80, 1.0, random.Random(0), premise_share=0.5)
+    assert dropped == plain, "none that is kept"
+    short = write_input("", "⊢ q", [premise], 80)
+    assert write_input("", "⊢ q", [premise], 80, premise_share=0.01) == short != "⊢ q", "room is room"
+
+
 def test_lengths_of_examples_hold_the_heading(tmp_path: Path) -> None:
     path = write_splits(tmp_path) / "train.json"
     with_heading = GeneratorDataset(path, tokenizer=ByteTokenizer(), parts=TOLD, is_train=True, **LIMITS)
@@ -160,5 +184,8 @@ def test_a_checkpoint_finds_its_lookup_from_anywhere(tmp_path: Path, monkeypatch
 def test_options_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"num_nearest is 0"):
         InputParts(num_nearest=0)
+    for share in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ConfigError, match=r"premise_share is .*; it must be at least 0 and below 1"):
+            InputParts(premise_share=share)
     with pytest.raises(ConfigError, match=r"nearest_path .*/nothing: holds no lookup; make one with python -m"):
         RetrievalAugmentedGenerator(dict(TINY), nearest_path=str(tmp_path / "nothing"), **LIMITS)
