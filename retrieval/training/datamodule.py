@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,13 +137,21 @@ def _needs_no_padding(trainer: pl.Trainer | None) -> bool:
     return bool(trainer is not None and getattr(trainer.lightning_module, "uses_flex", False))
 
 
+def _leave_group(worker: int) -> None:
+    os.setpgid(0, 0)
+
+
 def _worker_options(num_workers: int, trainer: pl.Trainer | None) -> dict[str, Any]:
-    """Forked workers share the data instead of copying it."""
+    """Forked workers share the data instead of copying it.
+
+    A signal to the whole group (Ctrl-C in a terminal, `timeout`) is for the process that trains: what ended its workers
+    would end it before it has saved. Workers end with it.
+    """
     on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
     options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": on_cuda}
     options["persistent_workers"] = num_workers > 0
     if num_workers and sys.platform == "linux":
-        options["multiprocessing_context"] = "fork"
+        options |= {"multiprocessing_context": "fork", "worker_init_fn": _leave_group}
     return options
 
 

@@ -110,6 +110,22 @@ def test_a_process_that_is_terminated_ends_with_143_and_no_traceback(long_run, t
     assert "Traceback" not in done.stderr and "interrupted by SIGTERM at step 3" in done.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("family", [ENCODER_DECODER], ids=["encoder_decoder"])
+def test_a_signal_to_the_whole_group_saves_though_workers_load_the_data(long_run, tmp_path, number):
+    """As `timeout` and a terminal send it."""
+    long_run["data"]["num_workers"] = 2
+    args = arguments(tmp_path, long_run, "on_before_backward", number, 3)
+    sender = tmp_path / "sender.py"
+    sender.write_text(SENDER.replace("os.kill(os.getpid()", "os.killpg(0"))
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "generator.main", *args]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, start_new_session=True)
+    assert done.returncode == 128 + number, done.stderr
+    assert "at step 4: go on with" in done.stderr
+    assert (tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt").is_file()
+
+
 @pytest.mark.parametrize("family", [ENCODER_DECODER], ids=["encoder_decoder"])
 def test_two_ranks_stop_at_the_same_step_whichever_has_the_signal(long_run, tmp_path):
     """The second process alone has it; the first one saves."""
