@@ -29,6 +29,7 @@ _OFTEN = 10
 _FIXED = frozenset(("with", "using", "arith", "zarith", "real", "into", "repeat", "then", "else", "forall", "match"))
 
 Visible = Callable[[Context], npt.NDArray[np.bool_]]  # which steps may be looked up for a theorem
+_Counts = tuple[npt.NDArray[np.int64], dict[str, int]]  # uses of tactics by number everywhere, and by text in a file
 
 
 class RankedSteps:
@@ -68,37 +69,45 @@ class RankedSteps:
 
     def composed_table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
         """Return what is known of the candidates and of those composed of them; None if nothing is near."""
-        table = self.table(context, visible, adapt_names=adapt_names)
+        counts = self._counts(context, visible)
+        table = self._table(context, visible, counts, adapt_names=adapt_names)
         if table is None:
             return None
-        ranked, goal = self.ranking.rank(table), first_goal(context.state)
-        composed = compose(ranked, goal, self._words.__contains__)
-        uses = self._uses(context, visible, {*table.tactics, *composed})
-        return describe_composed(ranked, goal, uses, composed, self._words.__contains__)
+        ranked, goal, is_word = self.ranking.rank(table), first_goal(context.state), self._words.__contains__
+        composed = compose(ranked, goal, is_word)
+        uses = self._uses(counts, {*table.tactics, *composed})
+        return describe_composed(ranked, goal, uses, composed, is_word)
 
     def table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
         """Return what is known of the candidates; None if nothing is near."""
+        return self._table(context, visible, self._counts(context, visible), adapt_names=adapt_names)
+
+    def _table(
+        self, context: Context, visible: npt.NDArray[np.bool_], counts: _Counts, *, adapt_names: bool
+    ) -> Table | None:
         found = self.evidence.nearest(context, self._text(context.state), visible, NUM_STEPS)
         if not len(found.numbers):
             return None
         steps = self._steps
         written = steps.tactics(found.numbers)
         proposed = adapted(steps, found.numbers, context.state) if adapt_names else written
-        goal = first_goal(context.state)
-        return describe(found, proposed, written, goal, self._uses(context, visible, {*proposed, *written}))
+        uses = self._uses(counts, {*proposed, *written})
+        return describe(found, proposed, written, first_goal(context.state), uses)
 
-    def _uses(self, context: Context, visible: npt.NDArray[np.bool_], tactics: set[str]) -> Uses:
-        """How often the tactics are used where they may be looked up; the theorem's own proof counts nothing."""
+    def _counts(self, context: Context, visible: npt.NDArray[np.bool_]) -> _Counts:
+        """How often each tactic is used where it may be looked up; the theorem's own proof counts nothing."""
         steps = self._steps
-        everywhere = np.bincount(steps.tactic_of[visible], minlength=steps.num_tactics)
         in_file = visible & (steps.file_of_step == steps.file_number(context.path))
-        numbers = {tactic: self._number_of[tactic] for tactic in tactics if tactic in self._number_of}
         counts = Counter(steps.tactic_of[in_file].tolist())
-        return Uses(
-            {tactic: int(everywhere[number]) for tactic, number in numbers.items()},
+        return (
+            np.bincount(steps.tactic_of[visible], minlength=steps.num_tactics),
             {steps.tactic(number): count for number, count in counts.items()},
-            self._of_name,
         )
+
+    def _uses(self, counts: _Counts, tactics: set[str]) -> Uses:
+        everywhere, in_file = counts
+        numbers = {tactic: self._number_of[tactic] for tactic in tactics if tactic in self._number_of}
+        return Uses({tactic: int(everywhere[number]) for tactic, number in numbers.items()}, in_file, self._of_name)
 
     @cached_property
     def _number_of(self) -> dict[str, int]:
@@ -175,12 +184,7 @@ def learn_ranking(
         ConfigError: if none of the right tactics is among the candidates
     """
     made = RankedSteps(steps, text, EvidenceIndex.of(steps, states, progress=True), Ranking())
-    tables = []
-    for step in tqdm(held_out, desc="held-out steps", unit="state"):
-        table = made.table(step.context, visible(step.context), adapt_names=adapt_names)
-        if table is not None:
-            tables.append((table, remove_marks(step.tactic)))
-    made.ranking = learn(tables, seed, progress=True)
+    made.ranking = learn(_tables(made.table, held_out, visible, adapt_names), seed, progress=True)
     return made
 
 
@@ -188,9 +192,17 @@ def learn_composed(
     ranked: RankedSteps, held_out: Sequence[TracedTactic], visible: Visible, *, adapt_names: bool, seed: int = 0
 ) -> Ranking:
     """Return the order of known and composed candidates, learnt like that of the known ones; see `learn_ranking`."""
-    tables = []
-    for step in tqdm(held_out, desc="composed", unit="state"):
-        table = ranked.composed_table(step.context, visible(step.context), adapt_names=adapt_names)
-        if table is not None:
-            tables.append((table, remove_marks(step.tactic)))
+    tables = _tables(ranked.composed_table, held_out, visible, adapt_names)
     return learn(tables, seed, candidate=COMPOSED, of_state=COMPOSED_STATE, progress=True)
+
+
+def _tables(
+    table_of: Callable[..., Table | None], held_out: Sequence[TracedTactic], visible: Visible, adapt_names: bool
+) -> list[tuple[Table, str]]:
+    """What is known of the candidates of each held-out step, and its tactic; without steps that nothing is near."""
+    found = []
+    for step in tqdm(held_out, desc="held-out steps", unit="state"):
+        table = table_of(step.context, visible(step.context), adapt_names=adapt_names)
+        if table is not None:
+            found.append((table, remove_marks(step.tactic)))
+    return found

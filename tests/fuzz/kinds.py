@@ -242,11 +242,12 @@ def make_gguf(folder: Path) -> None:
     shutil.rmtree(folder / "bpe")
 
 
-def lookup(num_ranked: int) -> Callable[[Path], None]:
+def lookup(num_ranked: int, num_composed: int = 0) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         ngrams, library = NgramOptions(max_share=1.0), write_library(folder / "library")
         with redirect_stdout(io.StringIO()):
-            nearest(library, folder / "lookup", ngrams=ngrams, num_held_out=4, num_ranked=num_ranked)
+            learnt = {"num_ranked": num_ranked, "num_composed": num_composed}
+            nearest(library, folder / "lookup", ngrams=ngrams, num_held_out=4, **learnt)  # type: ignore[arg-type]
         shutil.rmtree(folder / "library")
         for path in (folder / "lookup").iterdir():
             path.rename(folder / path.name)
@@ -384,6 +385,7 @@ KINDS = [
     Kind("folder, decoder-only", make_plain("exported_decoder_only", "causal"), "*.[js]*", read_generator),
     Kind("lookup", lookup(num_ranked=0), "*", read_without_model),
     Kind("ranked lookup", lookup(num_ranked=8), "*", read_without_model),
+    Kind("composed lookup", lookup(num_ranked=8, num_composed=8), "*", read_without_model),
     Kind("mixture", make_mixture, "mixture/nextstep.json", read_without_model),
     Kind("neighbours", make_neighbors, "*", read_opened),
     *([Kind("fused retriever", make_fused, "fused/nextstep.json", read_opened)] if find_spec("bm25s") else []),
