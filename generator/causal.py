@@ -84,6 +84,7 @@ class CausalGenerator(NextStepGenerator):
         super().__init__(model_name, optimization=optimization, **shared)
         self.max_seq_len, self.max_completion_len = format.max_seq_len, format.max_completion_len
         self.sources = None if sources_path is None else SourceFiles(sources_path)
+        self._max_prompt_len = format.max_prompt_len
         self.parts, self.write_headings = parts, HeadingWriter(parts, format.max_prompt_len)
         self._empty_of = ""  # the template of which was said what stays empty
         self._take_template(format.template)
@@ -257,10 +258,6 @@ class CausalGenerator(NextStepGenerator):
         return loss, batch["num_targets"] if "num_targets" in batch else int((labels[:, 1:] != IGNORE_INDEX).sum())
 
     # ------------------------------------------------------------------------------------ inference
-
-    @property
-    def _max_prompt_len(self) -> int:
-        return self.max_seq_len - self.max_completion_len
 
     @property
     def max_new_tokens(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from common import DataError
 from generator.data.dataset import GeneratorBatch, GeneratorDataset, GeneratorExample, InputLimits
-from generator.data.inputs import InputParts
+from generator.data.inputs import InputParts, PremiseParts
 from generator.data.step_datamodule import StepDataModule
 from retrieval.training.datamodule import check_splits
 from retrieval.training.options import flat, flat_options
@@ -27,6 +27,7 @@ class GeneratorDataModule(StepDataModule):
         *,
         limits: InputLimits = InputLimits(),
         parts: InputParts = InputParts(),
+        premise_parts: PremiseParts = PremiseParts(),
         keep_marks: bool = False,
         **shared: Any,
     ) -> None:
@@ -37,6 +38,7 @@ class GeneratorDataModule(StepDataModule):
             model_name: whose tokenizer to use; see `common.load_tokenizer`
             limits: how long inputs and tactics may be
             parts: what is read beside states and premises
+            premise_parts: how premises are told
             keep_marks: leave the marks around premise names in the targets
             **shared: see StepDataModule
 
@@ -44,8 +46,9 @@ class GeneratorDataModule(StepDataModule):
             ConfigError: if an option has a value that cannot be used
         """
         super().__init__(str(data_path), model_name, **shared)
-        self.data_path, self.limits, self.parts, self.keep_marks = Path(data_path), limits, parts, keep_marks
-        self.keep(**flat(limits, parts), keep_marks=keep_marks)
+        self.data_path, self.limits, self.keep_marks = Path(data_path), limits, keep_marks
+        self.parts, self.premise_parts = parts, premise_parts
+        self.keep(**flat(limits, parts, premise_parts), keep_marks=keep_marks)
 
     def _before_reading(self, splits: Sequence[str]) -> None:
         advice = "or let dataset=propositional or dataset=leandojo_benchmark_4 make one"
@@ -56,6 +59,7 @@ class GeneratorDataModule(StepDataModule):
             self.data_path / f"{split}.json",
             tokenizer=self.tokenizer,
             parts=self.parts,
+            premise_parts=self.premise_parts,
             keep_marks=self.keep_marks,
             p_drop=self.retrieved.p_drop,
             is_train=is_train,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 
 from generator.data.dataset import InputLimits
-from generator.data.inputs import InputParts
+from generator.data.inputs import InputParts, PremiseParts
 from generator.data.instruct_dataset import PromptFormat
 from generator.datamodule import GeneratorDataModule
 from generator.frozen import FrozenTransformerGenerator as FrozenTransformerGenerator  # known by its short name
@@ -23,7 +23,7 @@ class GeneratorCLI(BaseCLI):
 
     default_model = RetrievalAugmentedGenerator
     default_data = GeneratorDataModule
-    linked = (*names_of(InputLimits, InputParts, PromptFormat), "domain")
+    linked = (*names_of(InputLimits, InputParts, PremiseParts, PromptFormat), "domain")
     monitor = "top1_acc_val"
     run_name = "generator"
 

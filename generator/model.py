@@ -13,7 +13,7 @@ from torch import Tensor
 from common import IGNORE_INDEX, Context
 from generator.architectures.encoder_decoder import build_seq2seq, describe
 from generator.data.dataset import GeneratorBatch, InputLimits
-from generator.data.inputs import HeadingWriter, InputParts, write_input
+from generator.data.inputs import HeadingWriter, InputParts, PremiseParts, write_input
 from generator.decoding.protocol import SpecialTokens
 from generator.interface.tactic_generator import AsyncTacticGenerator, TacticGenerator
 from generator.training.flat_batches import flat_steps
@@ -42,6 +42,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         *,
         limits: InputLimits = InputLimits(),
         parts: InputParts = InputParts(),
+        premise_parts: PremiseParts = PremiseParts(),
         **shared: Any,
     ) -> None:
         """Build the model.
@@ -51,10 +52,11 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
                 a mapping or YAML file with T5Config's keys (ByT5's shape by default), and `tokenizer`
             limits: how long inputs and tactics may be
             parts: what is read beside states and premises
+            premise_parts: how premises are told
             **shared: see NextStepGenerator
         """
         super().__init__(model_name, **shared)
-        self.limits, self.parts = limits, parts
+        self.limits, self.parts, self.premise_parts = limits, parts, premise_parts
         self.write_headings = HeadingWriter(parts, limits.max_inp_seq_len)
         self.reads_theorem |= parts.reads_theorem
         self.take_network(build_seq2seq(model_name, self.tokenizer), limits.max_inp_seq_len)
@@ -66,7 +68,7 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
 
     def kept_options(self) -> dict[str, Any]:
         """See `Restorable`."""
-        return super().kept_options() | flat(self.limits, self.parts)
+        return super().kept_options() | flat(self.limits, self.parts, self.premise_parts)
 
     # ------------------------------------------------------------------------------------- training
 
@@ -149,12 +151,10 @@ class RetrievalAugmentedGenerator(NextStepGenerator):
         states = [context.state for context in contexts]
         if getattr(self.tokenizer, "never_cuts", False):  # it refuses what is too long
             return states
-        max_len = self.limits.max_inp_seq_len
+        max_len, told, share = self.limits.max_inp_seq_len, self.premise_parts.told, self.premise_parts.premise_share
         parts = zip(self.write_headings(contexts), states, self._retrieve(contexts), strict=True)
         inputs = [
-            write_input(
-                heading, state, [*map(self.parts.told, premises)], max_len, premise_share=self.parts.premise_share
-            )
+            write_input(heading, state, [*map(told, premises)], max_len, premise_share=share)
             for heading, state, premises in parts
         ]
         self._count_shortened(sum(not text.endswith(state) for text, state in zip(inputs, states, strict=True)))

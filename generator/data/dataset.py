@@ -26,7 +26,7 @@ from common import (
     fit_state,
     remove_marks,
 )
-from generator.data.inputs import HeadingWriter, InputParts, write_input
+from generator.data.inputs import HeadingWriter, InputParts, PremiseParts, write_input
 from generator.data.token_counts import count_tokens
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import ProvenanceLists, StepExample, provenance_lists
@@ -98,6 +98,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         max_inp_seq_len: int,
         max_oup_seq_len: int,
         parts: InputParts = InputParts(),
+        premise_parts: PremiseParts = PremiseParts(),
         keep_marks: bool = False,
         tactic_names: TacticNames = "written",
         normalize_tactics: bool = False,
@@ -117,6 +118,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
                 which no token has fewer than one
             max_oup_seq_len: tokens of a target, EOS included
             parts: what is read beside states and premises
+            premise_parts: how premises are told
             keep_marks: leave the marks around premise names in the targets
             tactic_names: "written" or "full"; see `TacticText`
             normalize_tactics: leave out white space that no prover reads; see `TacticText`
@@ -140,7 +142,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         self.max_inp_seq_len, self.max_oup_seq_len = max_inp_seq_len, max_oup_seq_len
         self.keep_marks, self.is_train, self.seed = keep_marks, is_train, seed
         self.p_drop = p_drop if is_train else 0.0
-        self.premise_share = parts.premise_share
+        self.premise_share = premise_parts.premise_share
         self.traces = TracedTactics.load(
             data_path, tactic_names=tactic_names, normalize_tactics=normalize_tactics, progress=progress
         )
@@ -162,7 +164,7 @@ class GeneratorDataset(KeyedDataset[GeneratorExample]):
         self._retrieved = None
         if corpus is not None and predictions is not None:
             self._retrieved = RetrievedPremises(
-                corpus, predictions, self.traces, self._steps, told=parts.told, progress=progress
+                corpus, predictions, self.traces, self._steps, told=premise_parts.told, progress=progress
             )
         self.source_lengths = self._count_source_tokens()
 

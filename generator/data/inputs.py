@@ -1,6 +1,7 @@
 """What an encoder-decoder reads: a heading, retrieved premises, and the state; in training and inference alike.
 
-The heading is what helps beside premises: which theorem it is, and what was done in similar states.
+The heading, which decoder-only models read too, is what helps beside premises: which theorem it is, and what was done
+in similar states.
 """
 
 from __future__ import annotations
@@ -35,34 +36,21 @@ _ASKED_AT_ONCE = 256  # states
 
 @dataclass(frozen=True)
 class InputParts:
-    """What an encoder-decoder reads beside the state and retrieved premises.
+    """What a generator reads beside the state and retrieved premises.
 
     Attributes:
         tell_theorem: file and name of the theorem stand in front of the input, in up to a quarter of it
         nearest_path: folder of `python -m generator.nearest`; the tactics that it proposes stand in front of the input,
             whole, in up to half of it
         num_nearest: how many of them
-        premise_share: share of what these leave, from 0 to below 1, that premises may take from a state that is too
-            long. With 0 (ReProver) they get what a state leaves, which is mostly nothing in short inputs: of the steps
-            of Coq's standard library that cite a premise, 31% have room for one of those in 384 bytes behind five
-            tactics, 54% without them
-        premise_names_only: premises are told by their names, as `<a>name</a>`, without their code; two or three of
-            them take the room of one
     """
 
     tell_theorem: bool = False
     nearest_path: str | None = None
     num_nearest: int = 5
-    premise_share: float = 0.0
-    premise_names_only: bool = False
 
     def __post_init__(self) -> None:
         check_positive(num_nearest=self.num_nearest)
-        if not 0 <= self.premise_share < 1:
-            raise ConfigError(
-                f"premise_share is {self.premise_share}; it must be at least 0 and below 1, such as 0.4; the rest "
-                "is the state's"
-            )
         if self.nearest_path is not None:
             object.__setattr__(self, "nearest_path", str(Path(self.nearest_path).resolve()))  # found from anywhere
 
@@ -70,6 +58,28 @@ class InputParts:
     def reads_theorem(self) -> bool:
         """Whether the input for a state depends on file and theorem."""
         return self.tell_theorem or self.nearest_path is not None
+
+
+@dataclass(frozen=True)
+class PremiseParts:
+    """How an encoder-decoder is told retrieved premises.
+
+    Attributes:
+        premise_share: share of what the heading leaves, from 0 to below 1, that premises may take from a state that is
+            too long. With 0 (ReProver) they get what a state leaves, which in short inputs is mostly nothing
+        premise_names_only: premises are told by their names, as `<a>name</a>`, without their code; two or three of
+            them take the room of one
+    """
+
+    premise_share: float = 0.0
+    premise_names_only: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.premise_share < 1:
+            raise ConfigError(
+                f"premise_share is {self.premise_share}; it must be at least 0 and below 1, such as 0.4; the rest "
+                "is the state's"
+            )
 
     def told(self, premise: Premise) -> Premise:
         """Return a premise as it is told: its code is what `Premise.serialize` writes."""
@@ -189,11 +199,11 @@ def write_input(
     Args:
         heading: see `HeadingWriter`
         state: the state to prove
-        premises: as `InputParts.told` gives them, best first; see `common.format_augmented_state`
+        premises: as `PremiseParts.told` gives them, best first; see `common.format_augmented_state`
         max_len: tokens that the input may take
         p_drop: probability of leaving out each premise
         rng: decides which are left out
-        premise_share: see `InputParts`
+        premise_share: see `PremiseParts`
     """
     left = max_len - len(heading.encode())
     chosen = drop_premises(premises, p_drop, rng)

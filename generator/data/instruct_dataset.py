@@ -72,6 +72,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
     does not know the completion, shortens it to the same text. Epochs differ only where premises are dropped.
 
     Attributes:
+        max_prompt_len: tokens that a prompt may take
         source_lengths: tokens of each example, int64 (N,); with premises or file context, the most it can take under a
             byte tokenizer, and an estimate under others
         left_out: how many examples were left out, or in evaluation kept as misses, by reason
@@ -109,7 +110,7 @@ class InstructDataset(KeyedDataset[InstructExample]):
             ConfigError: if the limits leave no room, p_drop is no probability, the tokenizer has no EOS, or it cannot
                 write more than half of the texts
         """
-        PromptFormat(None, max_seq_len, max_completion_len)  # checks them
+        self.max_prompt_len = PromptFormat(None, max_seq_len, max_completion_len).max_prompt_len  # checks them
         check_probability(p_drop=p_drop)
         self.p_drop, self.seed = p_drop if is_train else 0.0, seed
         self.steps, self.is_train = steps, is_train
@@ -129,11 +130,6 @@ class InstructDataset(KeyedDataset[InstructExample]):
     def num_shortened(self) -> int:
         """Prompts that their template shortened."""
         return sum(prompt != "" for prompt in self._shortened.values())
-
-    @property
-    def max_prompt_len(self) -> int:
-        """Tokens that a prompt may take."""
-        return self.max_seq_len - self.max_completion_len
 
     def __len__(self) -> int:
         return len(self._numbers)

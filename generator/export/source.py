@@ -16,7 +16,7 @@ from generator.architectures.decoder_only import build_causal
 from generator.architectures.encoder_decoder import build_seq2seq
 from generator.data.completion_encoding import CompletionEncoder
 from generator.data.dataset import InputLimits
-from generator.data.inputs import InputParts
+from generator.data.inputs import InputParts, PremiseParts
 from generator.data.instruct_dataset import PromptFormat
 from generator.training.next_step_generator import CandidateOptions
 from retrieval.training.architectures import hub_errors
@@ -120,7 +120,13 @@ def _from_hugging_face(name: str) -> Source:
         tokenizer = load_tokenizer(name)
         model: Any = build_seq2seq(name) if config.is_encoder_decoder else build_causal(name, tokenizer)
     settings = read_settings(name) or {"options": {}, "class": ""}
-    for group in (InputLimits, InputParts, PromptFormat, CandidateOptions):  # which refuse what is out of range
+    for group in (
+        InputLimits,
+        InputParts,
+        PremiseParts,
+        PromptFormat,
+        CandidateOptions,
+    ):  # which refuse what is out of range
         known = {key: value for key, value in settings["options"].items() if key in names_of(group)}
         check_types(group, known, str(Path(name) / SETTINGS_FILE))
         group(**known)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from common import ByteTokenizer, ConfigError, Context, DataError, Pos, remove_marks
 from generator.data.dataset import GeneratorDataset
-from generator.data.inputs import InputParts
+from generator.data.inputs import PremiseParts
 from generator.model import RetrievalAugmentedGenerator
 from retrieval.corpus import Corpus
 from retrieval.leandojo.provenance import Provenance
@@ -199,7 +199,11 @@ def test_premises_are_told_by_name_and_take_their_share_in_training_and_inferenc
     options: dict[str, Any] = {"premise_share": 0.4, "premise_names_only": True}
     sources = retrieved(tmp_path, 1, [2, 1, 0])
     dataset = make(
-        write_split(tmp_path, [(state, "a")]), parts=InputParts(**options), max_inp_seq_len=120, p_drop=0.0, **sources
+        write_split(tmp_path, [(state, "a")]),
+        premise_parts=PremiseParts(**options),
+        max_inp_seq_len=120,
+        p_drop=0.0,
+        **sources,
     )
     text = dataset.example(0, 0).state
     names = "<a>Lib.lemma2</a>\n\n<a>Lib.lemma3</a>\n\n"
@@ -279,8 +283,8 @@ def test_inputs_fit_and_end_with_the_goal(
     folder = tmp_path_factory.mktemp("fit")
     sources = retrieved(folder, len(steps), ranks) if with_premises else {}
     limits = {"max_inp_seq_len": max_inp, "max_oup_seq_len": max_oup}
-    parts = InputParts(premise_share=premise_share, premise_names_only=premise_names_only)
-    dataset = make(write_split(folder, steps), parts=parts, **limits, **sources)
+    premise_parts = PremiseParts(premise_share=premise_share, premise_names_only=premise_names_only)
+    dataset = make(write_split(folder, steps), premise_parts=premise_parts, **limits, **sources)
     assert len(dataset) + dataset.num_long_targets == len(steps)
     for index in range(len(dataset)):
         example = dataset[2, index]

@@ -10,7 +10,7 @@ import pytest
 from common import ByteTokenizer, ConfigError, Context, Pos, Premise, format_augmented_state
 from generator import load_generator
 from generator.data.dataset import GeneratorDataset
-from generator.data.inputs import HeadingWriter, InputParts, numbered, write_input
+from generator.data.inputs import HeadingWriter, InputParts, PremiseParts, numbered, write_input
 from generator.datamodule import GeneratorDataModule
 from generator.export import export
 from generator.interface.wrappers import CachingGenerator
@@ -186,6 +186,6 @@ def test_options_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         InputParts(num_nearest=0)
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(ConfigError, match=r"premise_share is .*; it must be at least 0 and below 1"):
-            InputParts(premise_share=share)
+            PremiseParts(premise_share=share)
     with pytest.raises(ConfigError, match=r"nearest_path .*/nothing: holds no lookup; make one with python -m"):
         RetrievalAugmentedGenerator(dict(TINY), nearest_path=str(tmp_path / "nothing"), **LIMITS)
