@@ -22,7 +22,7 @@ _WHOLE = re.compile(rf"(?<![\w.'])({_NAME})(?![\w'])(?!\.\w)")
 Hypothesis = tuple[str, str]  # name, and what stands behind it: its type, or value and type
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=100_000)  # the states of a library: the same ones are near again and again
 def hypotheses(goal: str) -> tuple[Hypothesis, ...]:
     r"""Return the hypotheses of a goal, in order; of several names of one type each.
 
@@ -100,14 +100,14 @@ def names_in(tactic: str) -> frozenset[str]:
 
 def _renaming(theirs: Sequence[Hypothesis], ours: Sequence[Hypothesis]) -> dict[str, str]:
     """Our name for each of their hypotheses that has a counterpart of another name."""
-    types = dict(ours)
+    types, of_kind = _by_name_and_kind(tuple(ours))
     taken = {name for name, kind in theirs if types.get(name) == kind}
     kept, renamed = set(taken), dict[str, str]()
     for name, kind in theirs:
         if name in kept:
             continue
         wanted = _exchanged(kind, renamed)
-        fitting = [our_name for our_name, our_kind in ours if our_kind == wanted and our_name not in taken]
+        fitting = [our_name for our_name in of_kind.get(wanted, ()) if our_name not in taken]
         if name in fitting:
             taken.add(name)
         elif fitting:
@@ -116,5 +116,15 @@ def _renaming(theirs: Sequence[Hypothesis], ours: Sequence[Hypothesis]) -> dict[
     return renamed
 
 
+@lru_cache(maxsize=64)  # the state that is asked about, held against hundreds of known ones
+def _by_name_and_kind(ours: tuple[Hypothesis, ...]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    of_kind: dict[str, list[str]] = {}
+    for name, kind in ours:
+        of_kind.setdefault(kind, []).append(name)
+    return dict(ours), of_kind
+
+
 def _exchanged(text: str, renamed: dict[str, str]) -> str:
-    return _WHOLE.sub(lambda match: renamed.get(match[1], match[1]), text) if renamed else text
+    if not any(name in text for name in renamed):
+        return text
+    return _WHOLE.sub(lambda match: renamed.get(match[1], match[1]), text)
