@@ -118,6 +118,10 @@ class Corpus:
             for number in range(self._first[file], self._first[file + 1]):
                 yield self._columns.premise(number, path)
 
+    def knows(self, path: str | Path) -> bool:
+        """Tell whether a source file is in the corpus."""
+        return _posix(path) in self._files
+
     def numbers_in_file(self, path: str | Path) -> range:
         """Return the numbers of a file's premises.
 

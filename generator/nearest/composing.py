@@ -1,7 +1,8 @@
 """Candidates that no known step has: those of the learnt order with a name, a lemma or a part exchanged.
 
 A candidate with a hole where it names a hypothesis, or a lemma, is a template. Templates are filled with the hypotheses
-of the state and with the lemmas of other candidates; compound tactics lose a part or take that of another. What the
+of the state, with the lemmas of other candidates, and with those that a retriever finds; compound tactics lose a part
+or take that of another. What the
 learnt order holds probable is more probable in parts too, so that each candidate, known or composed, is described by
 the probabilities of all that share its template, its filling, its first word or its first part.
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,9 +22,10 @@ import numpy as np
 from common import Candidate
 from generator.nearest.adaptation import hypotheses, names_in
 from generator.nearest.features import BY_TEXT, Seen, Table, Uses, looks_local, of_text
+from generator.nearest.lemmas import OF_LEMMAS, QUALIFIED, Lemma, of_lemmas
 from generator.nearest.steps import TURNSTILE
 
-Kind = Literal["hypothesis", "lemma", "part", "binders"]
+Kind = Literal["hypothesis", "lemma", "part", "binders", "retrieved"]
 
 KINDS: tuple[Kind, ...] = ("hypothesis", "lemma", "part", "binders")
 # features in order; a "share" is the logarithm of a sum of probabilities of the learnt order
@@ -35,10 +37,12 @@ COMPOSED = (
     *("hypothesis from the end", "likeness of hypothesis and goal", "filling in the goal"),
     *BY_TEXT,
 )
+RETRIEVED = ("retrieved is filled in", *OF_LEMMAS)  # behind the others where a retriever finds lemmas
 COMPOSED_STATE = ("log-probability that none is right", "greatest log-probability", "hypotheses", "candidates")
 
 # how many of the learnt order are sources, and of what they are filled with
 _SOURCES, _HYPOTHESES, _TEMPLATES, _LEMMAS, _PARTS, _TAILS = 40, 12, 10, 40, 30, 5
+_RETRIEVED, _USUAL = 8, 12  # names of retrieved lemmas that are tried, and templates beside those of the candidates
 _ENDS = ("; auto", "; trivial", "; auto with arith")
 _NONE = 1e-6  # of probabilities
 _HOLE = "\0"
@@ -56,13 +60,21 @@ class Origin:
     filling: str = ""
 
 
-def compose(ranked: Sequence[Candidate], goal: str, is_word: Callable[[str], bool]) -> dict[str, Origin]:
+def compose(
+    ranked: Sequence[Candidate],
+    goal: str,
+    is_word: Callable[[str], bool],
+    retrieved: Mapping[str, Lemma] | None = None,
+    usual: Sequence[str] = (),
+) -> dict[str, Origin]:
     """Return new candidates, each with where it comes from first; of those that are there already none.
 
     Args:
         ranked: candidates of the learnt order, best first
         goal: the first goal
         is_word: whether a name is one of the tactic language
+        retrieved: lemmas that a retriever found, the best first
+        usual: templates that these are tried in beside those of the candidates, see `usual_templates`
     """
     known = {tactic for tactic, _ in ranked}
     local = [name for name, _ in hypotheses(goal)]
@@ -73,6 +85,7 @@ def compose(ranked: Sequence[Candidate], goal: str, is_word: Callable[[str], boo
         *_of_lemmas(ranked, lemmas),
         *_of_parts(ranked),
         *_of_binders(ranked, goal),
+        *_of_retrieved(ranked, lemmas, list(retrieved or ())[:_RETRIEVED], usual),
     ):
         if tactic and tactic not in known:
             found.setdefault(tactic, origin)
@@ -80,7 +93,12 @@ def compose(ranked: Sequence[Candidate], goal: str, is_word: Callable[[str], boo
 
 
 def describe_composed(
-    ranked: Sequence[Candidate], goal: str, uses: Uses, composed: dict[str, Origin], is_word: Callable[[str], bool]
+    ranked: Sequence[Candidate],
+    goal: str,
+    uses: Uses,
+    composed: dict[str, Origin],
+    is_word: Callable[[str], bool],
+    retrieved: Mapping[str, Lemma] | None = None,
 ) -> Table:
     """Put together what is known of all candidates of a state, those of the learnt order first; see `compose`."""
     probabilities = {tactic: float(np.exp(log_prob)) for tactic, log_prob in ranked}
@@ -106,6 +124,10 @@ def describe_composed(
         rows.append(first + _shares(tactic, keys[tactic], totals))
         filling = origin.filling or _local_in(tactic, order)
         rows[-1] += _of_filling(filling, order, types, seen) + of_text(tactic, False, seen, uses)
+    if retrieved is not None:
+        for tactic, row in zip((*probabilities, *composed), rows, strict=True):
+            is_filled = tactic in composed and composed[tactic].kind == "retrieved"
+            row += [float(is_filled), *of_lemmas(tactic, retrieved, seen)]
     none = max(1 - sum(probabilities.values()), _NONE)
     state = [np.log(none), ranked[0][1], len(order) / 10, np.log1p(len(rows))]
     return Table([*probabilities, *composed], np.array(rows, dtype=np.float32), np.array(state, dtype=np.float32))
@@ -122,7 +144,7 @@ class _Lemmas:
         self._local, self._is_word = local, is_word
 
     def __call__(self, tactic: str) -> list[str]:
-        names = list(dict.fromkeys(_WHOLE.findall(tactic)))[1:]
+        names = list(dict.fromkeys(QUALIFIED.findall(tactic)))[1:]
         return [
             name
             for name in names
@@ -131,7 +153,21 @@ class _Lemmas:
 
 
 def _with_hole(tactic: str, name: str) -> str:
-    return _WHOLE.sub(lambda match: _HOLE if match[1] == name else match[1], tactic)
+    return QUALIFIED.sub(lambda match: _HOLE if match[1] == name else match[1], tactic)
+
+
+def usual_templates(uses: Mapping[str, int], is_word: Callable[[str], bool]) -> list[str]:
+    """Return the templates of lemmas that known steps use most.
+
+    Args:
+        uses: how often each tactic is used
+        is_word: see `compose`
+    """
+    lemmas, totals = _Lemmas(set(), is_word), defaultdict[str, float](float)
+    for tactic, number in uses.items():
+        for name in lemmas(tactic):
+            totals[_with_hole(tactic, name)] += number
+    return _greatest(totals, _USUAL)
 
 
 def _of_hypotheses(ranked: Sequence[Candidate], local: Sequence[str]) -> Iterator[tuple[str, Origin]]:
@@ -151,18 +187,36 @@ def _of_hypotheses(ranked: Sequence[Candidate], local: Sequence[str]) -> Iterato
 
 def _of_lemmas(ranked: Sequence[Candidate], lemmas: _Lemmas) -> Iterator[tuple[str, Origin]]:
     """The most probable lemmas in the most probable templates of lemmas."""
+    templates, of_template, of_lemma = _lemma_templates(ranked, lemmas)
+    for template in _greatest(of_template, _TEMPLATES):
+        for name in _greatest(of_lemma, _LEMMAS):
+            yield template.replace(_HOLE, name), Origin("lemma", templates[template], name)
+
+
+def _of_retrieved(
+    ranked: Sequence[Candidate], lemmas: _Lemmas, names: Sequence[str], usual: Sequence[str]
+) -> Iterator[tuple[str, Origin]]:
+    """Retrieved lemmas in the most probable and the most used templates of lemmas."""
+    templates, of_template, _ = _lemma_templates(ranked, lemmas)
+    last = len(ranked) - 1
+    for template in dict.fromkeys((*_greatest(of_template, _TEMPLATES), *usual)):
+        for name in names:
+            yield template.replace(_HOLE, name), Origin("retrieved", templates.get(template, last), name)
+
+
+def _lemma_templates(
+    ranked: Sequence[Candidate], lemmas: _Lemmas
+) -> tuple[dict[str, int], dict[str, float], dict[str, float]]:
+    """The first place of each template of lemmas, and the probabilities of templates and lemmas."""
     templates: dict[str, int] = {}
-    of_template: dict[str, float] = defaultdict(float)
-    of_lemma: dict[str, float] = defaultdict(float)
+    of_template, of_lemma = defaultdict[str, float](float), defaultdict[str, float](float)
     for place, (tactic, log_prob) in enumerate(ranked):
         for name in lemmas(tactic):
             template = _with_hole(tactic, name)
             templates.setdefault(template, place)
             of_template[template] += np.exp(log_prob)
             of_lemma[name] += np.exp(log_prob)
-    for template in _greatest(of_template, _TEMPLATES):
-        for name in _greatest(of_lemma, _LEMMAS):
-            yield template.replace(_HOLE, name), Origin("lemma", templates[template], name)
+    return templates, of_template, of_lemma
 
 
 def _of_parts(ranked: Sequence[Candidate]) -> Iterator[tuple[str, Origin]]:
@@ -225,7 +279,7 @@ def _keys(tactic: str, local: Set[str], lemmas: _Lemmas) -> list[tuple[str, str]
 
     return [
         ("hypotheses", _WHOLE.sub(hole, tactic)),
-        ("lemmas", _WHOLE.sub(lambda match: _HOLE if match[1] in named else match[1], tactic)),
+        ("lemmas", QUALIFIED.sub(lambda match: _HOLE if match[1] in named else match[1], tactic)),
         ("word", tactic.split(maxsplit=1)[0] if tactic.strip() else ""),
         ("part", head.strip()),
         ("rest", tail.strip()),

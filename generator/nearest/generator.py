@@ -14,10 +14,12 @@ from common import Candidate, Context, DataError, check_positive
 from generator.interface.tactic_generator import TacticGenerator, not_blank
 from generator.nearest.adaptation import adapted
 from generator.nearest.calibration import Calibration
+from generator.nearest.lemmas import LemmaFinder, LemmaSource
 from generator.nearest.ranked import RankedSteps
 from generator.nearest.steps import StateText, Steps
 from retrieval.corpus import Corpus
 from retrieval.ngram_index import NgramIndex, largest
+from retrieval.retriever import Retriever
 from retrieval.training.checkpoints import class_path, read_settings, write_settings
 from retrieval.training.files import writing_folder
 from retrieval.training.options import check_types
@@ -81,6 +83,12 @@ class NearestTacticGenerator(TacticGenerator):
         self.steps, self.index, self.text = steps, index, text
         self.lookup, self.calibration, self.corpus, self.ranked = lookup, calibration, corpus, ranked
 
+    @property
+    def retriever(self) -> Retriever | None:
+        """See `TacticGenerator`: where composed candidates get lemmas from."""
+        found = None if self.ranked is None else self.ranked.find_lemmas
+        return None if found is None else found.retriever
+
     def propose(self, contexts: Sequence[Context], num_candidates: int) -> list[list[Candidate]]:
         """See `TacticGenerator.propose`."""
         return [self._candidates(context)[:num_candidates] for context in contexts]
@@ -137,6 +145,8 @@ class NearestTacticGenerator(TacticGenerator):
         options: dict[str, Any] = {name: asdict(getattr(self, name)) for name in _GROUPS}
         options["is_ranked"] = self.ranked is not None
         options["is_composed"] = self.ranked is not None and self.ranked.composed is not None
+        lemmas = None if self.ranked is None else self.ranked.find_lemmas
+        options["lemmas"] = None if lemmas is None else lemmas.source.to_settings(folder)
         made_from = self.steps.digest()
         with writing_folder(folder, f"the lookup to {folder}") as part:
             self.steps.save(part / STEPS_FILE)
@@ -159,7 +169,8 @@ class NearestTacticGenerator(TacticGenerator):
 
         Args:
             path: the folder
-            corpus_path: corpus.jsonl, which says what a file imports
+            corpus_path: corpus.jsonl, which says what a file imports, and holds the premises that a folder with a
+                retriever retrieves; such a folder names one
             num_neighbors: as the folder says, if not given; like the next two, see `LookupOptions`
             adapt_names: see there
             only_before: see there
@@ -181,10 +192,12 @@ class NearestTacticGenerator(TacticGenerator):
         index = NgramIndex.load(folder / INDEX_FILE, made_from)
         corpus = None if corpus_path is None else Corpus(corpus_path)
         text = groups["text"]
-        ranked = None
+        ranked, lemmas = None, options.get("lemmas")  # folders of before do not say the last
+        source = None if lemmas is None else LemmaSource.of_settings(lemmas, folder)
         if options.get("is_ranked") is True:
             is_composed = options.get("is_composed") is True  # folders of before do not say it
-            ranked = RankedSteps.load(folder, steps, text, index, made_from, is_composed=is_composed)
+            finder = None if source is None else LemmaFinder.load(folder, source, corpus)
+            ranked = RankedSteps.load(folder, steps, text, index, made_from, is_composed=is_composed, lemmas=finder)
         return cls(steps, index, text, lookup, groups["calibration"], corpus, ranked)
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from common import ConfigError, check_positive, remove_marks
 from generator.nearest.calibration import Calibration, fit
 from generator.nearest.generator import LookupOptions, NearestTacticGenerator
+from generator.nearest.lemmas import LemmaFinder, LemmaSource, WrittenNames
 from generator.nearest.ranked import learn_composed, learn_ranking
 from generator.nearest.steps import StateText, Steps
 from retrieval.corpus import Corpus
@@ -30,6 +31,8 @@ def nearest(
     num_held_out: int = 1000,
     num_ranked: int = 0,
     num_composed: int = 0,
+    ret_ckpt_path: str | None = None,
+    index_path: str | None = None,
     seed: int = 0,
     *,
     text: StateText = StateText(),
@@ -48,12 +51,16 @@ def nearest(
         splits: whose steps may be looked up
         earlier_splits: whose steps may be looked up only for theorems behind theirs, in the same file or in one that
             imports it; only who opens the folder with corpus_path has imports
-        corpus_path: corpus.jsonl, for the imports of held-out steps, where only what stands before them counts
+        corpus_path: corpus.jsonl, for the imports of held-out steps, where only what stands before them counts, and for
+            the retriever
         num_held_out: steps on which the probabilities are fitted; none is looked up for the proof that it is in
         num_ranked: so many held-out steps, from which the order of candidates is learnt, see
             `generator.nearest.ranking`; 0: they come by votes. 4,000 take about 5 minutes
         num_composed: so many held-out steps more, from which the order of candidates is learnt that no known step has,
             see `generator.nearest.composing`; it needs num_ranked. 0: none are composed. 3,000 take about 9 minutes
+        ret_ckpt_path: retriever of premises, which composed candidates cite too, as `load_generator` takes it; it needs
+            num_composed and corpus_path. The folder names retriever and corpus, which stay where they are
+        index_path: folder of its embeddings, if it needs any
         seed: which these are
         text: what of a state is compared
         ngrams: how
@@ -69,6 +76,16 @@ def nearest(
         raise ConfigError(
             f"num_composed is {num_composed} and num_ranked 0; composed candidates need a learnt order: give num_ranked"
         )
+    source = None
+    if ret_ckpt_path is not None:
+        if not num_composed or corpus_path is None:
+            raise ConfigError(
+                f"ret_ckpt_path is {ret_ckpt_path}, whose premises candidates are composed of; give num_composed and "
+                "corpus_path too"
+            )
+        source = LemmaSource(ret_ckpt_path, str(corpus_path), index_path)
+    elif index_path is not None:
+        raise ConfigError(f"index_path is {index_path}, and there is no retriever to read it; give ret_ckpt_path")
     if both := sorted(set(splits) & set(earlier_splits)):
         raise ConfigError(f"split {both[0]} stands in splits and in earlier_splits; give it in one of them")
     traced = {name: TracedTactics.load(data_path / f"{name}.json", **flat(tactic_text)) for name in splits}
@@ -90,6 +107,10 @@ def nearest(
         generator.ranked = learn_ranking(
             steps, text, index, held_out, generator.visible, adapt_names=lookup.adapt_names, seed=seed
         )
+        if source is not None:
+            assert corpus is not None
+            names = WrittenNames.of(_every([*traced.values(), *earlier.values()]), corpus)
+            generator.ranked.find_lemmas = LemmaFinder(source.open(corpus), names, source)
         if num_composed:
             held_out = draw_held_out(everything, num_composed, seed + 2)
             generator.ranked.composed = learn_composed(
@@ -117,6 +138,11 @@ def _all(free: Sequence[TracedTactics], earlier: Sequence[TracedTactics]) -> Ite
         for traced in traces:
             for number in range(len(traced)):
                 yield traced[number], is_free
+
+
+def _every(traces: Sequence[TracedTactics]) -> Iterator[TracedTactic]:
+    for traced in traces:
+        yield from traced
 
 
 def draw_held_out(traces: Sequence[TracedTactics], number: int, seed: int) -> list[TracedTactic]:

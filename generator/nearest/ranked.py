@@ -13,9 +13,17 @@ from tqdm import tqdm
 
 from common import Candidate, Context, remove_marks
 from generator.nearest.adaptation import adapted, first_goal, names_in
-from generator.nearest.composing import COMPOSED, COMPOSED_STATE, compose, describe_composed
+from generator.nearest.composing import (
+    COMPOSED,
+    COMPOSED_STATE,
+    RETRIEVED,
+    compose,
+    describe_composed,
+    usual_templates,
+)
 from generator.nearest.evidence import EvidenceIndex
 from generator.nearest.features import Table, Uses, describe
+from generator.nearest.lemmas import LemmaFinder
 from generator.nearest.ranking import Ranking, learn
 from generator.nearest.steps import StateText, Steps
 from retrieval.leandojo.traces import TracedTactic
@@ -39,6 +47,7 @@ class RankedSteps:
         evidence: finds the nearest steps
         ranking: the order of their tactics
         composed: the order of these and of candidates composed of them; None: none are composed
+        find_lemmas: finds what candidates are composed of beside their own parts; None: nothing does
     """
 
     def __init__(
@@ -48,10 +57,11 @@ class RankedSteps:
         evidence: EvidenceIndex,
         ranking: Ranking,
         composed: Ranking | None = None,
+        find_lemmas: LemmaFinder | None = None,
     ) -> None:
         """Join the parts."""
         self._steps, self._text = steps, text
-        self.evidence, self.ranking, self.composed = evidence, ranking, composed
+        self.evidence, self.ranking, self.composed, self.find_lemmas = evidence, ranking, composed, find_lemmas
 
     def candidates(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> list[Candidate]:
         """Return the candidates of a state, best first.
@@ -74,9 +84,10 @@ class RankedSteps:
         if table is None:
             return None
         ranked, goal, is_word = self.ranking.rank(table), first_goal(context.state), self._words.__contains__
-        composed = compose(ranked, goal, is_word)
+        retrieved = None if self.find_lemmas is None else self.find_lemmas(context)
+        composed = compose(ranked, goal, is_word, retrieved, () if retrieved is None else self._usual)
         uses = self._uses(counts, {*table.tactics, *composed})
-        return describe_composed(ranked, goal, uses, composed, is_word)
+        return describe_composed(ranked, goal, uses, composed, is_word, retrieved)
 
     def table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
         """Return what is known of the candidates; None if nothing is near."""
@@ -123,10 +134,22 @@ class RankedSteps:
         first = Counter(tactic.split(maxsplit=1)[0] for tactic in self._number_of if tactic.strip())
         return frozenset(word for word, number in first.items() if number >= _OFTEN) | _FIXED
 
+    @cached_property
+    def _usual(self) -> list[str]:
+        uses = np.bincount(self._steps.tactic_of, minlength=self._steps.num_tactics).tolist()
+        return usual_templates(
+            {tactic: uses[number] for tactic, number in self._number_of.items()}, self._words.__contains__
+        )
+
+    @property
+    def of_composed(self) -> tuple[str, ...]:
+        """The features that candidates are described by where some are composed."""
+        return COMPOSED if self.find_lemmas is None else (*COMPOSED, *RETRIEVED)
+
     # -------------------------------------------------------------------------------------------- files
 
     def save(self, folder: Path, made_from: str) -> None:
-        """Write three files, or four, into the folder of a lookup.
+        """Write three files, or up to five, into the folder of a lookup.
 
         Raises:
             DataError: if the system refuses to write
@@ -134,6 +157,8 @@ class RankedSteps:
         self.ranking.save(folder / RANKING_FILE)
         if self.composed is not None:
             self.composed.save(folder / COMPOSED_FILE)
+        if self.find_lemmas is not None:
+            self.find_lemmas.save(folder)
         self.evidence.goals.save(folder / GOALS_FILE, made_from)
         self.evidence.names.save(folder / NAMES_FILE, made_from)
 
@@ -147,6 +172,7 @@ class RankedSteps:
         made_from: str,
         *,
         is_composed: bool = False,
+        lemmas: LemmaFinder | None = None,
     ) -> RankedSteps:
         """Open what `save` wrote.
 
@@ -154,9 +180,11 @@ class RankedSteps:
             DataError: if a file is missing, broken, or of another folder
         """
         goals, names = (NgramIndex.load(folder / name, made_from) for name in (GOALS_FILE, NAMES_FILE))
-        composed = Ranking.load(folder / COMPOSED_FILE, COMPOSED, COMPOSED_STATE) if is_composed else None
         evidence = EvidenceIndex(steps, states, goals, names)
-        return cls(steps, text, evidence, Ranking.load(folder / RANKING_FILE), composed)
+        ranked = cls(steps, text, evidence, Ranking.load(folder / RANKING_FILE), find_lemmas=lemmas)
+        if is_composed:
+            ranked.composed = Ranking.load(folder / COMPOSED_FILE, ranked.of_composed, COMPOSED_STATE)
+        return ranked
 
 
 def learn_ranking(
@@ -193,7 +221,7 @@ def learn_composed(
 ) -> Ranking:
     """Return the order of known and composed candidates, learnt like that of the known ones; see `learn_ranking`."""
     tables = _tables(ranked.composed_table, held_out, visible, adapt_names)
-    return learn(tables, seed, candidate=COMPOSED, of_state=COMPOSED_STATE, progress=True)
+    return learn(tables, seed, candidate=ranked.of_composed, of_state=COMPOSED_STATE, progress=True)
 
 
 def _tables(
