@@ -152,10 +152,6 @@ class _Lemmas:
         ]
 
 
-def _with_hole(tactic: str, name: str) -> str:
-    return QUALIFIED.sub(lambda match: _HOLE if match[1] == name else match[1], tactic)
-
-
 def usual_templates(uses: Mapping[str, int], is_word: Callable[[str], bool]) -> list[str]:
     """Return the templates of lemmas that known steps use most.
 
@@ -166,7 +162,7 @@ def usual_templates(uses: Mapping[str, int], is_word: Callable[[str], bool]) -> 
     lemmas, totals = _Lemmas(set(), is_word), defaultdict[str, float](float)
     for tactic, number in uses.items():
         for name in lemmas(tactic):
-            totals[_with_hole(tactic, name)] += number
+            totals[_with_holes(QUALIFIED, tactic, {name})] += number
     return _greatest(totals, _USUAL)
 
 
@@ -180,7 +176,7 @@ def _of_hypotheses(ranked: Sequence[Candidate], local: Sequence[str]) -> Iterato
             continue
         for name in dict.fromkeys(_WHOLE.findall(tactic)):
             if name in there or looks_local(name):
-                template = _with_hole(tactic, name)
+                template = _with_holes(_WHOLE, tactic, {name})
                 for other in local[-_HYPOTHESES:]:
                     yield template.replace(_HOLE, other), Origin("hypothesis", place, other)
 
@@ -212,7 +208,7 @@ def _lemma_templates(
     of_template, of_lemma = defaultdict[str, float](float), defaultdict[str, float](float)
     for place, (tactic, log_prob) in enumerate(ranked):
         for name in lemmas(tactic):
-            template = _with_hole(tactic, name)
+            template = _with_holes(QUALIFIED, tactic, {name})
             templates.setdefault(template, place)
             of_template[template] += np.exp(log_prob)
             of_lemma[name] += np.exp(log_prob)
@@ -272,18 +268,19 @@ def _greatest(totals: dict[str, float], number: int) -> list[str]:
 def _keys(tactic: str, local: Set[str], lemmas: _Lemmas) -> list[tuple[str, str]]:
     """What a tactic shares with others: two templates, its first word, its first part, and the rest."""
     named = set(lemmas(tactic))
+    places = {name for name in names_in(tactic) if name in local or looks_local(name)}
     head, _, tail = tactic.partition(";")
-
-    def hole(match: re.Match[str]) -> str:
-        return _HOLE if match[1] in local or looks_local(match[1]) else match[1]
-
     return [
-        ("hypotheses", _WHOLE.sub(hole, tactic)),
-        ("lemmas", QUALIFIED.sub(lambda match: _HOLE if match[1] in named else match[1], tactic)),
+        ("hypotheses", _with_holes(_WHOLE, tactic, places)),
+        ("lemmas", _with_holes(QUALIFIED, tactic, named)),
         ("word", tactic.split(maxsplit=1)[0] if tactic.strip() else ""),
         ("part", head.strip()),
         ("rest", tail.strip()),
     ]
+
+
+def _with_holes(pattern: re.Pattern[str], tactic: str, names: Set[str]) -> str:
+    return pattern.sub(lambda match: _HOLE if match[1] in names else match[1], tactic) if names else tactic
 
 
 def _shares(tactic: str, keys: Iterable[tuple[str, str]], totals: dict[tuple[str, str], float]) -> list[float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ _VOTES = ("state", "goal", "near")
 _TEMPERATURE, _DECAY = 0.2, 0.75
 _NAME = re.compile(r"[^\W\d][\w']*")
 _LOCAL = re.compile(r"H\w*'?|IH\w*|[a-z]\d?'*")  # what provers call hypotheses
+_BEHIND_HEAD = re.compile(r"[\s;.]")
 _RARE = 2  # distinct tactics: a name in no more of them is taken for one of a hypothesis
 
 _Floats = npt.NDArray[np.float32]
@@ -174,6 +175,7 @@ class Seen:
         self.is_product = self.target.lstrip(f"{TURNSTILE} ").startswith(("forall", "∀")) or "->" in self.target[:400]
 
 
+@lru_cache(maxsize=20_000)
 def looks_local(name: str) -> bool:
     """Tell whether a name is one of those that provers give to hypotheses."""
     return _LOCAL.fullmatch(name) is not None
@@ -187,7 +189,7 @@ def of_text(tactic: str, is_adapted: bool, seen: Seen, uses: Uses) -> list[float
     in_goal = len(every & seen.in_target)
     share = in_goal / (len(every) + 1)
     in_file = uses.in_file.get(tactic, 0)
-    head = re.split(r"[\s;.]", tactic, maxsplit=1)[0]
+    head = _BEHIND_HEAD.split(tactic, maxsplit=1)[0]
     introduces = head in ("intro", "intros", "rintro", "rintros")
     return [
         np.log1p(uses.everywhere.get(tactic, 0)),

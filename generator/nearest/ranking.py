@@ -28,6 +28,7 @@ from retrieval.training.files import writing_file
 
 _HIDDEN, _HIDDEN_OF_STATE = 64, 16
 _LIMIT = 5.0  # standard deviations: features beyond say no more
+_NONE = -1  # the place of a tactic that is not among the candidates
 _EPOCHS, _BATCH, _LR, _WEIGHT_DECAY, _DROPOUT = 8, 64, 1e-2, 1e-2, 0.1
 
 
@@ -141,28 +142,23 @@ def learn(
     Raises:
         ConfigError: if no table has the right tactic
     """
-    width = max((len(table.tactics) for table, _ in tables), default=0)
-    right = torch.tensor(
-        [table.tactics.index(tactic) if tactic in table.tactics else width for table, tactic in tables]
-    )
-    if not (right < width).any():
+    right = [table.tactics.index(tactic) if tactic in table.tactics else _NONE for table, tactic in tables]
+    if all(place == _NONE for place in right):
         raise ConfigError("no right tactic is among the candidates of held-out steps; hold out more of them")
-    num = torch.tensor([len(table.tactics) for table, _ in tables])
-    candidates = torch.zeros(len(tables), width, len(candidate))
-    for row, (table, _) in enumerate(tables):
-        candidates[row, : len(table.tactics)] = torch.from_numpy(table.candidates)
-    state = torch.from_numpy(np.stack([table.state for table, _ in tables]))
-    is_there = torch.arange(width) < num[:, None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ranking = Ranking(candidate, of_state)
-        _standardize(ranking, candidates[is_there], state)
+        _standardize(ranking, [table for table, _ in tables])
         optimizer = torch.optim.AdamW(ranking.parameters(), lr=_LR, weight_decay=_WEIGHT_DECAY)
         per_epoch = -(-len(tables) // _BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=max(_EPOCHS * per_epoch, 10))
         for _ in tqdm(range(_EPOCHS), desc="learn to rank", unit="epoch", disable=not progress):
             for batch in torch.randperm(len(tables)).split(_BATCH):
-                loss = cross_entropy(ranking(candidates[batch], state[batch], is_there[batch]), right[batch])
+                numbers = batch.tolist()
+                candidates, state, is_there = _padded([tables[number][0] for number in numbers])
+                width = candidates.shape[1]
+                places = torch.tensor([width if right[number] == _NONE else right[number] for number in numbers])
+                loss = cross_entropy(ranking(candidates, state, is_there), places)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -179,9 +175,24 @@ def _check(found: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} is not above 0")
 
 
-def _standardize(ranking: Ranking, candidates: Tensor, state: Tensor) -> None:
-    ranking.mean.copy_(candidates.mean(dim=0))
-    ranking.state_mean.copy_(state.mean(dim=0))
-    for buffer, values in ((ranking.deviation, candidates), (ranking.state_deviation, state)):
-        deviation = values.std(dim=0, unbiased=False)
-        buffer.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+def _padded(tables: Sequence[Table]) -> tuple[Tensor, Tensor, Tensor]:
+    """The arguments of `Ranking.forward`; C is the most candidates that one of these tables has."""
+    num = torch.tensor([len(table.tactics) for table in tables])
+    candidates = torch.zeros(len(tables), int(num.max()), tables[0].candidates.shape[1])
+    for row, table in enumerate(tables):
+        candidates[row, : len(table.tactics)] = torch.from_numpy(table.candidates)
+    state = torch.from_numpy(np.stack([table.state for table in tables]))
+    return candidates, state, torch.arange(candidates.shape[1]) < num[:, None]
+
+
+def _standardize(ranking: Ranking, tables: Sequence[Table]) -> None:
+    number = sum(len(table.tactics) for table in tables)
+    mean = sum(table.candidates.sum(axis=0, dtype=np.float64) for table in tables) / number
+    squares = sum(np.square(table.candidates - mean).sum(axis=0) for table in tables)
+    states = np.stack([table.state for table in tables]).astype(np.float64)
+    for of_mean, of_deviation, found, deviation in (
+        (ranking.mean, ranking.deviation, mean, np.sqrt(squares / number)),
+        (ranking.state_mean, ranking.state_deviation, states.mean(axis=0), states.std(axis=0)),
+    ):
+        of_mean.copy_(torch.from_numpy(np.asarray(found)))
+        of_deviation.copy_(torch.from_numpy(np.where(deviation > 1e-6, deviation, 1.0)))
