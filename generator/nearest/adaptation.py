@@ -17,7 +17,7 @@ from generator.nearest.steps import TURNSTILE, Steps
 
 _NAME = r"[^\W\d][\w']*"
 # a name that stands alone: no part of a longer one, of a qualified one, or of a number
-_WHOLE = re.compile(rf"(?<![\w.'])({_NAME})(?![\w'])(?!\.\w)")
+WHOLE_NAME = re.compile(rf"(?<![\w.'])({_NAME})(?![\w'])(?!\.\w)")
 
 Hypothesis = tuple[str, str]  # name, and what stands behind it: its type, or value and type
 
@@ -95,7 +95,7 @@ def first_goal(state: str) -> str:
 @lru_cache(maxsize=20_000)
 def names_in(tactic: str) -> frozenset[str]:
     """Return the names that stand alone in a tactic, those of tactics included."""
-    return frozenset(_WHOLE.findall(tactic))
+    return frozenset(WHOLE_NAME.findall(tactic))
 
 
 def _renaming(theirs: Sequence[Hypothesis], ours: Sequence[Hypothesis]) -> dict[str, str]:
@@ -127,4 +127,4 @@ def _by_name_and_kind(ours: tuple[Hypothesis, ...]) -> tuple[dict[str, str], dic
 def _exchanged(text: str, renamed: dict[str, str]) -> str:
     if not any(name in text for name in renamed):
         return text
-    return _WHOLE.sub(lambda match: renamed.get(match[1], match[1]), text)
+    return WHOLE_NAME.sub(lambda match: renamed.get(match[1], match[1]), text)

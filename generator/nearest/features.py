@@ -32,20 +32,28 @@ BY_TEXT = (
     ),
 )
 # features of candidates in order; "share": of the votes of all K steps, by that kind of evidence
+_BY = ("state", "goal", "shape", "whole", "all")
+_VOTES = (*_BY[:-1], "near")  # what the votes are by
+_LIKENESSES = (*_BY[:-1], "name")
+_PLACED = {
+    **{f"place by {kind}": f"share by {kind}" for kind in _BY},
+    "place by name": "greatest name",
+    "place in the file": "share in the file",
+}
 CANDIDATE = (
-    *("share by state", "share by goal", "share by all", "share in the file", "share in the folder"),
-    *("steps", "first step", "steps in the file", "greatest state", "greatest goal", "greatest name", "state x name"),
-    *("below the best share by state", "below the best share by goal", "below the best share by all"),
-    *("below the best state", "below the best goal", "below the best name"),
-    *("place by state", "place by goal", "place by all", "place by name", "place in the file"),
+    *(*(f"share by {kind}" for kind in _BY), "share in the file", "share in the folder"),
+    *("steps", "first step", "steps in the file", *(f"greatest {kind}" for kind in _LIKENESSES), "state x name"),
+    *(f"below the best share by {kind}" for kind in _BY),
+    *(f"below the best {kind}" for kind in _LIKENESSES),
+    *_PLACED,
     *BY_TEXT,
 )
 STATE = (
-    *("greatest state", "greatest goal", "greatest name", "steps in the file", "share of the file", "best share"),
+    *(f"greatest {kind}" for kind in _LIKENESSES),
+    *("steps in the file", "share of the file", "best share"),
     *("length of the goal", "hypotheses"),
 )
 
-_VOTES = ("state", "goal", "near")
 _TEMPERATURE, _DECAY = 0.2, 0.75
 _NAME = re.compile(r"[^\W\d][\w']*")
 _LOCAL = re.compile(r"H\w*'?|IH\w*|[a-z]\d?'*")  # what provers call hypotheses
@@ -111,8 +119,13 @@ def describe(evidence: Evidence, proposed: Sequence[str], written: Sequence[str]
     seen = Seen(goal)
     by_votes = _of_votes(evidence, votes, of_step, len(columns))[kept]
     by_text = np.array([of_text(tactic, tactic in is_adapted, seen, uses) for tactic in chosen], dtype=np.float32)
-    state = [evidence.state.max(), evidence.goal.max(), evidence.name.max(), np.log1p(uses.num_in_file)]
-    state += [evidence.same_file.mean(), np.log(votes["near"].max() + 1e-4), len(seen.target) / 500]
+    state = [getattr(evidence, kind).max() for kind in _LIKENESSES]
+    state += [
+        np.log1p(uses.num_in_file),
+        evidence.same_file.mean(),
+        np.log(votes["near"].max() + 1e-4),
+        len(seen.target) / 500,
+    ]
     return Table(
         chosen,
         np.concatenate([by_votes, _places(by_votes), by_text], axis=1).astype(np.float32),
@@ -129,7 +142,7 @@ def _votes(likeness: _Floats) -> _Floats:
 
 
 def _of_votes(evidence: Evidence, votes: Mapping[str, _Floats], of_step: npt.NDArray[np.int64], number: int) -> _Floats:
-    """The features of all candidates that the steps say, as far as "below the best name", float32 (number, 18)."""
+    """The features of all candidates that the steps say, as far as "below the best name", float32 (number, 23)."""
 
     def added(weights: _Floats) -> npt.NDArray[np.float64]:
         return np.bincount(of_step, weights, number).astype(np.float64)
@@ -142,7 +155,7 @@ def _of_votes(evidence: Evidence, votes: Mapping[str, _Floats], of_step: npt.NDA
     first = np.full(number, len(of_step))
     np.minimum.at(first, of_step, np.arange(len(of_step)))
     voted = [np.log(added(votes[kind]) + 1e-4) for kind in _VOTES]
-    near = [greatest(values) for values in (evidence.state, evidence.goal, evidence.name)]
+    near = [greatest(getattr(evidence, kind)) for kind in _LIKENESSES]
     columns = [
         *voted,
         np.log(added(votes["state"] * evidence.same_file) + 1e-4),
@@ -158,9 +171,8 @@ def _of_votes(evidence: Evidence, votes: Mapping[str, _Floats], of_step: npt.NDA
 
 
 def _places(by_votes: _Floats) -> _Floats:
-    """The logarithm of how many candidates are ahead of each by a feature, float32 (C, 5)."""
-    columns = [by_votes[:, CANDIDATE.index(name)] for name in CANDIDATE[:4]]
-    columns.insert(3, by_votes[:, CANDIDATE.index("greatest name")])
+    """The logarithm of how many candidates are ahead of each by a feature, float32 (C, 7)."""
+    columns = [by_votes[:, CANDIDATE.index(name)] for name in _PLACED.values()]
     return np.stack([np.log1p((c[None] > c[:, None]).sum(axis=1)) for c in columns], axis=1).astype(np.float32)
 
 

@@ -29,7 +29,10 @@ from generator.nearest.steps import StateText, Steps
 from retrieval.leandojo.traces import TracedTactic
 from retrieval.ngram_index import NgramIndex
 
-RANKING_FILE, GOALS_FILE, NAMES_FILE = "ranking.safetensors", "goals.safetensors", "theorems.safetensors"
+RANKING_FILE = "ranking.safetensors"
+GOALS_FILE, NAMES_FILE = "goals.safetensors", "theorems.safetensors"
+SHAPES_FILE, WHOLES_FILE = "shapes.safetensors", "state_shapes.safetensors"
+_INDEXES = {"goals": GOALS_FILE, "shapes": SHAPES_FILE, "wholes": WHOLES_FILE, "names": NAMES_FILE}  # of the evidence
 COMPOSED_FILE = "composed.safetensors"
 NUM_STEPS = 600  # whose tactics are ranked; of 400 val states 200 hold the right one in 40.5%, 1,000 in 45.8%
 
@@ -149,7 +152,7 @@ class RankedSteps:
     # -------------------------------------------------------------------------------------------- files
 
     def save(self, folder: Path, made_from: str) -> None:
-        """Write three files, or up to five, into the folder of a lookup.
+        """Write five files, or up to seven, into the folder of a lookup.
 
         Raises:
             DataError: if the system refuses to write
@@ -159,8 +162,8 @@ class RankedSteps:
             self.composed.save(folder / COMPOSED_FILE)
         if self.find_lemmas is not None:
             self.find_lemmas.save(folder)
-        self.evidence.goals.save(folder / GOALS_FILE, made_from)
-        self.evidence.names.save(folder / NAMES_FILE, made_from)
+        for name, file in _INDEXES.items():
+            getattr(self.evidence, name).save(folder / file, made_from)
 
     @classmethod
     def load(
@@ -179,8 +182,8 @@ class RankedSteps:
         Raises:
             DataError: if a file is missing, broken, or of another folder
         """
-        goals, names = (NgramIndex.load(folder / name, made_from) for name in (GOALS_FILE, NAMES_FILE))
-        evidence = EvidenceIndex(steps, states, goals, names)
+        indexes = {name: NgramIndex.load(folder / file, made_from) for name, file in _INDEXES.items()}
+        evidence = EvidenceIndex(steps, states, **indexes)
         ranked = cls(steps, text, evidence, Ranking.load(folder / RANKING_FILE), find_lemmas=lemmas)
         if is_composed:
             ranked.composed = Ranking.load(folder / COMPOSED_FILE, ranked.of_composed, COMPOSED_STATE)

@@ -12,6 +12,7 @@ from generator.nearest.evidence import (
     FILE_WEIGHT,
     GOAL_WEIGHT,
     NAME_WEIGHT,
+    SHAPE_WEIGHT,
     Evidence,
     EvidenceIndex,
     last_part,
@@ -38,7 +39,8 @@ def test_the_weighted_sum_of_all_evidence_says_which_are_the_nearest(
     index: EvidenceIndex, lookup: NearestTacticGenerator
 ) -> None:
     found = find(index, lookup, Context("A.v", "Coq.mul", (50, 1), ADD[0][0]))
-    total = found.state + GOAL_WEIGHT * found.goal + NAME_WEIGHT * found.name + FILE_WEIGHT * found.same_file
+    total = found.state + GOAL_WEIGHT * found.goal + SHAPE_WEIGHT * (found.shape + found.whole)
+    total += NAME_WEIGHT * found.name + FILE_WEIGHT * found.same_file
     assert found.near.tolist() == pytest.approx(total.tolist())
     assert found.near.tolist() == sorted(found.near.tolist(), reverse=True)
     assert lookup.steps.tactic(int(lookup.steps.tactic_of[found.numbers[0]])) == "induction n"

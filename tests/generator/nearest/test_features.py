@@ -16,8 +16,8 @@ def evidence(num: int, **columns: list[float]) -> Evidence:
     """K steps, the first the nearest."""
     given = {name: np.array(values, dtype=np.float32) for name, values in columns.items()}
     falling = np.linspace(0.9, 0.1, num).astype(np.float32)
-    rest = {name: given.get(name, falling) for name in ("near", "state", "goal", "name", "same_file", "same_folder")}
-    return Evidence(np.arange(num), **rest)
+    names = ("near", "state", "goal", "shape", "whole", "name", "same_file", "same_folder")
+    return Evidence(np.arange(num), **{name: given.get(name, falling) for name in names})
 
 
 def table(tactics: list[str], written: list[str] | None = None, **columns: list[float]) -> Table:

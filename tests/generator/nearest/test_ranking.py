@@ -14,7 +14,7 @@ from generator import load_generator
 from generator.nearest.features import CANDIDATE, STATE, Table
 from generator.nearest.generator import NearestTacticGenerator
 from generator.nearest.make import nearest
-from generator.nearest.ranked import GOALS_FILE, NAMES_FILE, RANKING_FILE
+from generator.nearest.ranked import GOALS_FILE, NAMES_FILE, RANKING_FILE, SHAPES_FILE, WHOLES_FILE
 from generator.nearest.ranking import Ranking, learn
 from tests.generator.nearest.lookup_fakes import ADD, AND, NGRAMS, write_library
 
@@ -37,7 +37,7 @@ def examples(number: int, seed: int, *, right: int = 3) -> list[tuple[Table, str
 
 @pytest.fixture(scope="module")
 def ranking() -> Ranking:
-    return learn(examples(600, seed=0))
+    return learn(examples(900, seed=0))
 
 
 def test_it_learns_which_candidate_is_right_and_when_none_is(ranking: Ranking) -> None:
@@ -157,7 +157,7 @@ def test_options_of_the_lookup_hold_for_a_ranked_one(folder: Path) -> None:
     assert ask(before, AND[0][0], "A.v", (1, 1)) == []
 
 
-@pytest.mark.parametrize("name", [RANKING_FILE, GOALS_FILE, NAMES_FILE])
+@pytest.mark.parametrize("name", [RANKING_FILE, GOALS_FILE, SHAPES_FILE, WHOLES_FILE, NAMES_FILE])
 def test_a_folder_with_a_broken_or_missing_part_is_refused(splits: Path, name: str, tmp_path: Path) -> None:
     nearest(splits, tmp_path / "made", ngrams=NGRAMS, num_held_out=4, num_ranked=6)
     for break_it in (lambda path: path.write_bytes(b"broken"), Path.unlink):
