@@ -1,6 +1,6 @@
 # make fit   train the quickstart model (five to nine minutes on two CPU cores) and show what it suggests;
 #            ARGS='--model.lr 1e-3 ...' changes options
-# make gpu   the tests and benchmarks that need a GPU, in under eight minutes, and their page
+# make gpu   the tests and benchmarks that need a GPU, in thirteen minutes at most, and their page
 #            tests/benchmarks/results/gpu.md; PYTHON=... is used as it is if its torch finds one
 # make test  run the tests, on all cores there are          make lint  ruff, mypy, and which module may import which
 PYTHON ?= python3

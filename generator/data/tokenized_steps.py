@@ -28,7 +28,6 @@ LONG_PROMPTS = "prompts that are too long and of no template that could shorten 
 LONG_COMPLETIONS = "completions longer than max_completion_len"
 
 _ENCODED_AT_ONCE = 512  # examples
-_ARRAYS = ("ids", "num_prompt_tokens", "numbers")  # of which those of a split's parts make the whole
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,13 @@ def _tokenized(steps: PromptedSteps, encoder: CompletionEncoder, limits: TokenLi
 
 def _joined(parts: Sequence[TokenizedSteps]) -> TokenizedSteps:
     """Parts of a split as the whole."""
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
     lengths = np.concatenate([np.diff(part.bounds) for part in parts])
-    whole = TokenizedSteps(bounds=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), **arrays)
+    whole = TokenizedSteps(
+        ids=np.concatenate([part.ids for part in parts]),
+        bounds=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        num_prompt_tokens=np.concatenate([part.num_prompt_tokens for part in parts]),
+        numbers=np.concatenate([part.numbers for part in parts]),
+    )
     for part in parts:
         whole.shortened |= part.shortened
         whole.first_left_out = part.first_left_out | whole.first_left_out
