@@ -7,6 +7,7 @@ import torch
 
 from generator.decoding import Decoding, Sampling, decode, memory, ragged
 from generator.decoding.static import causal, programs, t5
+from generator.decoding.static import search as static
 from generator.decoding.static.store import release, store_of
 from generator.engines import make_engine
 from tests.generator.decoding_fakes import (
@@ -182,7 +183,7 @@ def test_memory_keeps_the_budget(model, monkeypatch):
         return find(model, some, *rest)
 
     monkeypatch.setattr(ragged, "_find", noted)
-    one = memory.bytes_of_state(model, 60, 8, 40)
+    one = static.bytes_of_shape(model, 60, 8, 40)
     monkeypatch.setattr(ragged, "free_bytes", lambda device: 8 * one / ragged.SHARE)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

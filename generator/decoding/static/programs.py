@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # A look waits for the device. The longer it is put off, the more steps a search takes too many: of 4, if it may end at
-# any of them, 1.5 on average. Not measured on a GPU.
+# any of them, 1.5 on average. Even, as rows go from one cache into the other and back. Not measured on a GPU.
 STEPS_PER_CHECK = 4
 
 
