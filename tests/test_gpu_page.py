@@ -42,15 +42,51 @@ def test_what_the_parts_say_is_on_the_page(gpu_page: Any) -> None:
     [row] = [line for line in text.splitlines() if "2,300 bytes, 64 beams" in line]
     assert "| 3.9 ms | 0.9 ms a step | transformers 9.7 ms |" in row
     assert "NVIDIA H100" in text and "| a | table |" in text
-    assert "61 s: 37 passed" in text and "did not end within its time (150 s)" in text
+    assert "61 s: 37 passed" in text and "cut off at its limit of time (150 s); its last line: none" in text
+    assert "**Not all of it ran to its end: training (cut off).**" in text
 
 
-def test_parts_fail_by_themselves_and_keep_within_eight_minutes(gpu_page: Any, tmp_path: Path) -> None:
+def test_parts_fail_by_themselves_and_keep_their_limits(gpu_page: Any, tmp_path: Path) -> None:
     failing = gpu_page.run(gpu_page.Part("one", ("-c", "print('so far'); raise SystemExit('it broke')"), 60), tmp_path)
     assert failing.status == 1 and "it broke" in gpu_page.describe(failing)
     slow = gpu_page.run(gpu_page.Part("two", ("-c", "import time; time.sleep(60)"), 1), tmp_path)
     assert slow.status is None
-    assert gpu_page.TOTAL_S < 480
+    assert sum(gpu_page.LIMITS_S.values()) <= 13 * 60
+
+
+def test_a_part_that_is_cut_off_leaves_nothing_running_and_says_how_far_it_came(gpu_page: Any, tmp_path: Path) -> None:
+    """What it has started would hold the GPU, and the pipe."""
+    child = "import subprocess, sys; done = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    code = f"{child}; print('test_a PASSED'); print('test_b', done.pid, flush=True); done.wait()"
+    cut = gpu_page.run(gpu_page.Part("tests", ("-c", code), 3), tmp_path)
+    assert cut.status is None and cut.seconds < 30
+    assert "1 tests had passed; its last line: test_b" in gpu_page.describe(cut)
+    pid = int(cut.output.split()[-1])
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.is_file() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_a_call_runs_the_parts_that_it_names_with_its_limits_and_keeps_the_others(
+    gpu_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def run(part: Any, folder: Path) -> Any:
+        ran.append((part.name, part.limit_s))
+        return gpu_page.Outcome(0, 1.0, f"{part.name} went well", "", "2026-11-27")
+
+    monkeypatch.setattr(gpu_page, "run", run)
+    monkeypatch.setattr(gpu_page, "has_gpu", lambda: True)
+    files = ["--output", str(tmp_path / "gpu.md"), "--kept", str(tmp_path / "build" / "kept.json")]
+    assert gpu_page.main(["--parts", "tests", "--tests-s", "900", *files]) == 0
+    assert "decoding (not run), training (not run)" in (tmp_path / "gpu.md").read_text()
+    assert gpu_page.main(["--parts", "decoding", "training", "--training-s", "77", *files]) == 0
+    assert ran == [("tests", 900), ("decoding", gpu_page.LIMITS_S["decoding"]), ("training", 77)]
+    text = (tmp_path / "gpu.md").read_text()
+    assert all(f"2026-11-27 1 s: {name} went well" in text for name in gpu_page.LIMITS_S)
+    assert "Not all" not in text and "--total-s 72" in text
+    (tmp_path / "build" / "kept.json").write_text("{broken")
+    assert gpu_page.main(["--parts", "tests", *files]) == 0
 
 
 def test_what_training_measured_by_side_is_in_the_table(gpu_page: Any) -> None:

@@ -25,6 +25,7 @@ from common import (
     format_augmented_state,
 )
 from generator.nearest.generator import NearestTacticGenerator
+from generator.nearest.ranked import learnt_of
 from retrieval.leandojo.text_column import TextColumn
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.training.checkpoints import read_settings
@@ -134,7 +135,8 @@ class HeadingWriter:
         if not made_of:
             arrays, _ = make()
         else:
-            key = [traces.digest(), made_of, self.parts.tell_theorem, self.parts.num_nearest, self.max_len]
+            lookup = [made_of, *learnt_of(Path(str(self.parts.nearest_path)))]  # no tokenizer is asked
+            key = [traces.digest(), *lookup, self.parts.tell_theorem, self.parts.num_nearest, self.max_len]
             arrays, _ = keep_beside(traces.path, traces.num_bytes, lambda: key, make)
         column, joined = TextColumn(), arrays["joined"].tobytes()
         bounds = arrays["bounds"].tolist()

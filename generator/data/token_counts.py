@@ -8,7 +8,7 @@ Shape legend: N steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from common import fit_state, remove_marks
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.training.kept_tokens import Kept, keep_beside, tokenizer_digest
+from retrieval.training.processes import in_order, num_processes
 from retrieval.training.round_trip import RoundTrip, read_back
 
 _TOKENIZED_AT_ONCE = 1024  # texts
@@ -60,13 +61,18 @@ def count_tokens(
     """
 
     def make() -> Kept:
-        states = (fit_state(step.state, max_bytes) for step in traces)
-        tactics = (step.tactic if keep_marks else remove_marks(step.tactic) for step in traces)
+        def state(number: int) -> str:
+            return fit_state(traces[number].state, max_bytes)
+
+        def tactic(number: int) -> str:
+            written = traces[number].tactic
+            return written if keep_marks else remove_marks(written)
+
         trips = RoundTrip("states"), RoundTrip("tactics")
         num_texts = len(traces)
         arrays = {
-            "tactics": _count(tokenizer, tactics, num_texts, trips[1], ends_matter=True, progress=progress),
-            "states": _count(tokenizer, states, num_texts, trips[0], ends_matter=False, progress=progress),
+            "tactics": _count(tokenizer, tactic, num_texts, trips[1], ends_matter=True, progress=progress),
+            "states": _count(tokenizer, state, num_texts, trips[0], ends_matter=False, progress=progress),
         }
         return arrays, {trip.what: trip.as_dict() for trip in trips}
 
@@ -81,15 +87,28 @@ def count_tokens(
 
 
 def _count(
-    tokenizer: Any, texts: Iterator[str], num_texts: int, trip: RoundTrip, *, ends_matter: bool, progress: bool
+    tokenizer: Any,
+    text_of: Callable[[int], str],
+    num_texts: int,
+    trip: RoundTrip,
+    *,
+    ends_matter: bool,
+    progress: bool,
 ) -> npt.NDArray[np.int64]:
-    """Count the tokens of texts, and read them back, which takes little beside tokenising."""
-    lengths = np.zeros(num_texts, dtype=np.int64)
+    """Count the tokens of texts, and read them back, which takes little beside tokenising; on all cores."""
+
+    def work(numbers: range) -> tuple[list[int], RoundTrip]:
+        texts, part = [text_of(number) for number in numbers], RoundTrip(trip.what)
+        rows = tokenizer(texts)["input_ids"]
+        part.add(texts, read_back(tokenizer, rows), ends_matter=ends_matter)
+        return [len(row) for row in rows], part
+
+    starts = range(0, num_texts, _TOKENIZED_AT_ONCE)
+    parts = [range(start, min(start + _TOKENIZED_AT_ONCE, num_texts)) for start in starts]
+    lengths: list[int] = []
     with tqdm(total=num_texts, desc=f"tokenize {trip.what}", delay=1, disable=not progress) as bar:
-        for start in range(0, num_texts, _TOKENIZED_AT_ONCE):
-            some = [next(texts) for _ in range(min(_TOKENIZED_AT_ONCE, num_texts - start))]
-            rows = tokenizer(some)["input_ids"]
-            lengths[start : start + len(rows)] = [len(row) for row in rows]
-            trip.add(some, read_back(tokenizer, rows), ends_matter=ends_matter)
-            bar.update(len(rows))
-    return lengths
+        for some, read in in_order(work, parts, num_processes(len(parts))):
+            lengths += some
+            trip.join(read)
+            bar.update(len(some))
+    return np.array(lengths, dtype=np.int64)

@@ -20,6 +20,7 @@ from generator.data.completion_encoding import CompletionEncoder, EncodedExample
 from generator.data.prompted_steps import PromptedStep, PromptedSteps, usable
 from generator.prompts.fields import PromptTooLongError
 from retrieval.training.kept_tokens import Kept, keep_beside, tokenizer_digest
+from retrieval.training.processes import in_order, num_processes
 from retrieval.training.round_trip import RoundTrip, read_back
 
 LONG_GOALS = "prompts that are too long even with nothing but the goal"
@@ -85,11 +86,12 @@ def tokenize_steps(
     """Tokenise a split, or read what an earlier run kept of it.
 
     6,109 steps of 3.0 million tokens, one thread of an Intel Xeon: 18 CPU seconds, and 0.02 where they were kept
-    (tests/benchmarks/tokenize_steps.py). The tokenizer of bytes is fast, and nothing is kept.
+    (tests/benchmarks/tokenize_steps.py). The tokenizer of bytes is fast, and nothing is kept. All cores take part: a
+    tokenizer's own threads leave what is done in Python to one.
     """
 
     def make() -> Kept:
-        return _Tokenizing(steps, encoder, limits).run(progress).kept()
+        return _tokenized(steps, encoder, limits, progress).kept()
 
     if isinstance(encoder.tokenizer, ByteTokenizer) or steps.source is None:
         return TokenizedSteps.of(make())
@@ -103,6 +105,41 @@ def tokenize_steps(
     )
 
 
+def _tokenized(steps: PromptedSteps, encoder: CompletionEncoder, limits: TokenLimits, progress: bool) -> TokenizedSteps:
+    size = len(steps)
+    parts = [range(start, min(start + _ENCODED_AT_ONCE, size)) for start in range(0, size, _ENCODED_AT_ONCE)]
+    processes = 1 if isinstance(encoder.tokenizer, ByteTokenizer) else num_processes(len(parts))
+    found = [_Tokenizing(steps, encoder, limits).run(range(0))]
+
+    def work(numbers: range) -> TokenizedSteps:
+        return _Tokenizing(steps, encoder, limits).run(numbers)
+
+    with tqdm(total=size, desc="tokenize examples", delay=1, disable=not progress) as bar:
+        for part in in_order(work, parts, processes):
+            found.append(part)
+            bar.update(min(_ENCODED_AT_ONCE, size - bar.n))
+    return _joined(found)
+
+
+def _joined(parts: Sequence[TokenizedSteps]) -> TokenizedSteps:
+    """Parts of a split as the whole."""
+    lengths = np.concatenate([np.diff(part.bounds) for part in parts])
+    whole = TokenizedSteps(
+        ids=np.concatenate([part.ids for part in parts]),
+        bounds=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        num_prompt_tokens=np.concatenate([part.num_prompt_tokens for part in parts]),
+        numbers=np.concatenate([part.numbers for part in parts]),
+    )
+    for part in parts:
+        whole.shortened |= part.shortened
+        whole.first_left_out = part.first_left_out | whole.first_left_out
+        for reason, count in part.left_out.items():
+            whole.left_out[reason] = whole.left_out.get(reason, 0) + count
+        whole.prompts.join(part.prompts)
+        whole.tactics.join(part.tactics)
+    return whole
+
+
 class _Tokenizing:
     """Steps that are being tokenised."""
 
@@ -114,13 +151,9 @@ class _Tokenizing:
         self.bounds, self.num_prompt_tokens, self.numbers = array("q", [0]), array("i"), array("i")
         self.prompts, self.tactics = RoundTrip("prompts"), RoundTrip("tactics")
 
-    def run(self, progress: bool) -> TokenizedSteps:
-        bar = tqdm(total=len(self.steps), desc="tokenize examples", delay=1, disable=not progress)
-        with bar:
-            for start in range(0, len(self.steps), _ENCODED_AT_ONCE):
-                numbers = range(start, min(start + _ENCODED_AT_ONCE, len(self.steps)))
-                self._add(list(usable(self.steps, numbers, self.unusable)))
-                bar.update(len(numbers))
+    def run(self, numbers: range) -> TokenizedSteps:
+        """Tokenise these steps."""
+        self._add(list(usable(self.steps, numbers, self.unusable)))
         return TokenizedSteps(
             ids=np.array(self.ids),
             bounds=np.array(self.bounds, dtype=np.int64),

@@ -7,6 +7,7 @@ a tree, in the order in which they were written. Which of them a candidate sees 
 Shapes: B states, S tokens of the longest prompt, N nodes so far, R new nodes of a step, H key heads, K head size.
 """
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,7 +103,8 @@ class _TreeLayer(DynamicLayer):
 
     def __init__(self, cache: TreeCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.cache = cache
+        # a plain reference would be a cycle, and keep keys and values until Python looks for such
+        self.cache: TreeCache = weakref.proxy(cache)
         self.held: list[Tensor] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

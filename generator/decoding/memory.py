@@ -11,7 +11,7 @@ import torch
 
 from generator.architectures.traits import is_encoder_decoder
 
-SHARE = 0.4  # of free memory that the estimate of a chunk may fill: buckets may take twice as much
+SHARE = 0.4  # of free memory that the estimate of a chunk may fill
 _BYTES_PER_LOGIT = 16  # float32 logits, their sums, and room to sort them
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,18 @@ def free_bytes(device: torch.device) -> float:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def chunks(sizes: Sequence[int], budget: float) -> list[list[int]]:
+def as_many(count: int) -> int:
+    """A group has room for those that are in it, and no more."""
+    return count
+
+
+def chunks(sizes: Sequence[int], budget: float, room: Callable[[int], int] = as_many) -> list[list[int]]:
     """Groups neighbours, each counted as the largest of its group, so that a group keeps the budget.
 
     Args:
         sizes: bytes of each.
         budget: bytes of a group; a single one may need more.
+        room: for how many a group of so many takes memory.
 
     Returns:
         The numbers of each group, in their order.
@@ -69,7 +75,7 @@ def chunks(sizes: Sequence[int], budget: float) -> list[list[int]]:
     largest = 0
     for number, size in enumerate(sizes):
         largest = max(largest, size)
-        if groups and largest * (len(groups[-1]) + 1) <= budget:
+        if groups and largest * room(len(groups[-1]) + 1) <= budget:
             groups[-1].append(number)
         else:
             groups.append([number])
@@ -78,7 +84,11 @@ def chunks(sizes: Sequence[int], budget: float) -> list[list[int]]:
 
 
 def in_chunks(
-    sizes: Sequence[int], budget: float, answer: Callable[[list[int]], Answer], give_back: Callable[[], None]
+    sizes: Sequence[int],
+    budget: float,
+    answer: Callable[[list[int]], Answer],
+    give_back: Callable[[], None],
+    room: Callable[[int], int] = as_many,
 ) -> list[tuple[list[int], Answer]]:
     """Answers groups within a budget, and where memory runs out, halves of them and of all that follow.
 
@@ -87,6 +97,7 @@ def in_chunks(
         budget: bytes of a group.
         answer: what answers a group, given by numbers.
         give_back: lets go what is kept between groups, before a group is tried again.
+        room: see `chunks`.
 
     Returns:
         The groups with their answers, in order.
@@ -94,7 +105,7 @@ def in_chunks(
     Raises:
         torch.OutOfMemoryError: where a single one is too large.
     """
-    waiting, answered = chunks(sizes, budget), list[tuple[list[int], Answer]]()
+    waiting, answered = chunks(sizes, budget, room), list[tuple[list[int], Answer]]()
     most = len(sizes)
     while waiting:
         group = waiting.pop(0)

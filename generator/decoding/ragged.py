@@ -6,7 +6,7 @@ instead of once each, which is several times faster for many candidates of a lon
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,12 @@ from generator.decoding.autocast import Casts, weights_cast
 from generator.decoding.beams import search
 from generator.decoding.causal_decoder import CausalDecoder
 from generator.decoding.grouping import longest_first
-from generator.decoding.memory import SHARE, bytes_of_state, free_bytes, in_chunks, say_once
+from generator.decoding.memory import SHARE, as_many, bytes_of_state, free_bytes, in_chunks, say_once
 from generator.decoding.protocol import Decoder, NaNLogitsError, SpecialTokens
 from generator.decoding.sampling import Generators, draw, draw_noise
 from generator.decoding.settings import Decoding
 from generator.decoding.static import search as static
-from generator.decoding.static.store import release, store_of
+from generator.decoding.static.store import MAX_SHARE, max_bytes_of, release, store_of
 from generator.decoding.stopping import StopStrings
 from generator.decoding.t5_decoder import T5Decoder
 from retrieval.training.attention_kernels import varying_shapes
@@ -66,6 +66,7 @@ def decode(
     tokenizer: Any = None,
     generator: Generators = None,
     cuda_graphs: bool = True,
+    max_graph_share: float = MAX_SHARE,
 ) -> Decoded:
     """Finds candidates for each state: the best ones, best first, or samples in the order drawn.
 
@@ -83,6 +84,7 @@ def decode(
         generator: CPU generator that seeds the samples, or one for each state; None uses torch's default one.
         cuda_graphs: on a GPU, replay steps as CUDA graphs, which are kept on the model (`static.store.release` frees
             them); where they cannot be captured, that is said once, and steps run one operation at a time.
+        max_graph_share: of the GPU's memory, what graphs and their buffers may hold.
 
     Returns:
         The candidates, in the order of the states; fewer than asked for exist where the vocabulary is small.
@@ -116,9 +118,15 @@ def decode(
         except NaNLogitsError as error:
             raise NaNLogitsError(numbers[error.state], error.step) from None
 
-    sizes = [bytes_of_state(model, lengths[number], num_rows, max_new_tokens) for number in order]
+    budget, size_of = SHARE * free_bytes(device), bytes_of_state
+    room: Callable[[int], int] = as_many
+    if cuda_graphs and static.pays(model, decoding):
+        store = store_of(model)
+        store.max_bytes = max_bytes_of(device, max_graph_share)
+        budget, size_of, room = min(budget, store.max_bytes), static.bytes_of_shape, static.state_room
+    sizes = [size_of(model, lengths[number], num_rows, max_new_tokens) for number in order]
     with varying_shapes():
-        answers = in_chunks(sizes, SHARE * free_bytes(device), answer, lambda: release(model))
+        answers = in_chunks(sizes, budget, answer, lambda: release(model), room)
     sequences, log_probs = _joined([found for _, found in answers], _pad_of(model))
     place = torch.tensor(order, device=log_probs.device).argsort()
     # indexing outside of inference mode gives ordinary tensors

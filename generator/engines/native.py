@@ -14,7 +14,7 @@ from generator.decoding.autocast import weights_cast
 from generator.decoding.protocol import NaNLogitsError
 from generator.decoding.ragged import check_model, decode
 from generator.decoding.settings import Decoding
-from generator.decoding.static.store import release, store_of
+from generator.decoding.static.store import MAX_SHARE, release, store_of
 from generator.decoding.stopping import StopStrings
 from generator.engines.engine import Input, TokenEngine, best_first, input_seed
 
@@ -35,7 +35,15 @@ class NativeEngine(TokenEngine):
     copies_inputs: ClassVar[bool] = False
     samples_alone: ClassVar[bool] = False
 
-    def __init__(self, model: Any, tokenizer: Any, max_inp_seq_len: int, *, cuda_graphs: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        max_inp_seq_len: int,
+        *,
+        cuda_graphs: bool = True,
+        max_graph_share: float = MAX_SHARE,
+    ) -> None:
         """Keep the model; nothing of it is changed.
 
         Args:
@@ -43,14 +51,22 @@ class NativeEngine(TokenEngine):
             tokenizer: its tokenizer
             max_inp_seq_len: tokens of an input, EOS included; a longer one is cut
             cuda_graphs: on a GPU, replay the steps of decoding as CUDA graphs, which keep buffers there between calls
+            max_graph_share: of the GPU's memory that graphs and their buffers may hold, above 0 and at most 1; the
+                less, the fewer inputs are decoded at once, and the more often graphs of their shapes are made anew
 
         Raises:
             ConfigError: for a model that it cannot decode, or a setting that is none
         """
         if not isinstance(cuda_graphs, bool):
             raise ConfigError(f"cuda_graphs is {cuda_graphs!r}; it must be true or false")
+        is_number = isinstance(max_graph_share, int | float) and not isinstance(max_graph_share, bool)
+        if not is_number or not 0 < max_graph_share <= 1:
+            raise ConfigError(
+                f"max_graph_share is {max_graph_share!r}; it must be a number above 0 and at most 1, {MAX_SHARE} if "
+                "not given; cuda_graphs: false keeps no graphs"
+            )
         super().__init__(tokenizer, max_inp_seq_len, is_decoder_only=not is_encoder_decoder(model))
-        self.model, self.cuda_graphs = model, cuda_graphs
+        self.model, self.cuda_graphs, self.max_graph_share = model, cuda_graphs, max_graph_share
         try:
             check_model(model)
         except TypeError as error:
@@ -92,6 +108,7 @@ class NativeEngine(TokenEngine):
                 tokenizer=self.tokenizer,
                 generator=generator,
                 cuda_graphs=self.cuda_graphs,
+                max_graph_share=self.max_graph_share,
             )
         except NaNLogitsError as error:
             raise self._named(error, inputs, num_candidates, decoding) from None

@@ -190,6 +190,11 @@ class RankedSteps:
         return ranked
 
 
+def learnt_of(folder: Path) -> list[bytes]:
+    """Return what a lookup's folder has learnt, as it stands in its files: what made it no setting tells."""
+    return [path.read_bytes() if path.is_file() else b"" for path in (folder / RANKING_FILE, folder / COMPOSED_FILE)]
+
+
 def learn_ranking(
     steps: Steps,
     text: StateText,

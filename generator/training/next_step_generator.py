@@ -111,7 +111,7 @@ class NextStepGenerator(TacticGenerator, Accelerated, Restorable):
             engine: what decodes: "native", "transformers", for encoder-decoders "ctranslate2", for decoder-only models
                 "vllm"; see generator.engines
             engine_options: what the engine's constructor takes, such as compute_type: int8 of "ctranslate2",
-                cuda_graphs: false of "native", or gpu_memory_utilization of "vllm"
+                cuda_graphs: false or max_graph_share: 0.3 of "native", or gpu_memory_utilization of "vllm"
             gradient_checkpointing: recompute activations in the backward pass; less memory, a third slower
             label_smoothing: share of each target, from 0 to below 1, that is spread over all tokens alike in training;
                 loss_train has it in it, loss_val has not

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from common import ConfigError, DataError, check_positive, load_tokenizer
 from retrieval.training.batches import LengthGroupedBatchSampler
 from retrieval.training.options import flat, flat_options, save_options
-from retrieval.training.resumable_loader import ResumableDataLoader
+from retrieval.training.resumable_loader import ForkingDataLoader, ResumableDataLoader
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -114,7 +114,9 @@ def make_loader(dataset: Any, trainer: pl.Trainer | None, batching: Batching, *,
     if getattr(trainer, "overfit_batches", 0):
         # Lightning replaces every sampler but this one by a sampler of single examples
         plain: Dataset[Any] = dataset
-        return DataLoader(plain, batch_size=batch_size or DEFAULT_BATCH_SIZE, collate_fn=dataset.collate, **options)
+        return ForkingDataLoader(
+            plain, batch_size=batch_size or DEFAULT_BATCH_SIZE, collate_fn=dataset.collate, **options
+        )
     sampler = LengthGroupedBatchSampler(
         dataset.source_lengths,
         getattr(dataset, "target_lengths", None),

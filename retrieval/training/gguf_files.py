@@ -1,15 +1,22 @@
 """Models in .gguf files, as llama.cpp and its relatives use them: how transformers reads one, and what it says.
 
 Their weights are mostly quantised. transformers dequantises them at load, with the package gguf (extra `gguf`).
+Whatever stands beside a file, such as another model's tokenizer, is not read: the file is all there is.
+
+Each time that transformers reads all of a file, SmolLM2-135M's 49,152 tokens take it some 10 s (one thread of an Intel
+Xeon with AMX, which others used too): once for the configuration, and once for the weights. A folder that
+`generator.export` makes of the file is read in a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import struct
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -18,7 +25,8 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 from transformers.utils import quantization_config
 
 from common import ConfigError, DataError
@@ -37,40 +45,47 @@ def is_gguf(model_name: object) -> bool:
     return isinstance(model_name, str | Path) and str(model_name).lower().endswith(".gguf")
 
 
-def source_of(model_name: str | Path) -> tuple[str, dict[str, Any]]:
-    """Return where transformers' Auto classes are to look, and with which further options.
-
-    Args:
-        model_name: a hub id, a folder, or a .gguf file
+def _checked(model_name: str | Path) -> Path:
+    """Return where a .gguf file is.
 
     Raises:
         DataError: if there is no such .gguf file, or it is broken
         ConfigError: if the package gguf, which reads them, is not installed, or it is an encoder-decoder's
     """
-    if not is_gguf(model_name):
-        return str(model_name), {}
     if read_header(model_name).architecture in _ENCODER_DECODERS:
         raise ConfigError(
             f"{model_name}: is of the T5 family, whose .gguf files do not tell the activation, so transformers makes "
             "another model of them; give the hub id or the folder that it was made from"
         )
-    path = Path(model_name).resolve()
-    return str(path.parent), {"gguf_file": path.name}
+    return Path(model_name).resolve()
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[dict[str, str]]:
+    """Options of `from_pretrained` that name a .gguf file in a folder with nothing else.
+
+    transformers takes settings of the folder before the file's: a tokenizer.json, an adapter_config.json.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / path.name).symlink_to(path)
+        yield {"pretrained_model_name_or_path": folder, "gguf_file": path.name}
 
 
 def read_config(model_name: str | Path) -> Any:
     """Return the configuration of a hub id, a folder or a .gguf file; errors are transformers', see `hub_errors`."""
-    place, options = source_of(model_name)
-    if not options:
-        return AutoConfig.from_pretrained(place, trust_remote_code=False)
-    found = Path(model_name).resolve().stat()
-    # transformers reads the whole vocabulary for it: 5 s for SmolLM2's 49,152 tokens (Intel Xeon with AMX, one thread)
-    return copy.deepcopy(_config_of_file(place, options["gguf_file"], found.st_size, found.st_mtime_ns))
+    if not is_gguf(model_name):
+        return AutoConfig.from_pretrained(str(model_name), trust_remote_code=False)
+    path = _checked(model_name)
+    found = path.stat()
+    return copy.deepcopy(_config_of_file(path, found.st_size, found.st_mtime_ns))
 
 
 @lru_cache(maxsize=4)
-def _config_of_file(folder: str, name: str, size: int, mtime_ns: int) -> Any:
-    return AutoConfig.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
+def _config_of_file(path: Path, size: int, mtime_ns: int) -> Any:
+    with _alone(path) as where:
+        config: Any = AutoConfig.from_pretrained(**where, trust_remote_code=False)
+    config.name_or_path = str(path)
+    return config
 
 
 def read_tokenizer(path: str | Path) -> Any:
@@ -80,19 +95,21 @@ def read_tokenizer(path: str | Path) -> Any:
         DataError: if there is no such file, or it is broken
         ConfigError: if the package gguf is not installed, or transformers reads no tokenizer of such a model
     """
-    place, where = source_of(path)
-    found = Path(path).resolve().stat()
+    file = _checked(path)
+    found = file.stat()
     try:
-        # a data module and a model ask for the same one; 6 s each for SmolLM2's (Intel Xeon with AMX, one thread)
-        return copy.deepcopy(_tokenizer_of_file(place, where["gguf_file"], found.st_size, found.st_mtime_ns))
+        return copy.deepcopy(_tokenizer_of_file(file, found.st_size, found.st_mtime_ns))
     except Exception as error:  # other programs' files can end in any
         raise ConfigError(f"{path}: transformers reads no tokenizer in it: {reason_of(error)}") from error
 
 
 @lru_cache(maxsize=4)
-def _tokenizer_of_file(folder: str, name: str, size: int, mtime_ns: int) -> Any:
-    path = Path(folder) / name
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
+def _tokenizer_of_file(path: Path, size: int, mtime_ns: int) -> Any:
+    # AutoTokenizer reads the whole file for the configuration once more, where all it finds is that no class is known
+    is_plain = _config_of_file(path, size, mtime_ns).model_type not in TOKENIZER_MAPPING_NAMES
+    kind: Any = PreTrainedTokenizerFast if is_plain else AutoTokenizer
+    with _alone(path) as where:
+        tokenizer: Any = kind.from_pretrained(**where, trust_remote_code=False)
     _leave_out_foreign_tokens(tokenizer, read_header(path).num_tokens)
     tokenizer.clean_up_tokenization_spaces = False
     tokenizer.name_or_path = str(path)
@@ -115,18 +132,34 @@ def read_model(kind: Any, model_name: str | Path, **options: Any) -> Any:
         model_name: a hub id, a folder, or a .gguf file
         options: of `from_pretrained`
     """
-    place, where = source_of(model_name)
-    if not where:
-        return kind.from_pretrained(place, trust_remote_code=False, **options)
-    if whole := getattr(
-        quantization_config, "GgufConfig", None
-    ):  # else a GPU keeps some kinds packed: not to be trained
-        where["quantization_config"] = whole(dequantize=True)
-    model = _without_quantization(kind.from_pretrained(place, trust_remote_code=False, **where, **options))
+    if not is_gguf(model_name):
+        return kind.from_pretrained(str(model_name), trust_remote_code=False, **options)
+    path = _checked(model_name)
+    # else a GPU keeps some kinds packed: not to be trained
+    if whole := getattr(quantization_config, "GgufConfig", None):
+        options["quantization_config"] = whole(dequantize=True)
+    with _alone(path) as where, _names_mapped_once():
+        model = _without_quantization(kind.from_pretrained(**where, trust_remote_code=False, **options))
+    model.name_or_path = model.config.name_or_path = str(path)
     header = read_header(model_name)
     num_bits = 8 * next(model.parameters()).element_size()
     rank_zero_info(f"{model_name}: {header.bits:.1f} bits a weight ({header.kinds}), dequantised to {num_bits}")
     return model
+
+
+@contextlib.contextmanager
+def _names_mapped_once() -> Iterator[None]:
+    """Lets transformers make gguf's table of names once for a model, and not again for each of its modules.
+
+    They are 397 in SmolLM2-135M, 16 s of the 27 that its weights took (one thread of an Intel Xeon with AMX).
+    """
+    package: Any = import_extra("gguf", "gguf", "a .gguf file")
+    make = package.get_tensor_name_map
+    package.get_tensor_name_map = lru_cache(make)
+    try:
+        yield
+    finally:
+        package.get_tensor_name_map = make
 
 
 def _without_quantization(model: Any) -> Any:

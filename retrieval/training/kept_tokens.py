@@ -1,8 +1,8 @@
-"""What tokenising took long to find, kept beside the data for the next run.
+"""What took long to find of the data, such as its tokens, kept beside it for the next run.
 
-The name of a file tells what it was made from: the texts themselves, the tokenizer and the settings, each by a hash of
-its content, so that none is ever out of date. Whatever cannot be read is made anew; a folder that cannot be written
-is left as it is.
+The name of a file tells what it was made from: the texts themselves, the settings, and for tokens the tokenizer and the
+libraries that run it, each by a hash of its content, so that none is ever out of date. Whatever cannot be read is made
+anew; a folder that cannot be written is left as it is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from retrieval.training.files import one_at_a_time, writing_file
 FOLDER = ".tokens"
 MIN_BYTES = 4 << 20  # of text; less is tokenised in a second or two
 MAX_FILES = 12  # of a folder; the oldest go
-_VERSION = 1  # raise it when the same texts and settings give other tokens
+_VERSION = 1  # raise it when the same texts and settings give something else
 
 Arrays = dict[str, npt.NDArray[Any]]
 Kept = tuple[Arrays, dict[str, Any]]  # arrays, and plain values
@@ -41,14 +41,14 @@ def keep_beside(data: Path, num_bytes: int, key: Callable[[], list[object]], mak
 
     Args:
         data: a file of the data, beside which it is kept
-        num_bytes: of text that `make` tokenises; for little nothing is kept
-        key: all that the result depends on; called only where something is kept
-        make: tokenises
+        num_bytes: of text that `make` reads; for little nothing is kept
+        key: all that the result depends on, of tokens `tokenizer_digest`; called only where something is kept
+        make: finds it
     """
     if num_bytes < MIN_BYTES:
         return make()
     digest = hashlib.blake2b(digest_size=16)
-    for part in (_VERSION, transformers.__version__, tokenizers.__version__, *key()):
+    for part in (_VERSION, *key()):
         value = part if isinstance(part, bytes) else repr(part).encode()
         digest.update(len(value).to_bytes(8, "little") + value)
     path = data.parent / FOLDER / f"{data.name}-{digest.hexdigest()}.safetensors"
@@ -70,8 +70,9 @@ def keep_beside(data: Path, num_bytes: int, key: Callable[[], list[object]], mak
 
 
 def tokenizer_digest(tokenizer: Any) -> bytes:
-    """Return a hash of all that a tokenizer is made of: the files that it saves."""
-    digest = hashlib.blake2b(type(tokenizer).__name__.encode())
+    """Return a hash of all that tokens depend on: the files that a tokenizer saves, and the libraries that run it."""
+    versions = f"{transformers.__version__} {tokenizers.__version__}"
+    digest = hashlib.blake2b(f"{type(tokenizer).__name__} {versions}".encode())
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         for path in sorted(Path(folder).rglob("*")):
@@ -95,7 +96,7 @@ def _write(path: Path, arrays: Arrays, values: dict[str, Any]) -> None:
         with writing_file(path) as part:
             save_file(arrays, part, metadata={"values": json.dumps(values, ensure_ascii=False)})
     except DataError as error:
-        rank_zero_info(f"tokens are not kept for the next run: {error}")
+        rank_zero_info(f"what was found of the data is not kept for the next run: {error}")
         return
     with suppress(OSError):
         files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from common import ConfigError
 from retrieval.training.batches import LengthGroupedBatchSampler
+from retrieval.training.processes import serial_tokenizers
 
 Mask = npt.NDArray[np.bool_]  # of the examples of an epoch, (N,)
 
@@ -50,7 +51,15 @@ class _Place:
     taken: Mask | None = None
 
 
-class ResumableDataLoader(DataLoader[Any]):
+class ForkingDataLoader(DataLoader[Any]):
+    """A DataLoader whose workers may tokenise, whatever this process has tokenised before."""
+
+    def __iter__(self) -> Any:
+        with serial_tokenizers():  # workers start here
+            return super().__iter__()
+
+
+class ResumableDataLoader(ForkingDataLoader):
     """A DataLoader over a batch sampler that can go on in the middle of an epoch.
 
     Lightning saves and restores its `state_dict` with every checkpoint. What counts is what was handed

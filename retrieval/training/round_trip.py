@@ -46,6 +46,12 @@ class RoundTrip:
                 self.num_changed += 1
                 self.first = self.first or _around_difference(text, back)
 
+    def join(self, others: RoundTrip) -> None:
+        """Count what was counted of further texts of the kind."""
+        self.num_texts += others.num_texts
+        self.num_changed += others.num_changed
+        self.first = self.first or others.first
+
     def note(self) -> str:
         """Say in a few words how many texts the tokenizer cannot write, with an example; "" if there is none."""
         if not self.num_changed:

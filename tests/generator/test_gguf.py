@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from common import ConfigError, DataError, load_tokenizer
 from generator import load_generator
@@ -71,13 +73,13 @@ def test_its_tokenizer_is_the_one_that_was_written(written):
 def test_a_tokenizer_is_read_once_and_each_asker_has_its_own(written, tmp_path, monkeypatch):
     path = Path(shutil.copy(written[0], tmp_path / "again.gguf"))
     read: list[str] = []
-    make = gguf_files.AutoTokenizer.from_pretrained
+    make = gguf_files.PreTrainedTokenizerFast.from_pretrained
 
     def note(*args, **options):
         read.append(options["gguf_file"])
         return make(*args, **options)
 
-    monkeypatch.setattr(gguf_files.AutoTokenizer, "from_pretrained", note)
+    monkeypatch.setattr(gguf_files.PreTrainedTokenizerFast, "from_pretrained", note)
     first, second = load_tokenizer(path), load_tokenizer(path)
     assert read == ["again.gguf"] and first is not second
     first.add_tokens(["another"])
@@ -85,6 +87,55 @@ def test_a_tokenizer_is_read_once_and_each_asker_has_its_own(written, tmp_path, 
     shutil.copy(written[1], path)
     load_tokenizer(path)
     assert len(read) == 2, "another file of the same name"
+
+
+def test_the_whole_file_is_read_for_the_configuration_and_for_the_weights_and_no_third_time(
+    written, tmp_path, monkeypatch
+):
+    """Each costs 12 s for a vocabulary of 49,152 tokens; the table of names, of each module, as much again."""
+    import gguf
+
+    path = Path(shutil.copy(written[0], tmp_path / "model.gguf"))
+    readers, tables = [], []
+    reader, table = gguf.GGUFReader, gguf.get_tensor_name_map
+    monkeypatch.setattr(gguf, "GGUFReader", lambda *args: readers.append(1) or reader(*args))
+    counted = lambda *args: tables.append(1) or table(*args)  # noqa: E731
+    monkeypatch.setattr(gguf, "get_tensor_name_map", counted)
+    found = load_generator(path, template=None)
+    assert torch.equal(logits(found.generator), logits(written[2]))
+    assert len(readers) == 2 and len(tables) == 1 and gguf.get_tensor_name_map is counted
+
+
+def test_what_stands_beside_a_file_is_not_read(written, tmp_path):
+    """Another model's tokenizer, without EOS and with other ids, and adapters of whatever."""
+    path = Path(shutil.copy(written[0], tmp_path / "model.gguf"))
+    other = Tokenizer(WordLevel({"[UNK]": 0, "p": 1}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=other, unk_token="[UNK]").save_pretrained(tmp_path)
+    for name in ("config.json", "generation_config.json", "adapter_config.json"):
+        (tmp_path / name).write_text('{"model_type": "t5", "peft_type": "LORA", "base_model_name_or_path": "none"}')
+    own, original = load_tokenizer(path), load_tokenizer(written[0].parent / "bpe")
+    assert own.eos_token_id == 2 and own.get_vocab() == original.get_vocab()
+    assert [own(text)["input_ids"] for text in TEXTS] == [original(text)["input_ids"] for text in TEXTS]
+    found = load_generator(path, template=None)
+    assert torch.equal(logits(found.generator), logits(written[2]))
+    assert found.generator.config.name_or_path == str(path)
+
+
+def test_a_file_of_a_model_that_has_a_class_of_tokenizers_is_left_to_it(written, tmp_path, monkeypatch):
+    path = Path(shutil.copy(written[0], tmp_path / "classed.gguf"))
+    monkeypatch.setitem(gguf_files.TOKENIZER_MAPPING_NAMES, "llama", "PreTrainedTokenizerFast")
+    own, original = load_tokenizer(path), load_tokenizer(written[0].parent / "bpe")
+    assert own.eos_token_id == 2 and own(TEXTS[0])["input_ids"] == original(TEXTS[0])["input_ids"]
+
+
+@pytest.mark.parametrize("kind", [AutoModel, AutoModelForCausalLM])
+def test_what_was_read_is_saved_as_any_other_model(kind, written, tmp_path):
+    """transformers refuses that of a model which it still takes for quantised."""
+    model = gguf_files.read_model(kind, written[1])
+    model.save_pretrained(tmp_path / "out")
+    again = kind.from_pretrained(tmp_path / "out")
+    assert all(torch.equal(one, again.state_dict()[name]) for name, one in model.state_dict().items())
+    assert "quantization_config" not in (tmp_path / "out" / "config.json").read_text()
 
 
 def test_quantised_weights_become_plain_ones_and_a_line_says_from_what(written, monkeypatch):

@@ -7,6 +7,7 @@ import torch
 
 from generator.decoding import Decoding, Sampling, decode, memory, ragged
 from generator.decoding.static import causal, programs, t5
+from generator.decoding.static import search as static
 from generator.decoding.static.store import release, store_of
 from generator.engines import make_engine
 from tests.generator.decoding_fakes import (
@@ -182,7 +183,7 @@ def test_memory_keeps_the_budget(model, monkeypatch):
         return find(model, some, *rest)
 
     monkeypatch.setattr(ragged, "_find", noted)
-    one = memory.bytes_of_state(model, 60, 8, 40)
+    one = static.bytes_of_shape(model, 60, 8, 40)
     monkeypatch.setattr(ragged, "free_bytes", lambda device: 8 * one / ragged.SHARE)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -192,6 +193,22 @@ def test_memory_keeps_the_budget(model, monkeypatch):
     assert torch.cuda.max_memory_allocated() - before < 2.5 * 8 * one + 100e6
     monkeypatch.undo()
     assert_close(found_with(model, decoding, states=states, cuda_graphs=False), found, tolerance=1e-3)
+
+
+def test_over_many_shapes_graphs_keep_their_share_and_give_all_back(model):
+    states = [[torch.randint(2, 24, (length,)) for _ in range(count)] for length in (9, 70, 100) for count in (1, 2, 4)]
+    decoding = Decoding(12, num_beams=4)
+    found_with(model, decoding, states=states[0])  # libraries take their workspaces
+    one = store_of(model).num_bytes
+    total = torch.cuda.get_device_properties(0).total_memory
+    release(model)
+    before = programs.bytes_in_use(torch.device("cuda"))
+    for some in states * 2:
+        decode(model, some, 4, decoding, max_graph_share=4 * one / total)
+        assert store_of(model).num_bytes <= max(4 * one, list(store_of(model).searches.values())[-1].num_bytes)
+    assert len(store_of(model).searches) < len(states)
+    release(model)
+    assert programs.bytes_in_use(torch.device("cuda")) - before < 64e6
 
 
 def test_out_of_memory_halves_what_is_decoded_at_once(model, monkeypatch, caplog):

@@ -63,8 +63,8 @@ class StaticCausal(Buffers):
             capacity: N, a multiple of R.
             max_new_tokens: the most tokens that will be written.
         """
-        self.model, self.embedding = model, model.get_input_embeddings().weight
-        device = self.embedding.device
+        self.model = model  # whose weights are no buffers of this one
+        device = model.get_input_embeddings().weight.device
         self.num_states, self.num_rows, self.capacity = num_states, num_rows, capacity
         self.prompt_length, self.max_new_tokens = prompt_length, max_new_tokens
         self.windows = attention_windows(model.config, prompt_length + max_new_tokens)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # A look waits for the device. The longer it is put off, the more steps a search takes too many: of 4, if it may end at
-# any of them, 1.5 on average. Not measured on a GPU.
+# any of them, 1.5 on average. Even, as rows go from one cache into the other and back. Not measured on a GPU.
 STEPS_PER_CHECK = 4
 
 
@@ -32,8 +32,11 @@ class Network(Protocol):
 class Program:
     """So many steps of one search with one network.
 
+    Nothing in it refers back to it: whoever lets it go frees its graphs and buffers there and then.
+
     Attributes:
         is_captured: whether running it replays graphs
+        graph_bytes: what the device has less of since they were captured
     """
 
     def __init__(self, network: Network, search: Any, has_stop: bool) -> None:
@@ -44,39 +47,33 @@ class Program:
             search: `StaticBeams` or `StaticSamples`.
             has_stop: whether the host looks at each step between its two halves, for stop texts.
         """
-        self.network, self.search = network, search
+        self.network, self.search, self.has_stop = network, search, has_stop
+        turns = 2 if search.moves_rows else 1  # rows go from one cache into the other, and back
         halves: list[Callable[[], None]] = [
-            half
-            for parity in (range(STEPS_PER_CHECK) if search.moves_rows else [0] * STEPS_PER_CHECK)
-            for half in (functools.partial(self._extend, parity), functools.partial(self._settle, parity))
+            functools.partial(half, search, network, parity) for parity in range(turns) for half in (_extend, _settle)
         ]
-        self.parts: list[Callable[[], None]] = halves if has_stop else [lambda: _all(halves)]
+        whole = functools.partial(_all, halves * (STEPS_PER_CHECK // turns))
+        self.parts: list[Callable[[], None]] = halves if has_stop else [whole]
         self.replays: list[Callable[[], None]] = []
-        self.found: list[Any] = []  # what each captured part leaves for the host to look at
+        self.found: list[Any] = []  # what each captured part leaves for the host to look at, where it does
+        self.graph_bytes = 0
 
     @property
     def is_captured(self) -> bool:
         return bool(self.replays)
 
-    def _extend(self, parity: int) -> None:
-        self.search.extend(self.network.forward(self.search.latest, parity))
-
-    def _settle(self, parity: int) -> None:
-        self.search.settle()
-        if self.search.moves_rows:
-            self.network.reorder(self.search.rows, parity)
-
     def run(self, number: int) -> None:
-        """Runs one of the parts."""
+        """Runs one of the parts; with stop texts, two a step, which come again after some steps."""
+        number %= len(self.parts)
         if not self.replays:
             self.parts[number]()
             return
         self.replays[number]()
-        self.search.found = self.found[number]
+        self.search.found = self.found[number] if self.has_stop else None
 
     def run_plainly(self, number: int) -> None:
         """Runs one of the parts without its graph, for once: on other shapes."""
-        self.parts[number]()
+        self.parts[number % len(self.parts)]()
 
     def capture(self, pool: Any) -> None:
         """Captures the parts, which changes what the buffers hold.
@@ -84,15 +81,37 @@ class Program:
         Args:
             pool: of memory, of `torch.cuda.graph_pool_handle`, shared by graphs that never run at once.
         """
-        self.found = []
+        search, has_stop, found = self.search, self.has_stop, list[Any]()
 
         def noted(part: Callable[[], None]) -> None:
             part()
-            self.found.append(self.search.found)
+            # scores of the whole vocabulary hang on it: without stop texts the next step may have that memory
+            found.append(search.found if has_stop else None)
+            search.found = search.found if has_stop else None
 
-        replays = captured([functools.partial(noted, part) for part in self.parts], pool)
-        self.found = self.found[-len(self.parts) :]  # those before are of the warm-up
-        self.replays = replays
+        before = bytes_in_use(search.latest.device)
+        self.replays = captured([functools.partial(noted, part) for part in self.parts], pool)
+        self.graph_bytes = max(0, bytes_in_use(search.latest.device) - before)
+        self.found = found[-len(self.parts) :]  # those before are of the warm-up
+
+
+def bytes_in_use(device: torch.device) -> int:
+    """Memory of a GPU that nobody else can have now; what graphs take is none of any tensor."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free
+
+
+def _extend(search: Any, network: Network, parity: int) -> None:
+    search.extend(network.forward(search.latest, parity))
+
+
+def _settle(search: Any, network: Network, parity: int) -> None:
+    search.settle()
+    if search.moves_rows:
+        network.reorder(search.rows, parity)
 
 
 def _all(halves: list[Callable[[], None]]) -> None:

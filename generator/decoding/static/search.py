@@ -16,16 +16,18 @@ from torch import Tensor
 
 from generator.architectures.traits import is_encoder_decoder
 from generator.decoding.autocast import autocast_dtype
+from generator.decoding.memory import bytes_of_state
 from generator.decoding.settings import Decoding
+from generator.decoding.static import causal_search, t5_search
 from generator.decoding.static.buffers import bucket
 from generator.decoding.static.causal_search import CausalSearch
 from generator.decoding.static.shape import CaptureError as CaptureError
 from generator.decoding.static.shape import Search, Shape
-from generator.decoding.static.store import Store, max_bytes_of, store_of
+from generator.decoding.static.store import Store, store_of
 from generator.decoding.static.t5_search import T5Search
 from generator.decoding.stopping import StopStrings
 
-MIN_INPUT, INPUT_PARTS = 64, 4  # tokens of the smallest bucket of inputs, and how many there are up to twice as many
+MIN_INPUT, INPUT_PARTS = 64, 2  # tokens of the smallest bucket of inputs, and how many there are up to twice as many
 MIN_NEW_TOKENS = 8  # capturing costs about as much as 8 steps without a graph
 
 
@@ -70,19 +72,38 @@ def search(
     device = states[0].device
     with store.lock, normal_tensors(device):
         store.check(model)
-        num_states, longest = bucket(len(states), 1), bucket(max(map(len, states)), MIN_INPUT, INPUT_PARTS)
+        num_states, longest = state_room(len(states)), input_room(max(map(len, states)))
         shape = Shape(num_states, longest, num_candidates, _plain(decoding), stop is not None, captures)
         key: Hashable = (shape, autocast_dtype(device))
         kind: type[Search] = T5Search if is_encoder_decoder(model) else CausalSearch
-        limit = max_bytes_of(device)
-        found: Search = store.get(key, lambda: kind(model, store, shape), limit)
+        found: Search = store.get(key, lambda: kind(model, store, shape))
         try:
             return found.run(states, noise, stop)
         except BaseException:
             store.searches.pop(key, None)  # whatever it holds now is not to be gone on from
             raise
         finally:
-            store.trim(limit)
+            store.trim()
+
+
+def state_room(num_states: int) -> int:
+    """States that there is room for in a search that holds so many."""
+    return bucket(num_states, 1)
+
+
+def input_room(length: int) -> int:
+    """Tokens of an input that there is room for in a search that holds so many."""
+    return bucket(length, MIN_INPUT, INPUT_PARTS)
+
+
+def bytes_of_shape(model: Any, length: int, num_rows: int, max_new_tokens: int) -> int:
+    """About how much memory a state may take in a search of its shape; see `memory.bytes_of_state`.
+
+    Caches of all capacities are kept side by side, twice as large from one to the next.
+    """
+    first = t5_search.MIN_STEPS if is_encoder_decoder(model) else causal_search.MIN_STEPS
+    last = bucket(max_new_tokens, first)
+    return bytes_of_state(model, input_room(length), num_rows, 2 * last - first)
 
 
 def _plain(decoding: Decoding) -> Decoding:

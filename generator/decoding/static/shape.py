@@ -70,12 +70,20 @@ class Search(ABC):
         sizes = (shape.num_states, shape.num_candidates, shape.decoding)
         self.book = kind(*sizes, self.special(), width, self.device)
         self.programs: dict[int, Program] = {}
+        self._pool: Any = None
 
     @property
     def num_bytes(self) -> int:
-        """Memory of its buffers."""
-        networks: list[Any] = [program.network for program in self.programs.values()]
-        return self.book.num_bytes + sum(int(network.num_bytes) for network in networks)
+        """Memory of its buffers and graphs."""
+        programs: list[Any] = list(self.programs.values())
+        return self.book.num_bytes + sum(int(one.network.num_bytes) + int(one.graph_bytes) for one in programs)
+
+    @property
+    def pool(self) -> Any:
+        """Memory that its graphs share, as one runs at a time; it goes with them."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return self._pool
 
     def run(self, states: Sequence[Tensor], noise: Tensor | None, stop: StopStrings | None) -> tuple[Tensor, Tensor]:
         """See `search.search`."""
@@ -107,10 +115,12 @@ class Search(ABC):
         """
         if not self.shape.captures or program.is_captured:
             return program
+        # a graph of other capacity took about as much
+        self.store.trim(max((one.graph_bytes for one in self.programs.values()), default=0))
         held = [(buffer, buffer.clone()) for buffer in self.book.tensors()]
         self.book.reset(self.shape.num_states)  # a warm-up behind the last tokens would write beyond the buffers
         try:
-            program.capture(self.store.pool)
+            program.capture(self.pool)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:

@@ -2,6 +2,9 @@
 
 A graph reads weights where they were when it was captured. Training changes them in place, which is all right; whatever
 else changes (other weights, adapters, hooks) is found out by `fingerprint`, and nothing is kept then.
+
+A search's buffers and the memory of its graphs, which is a pool of its own, go when it goes. All that are kept together
+hold at most a share of the device: the ones used longest ago make room, before a new graph takes its memory.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-MAX_KEPT = 16  # searches of one model
-MAX_SHARE = 0.15  # of the memory of the device for their buffers
+MAX_KEPT = 32  # searches of one model
+MAX_SHARE = 0.15  # of the memory of the device for their buffers and graphs
 _NAME = "_static_searches"
 
 
@@ -33,6 +36,7 @@ class Store:
         casts: copies of weights in another type, by the id of the weight; see `weights_cast`
         shared: what all searches of a model read, such as products of several layers; gone with them
         failed: why graphs are not captured here any more; None while they are
+        max_bytes: that kept searches may hold together
         lock: of whoever searches, as buffers serve one at a time
     """
 
@@ -42,10 +46,9 @@ class Store:
         self.casts: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
         self.shared: dict[str, Any] = {}
         self.failed: str | None = None
+        self.max_bytes = float("inf")
         self.print: Hashable = None
         self.lock = threading.RLock()
-        self._pool: Any = None
-        self._anchor: Any = None  # a graph of next to nothing: a pool whose last graph goes cannot be used again
 
     # it belongs to one model on one device: copies of the model, and what is written of it, begin anew
     def __deepcopy__(self, memo: Any) -> Store:
@@ -54,16 +57,6 @@ class Store:
     def __reduce__(self) -> Any:
         return Store, (self.max_kept,)
 
-    @property
-    def pool(self) -> Any:
-        """Memory that the graphs share, as one runs at a time."""
-        if self._pool is None:
-            pool, anchor = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(anchor, pool=pool, capture_error_mode="thread_local"):
-                torch.zeros(1, device="cuda")
-            self._pool, self._anchor = pool, anchor
-        return self._pool
-
     def check(self, model: Any) -> None:
         """Forgets all if the model is not what it was."""
         now = fingerprint(model)
@@ -71,33 +64,50 @@ class Store:
             self.clear()
             self.print = now
 
-    def get(self, key: Hashable, make: Callable[[], Any], max_bytes: float) -> Any:
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The search of a shape, made if there is none; those used longest ago go where there are too many."""
         if key not in self.searches:
             self.searches[key] = make()
         self.searches.move_to_end(key)
-        self.trim(max_bytes)
+        self.trim()
         return self.searches[key]
 
-    def trim(self, max_bytes: float) -> None:
-        """Lets the searches used longest ago go until the others keep the limits; the latest stays."""
+    def trim(self, room: float = 0.0) -> None:
+        """Lets the searches used longest ago go until the others keep the limits; the latest stays.
+
+        Args:
+            room: bytes that the latest is about to take.
+        """
+        before = len(self.searches)
         while len(self.searches) > 1:
-            num_bytes = sum(search.num_bytes for search in self.searches.values())
-            if len(self.searches) <= self.max_kept and num_bytes <= max_bytes:
-                return
+            if len(self.searches) <= self.max_kept and self.num_bytes + room <= self.max_bytes:
+                break
             self.searches.popitem(last=False)
+        _give_back(before - len(self.searches))
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all searches: buffers and graphs."""
+        return sum(int(search.num_bytes) for search in self.searches.values())
 
     def clear(self) -> None:
         """Gives all memory back."""
+        num_gone = len(self.searches)
         self.searches.clear()
         self.shared.clear()
-        self._pool = self._anchor = None
+        _give_back(num_gone)
 
     def release(self) -> None:
         """Gives all memory back, copies of weights too."""
         self.clear()
         self.casts.clear()
         self.print = None
+
+
+def _give_back(num_gone: int) -> None:
+    """Lets the device have what searches that went have left: a pool of graphs is of no use to other graphs."""
+    if num_gone and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def store_of(model: nn.Module) -> Store:
@@ -113,11 +123,11 @@ def release(model: nn.Module) -> None:
         store.release()
 
 
-def max_bytes_of(device: torch.device) -> float:
-    """The most memory that kept searches may hold."""
+def max_bytes_of(device: torch.device, share: float = MAX_SHARE) -> float:
+    """The most memory that kept searches may hold, given their share of the device's."""
     if device.type != "cuda":
         return float("inf")
-    return MAX_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return share * torch.cuda.get_device_properties(device).total_memory
 
 
 def fingerprint(model: nn.Module) -> Hashable:

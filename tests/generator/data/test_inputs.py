@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
+import transformers
 
 from common import ByteTokenizer, ConfigError, Context, Pos, Premise, format_augmented_state
 from generator import load_generator
@@ -16,6 +18,7 @@ from generator.export import export
 from generator.interface.wrappers import CachingGenerator
 from generator.model import RetrievalAugmentedGenerator
 from generator.nearest.make import nearest
+from generator.nearest.ranked import COMPOSED_FILE, RANKING_FILE
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.training import kept_tokens
 from tests.fakes import TINY, quiet_trainer, write_splits
@@ -166,10 +169,17 @@ def test_what_is_kept_beside_the_data_is_read_again(tmp_path: Path, monkeypatch:
     parts = InputParts(tell_theorem=True, nearest_path=str(tmp_path / "nearest"))
     first = HeadingWriter(parts, 128).all_of(traces, progress=False)
     monkeypatch.setattr(HeadingWriter, "__call__", None)
+    for library in (transformers, tokenizers):  # of which a lookup has no need
+        monkeypatch.setattr(library, "__version__", "99")
     again = HeadingWriter(parts, 128).all_of(traces, progress=False)
     assert [*again] == [*first] and len(again) == len(traces)
     with pytest.raises(TypeError):  # asked anew
         HeadingWriter(replace(parts, num_nearest=3), 128).all_of(traces, progress=False)
+    for learnt in (RANKING_FILE, COMPOSED_FILE):  # from other steps, or for longer, with the same settings
+        (tmp_path / "nearest" / learnt).write_bytes(b"learnt anew")
+        with pytest.raises(TypeError):
+            HeadingWriter(parts, 128).all_of(traces, progress=False)
+        (tmp_path / "nearest" / learnt).unlink()
 
 
 def test_a_checkpoint_finds_its_lookup_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import transformers
 
 from retrieval.training import kept_tokens
@@ -49,12 +50,16 @@ def test_another_content_tokenizer_or_setting_is_made_anew(tmp_path: Path, other
     assert make.num_made == 2 and len(left(tmp_path / FOLDER)) == 2
 
 
-def test_another_version_of_the_library_makes_it_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make = Making()
-    keep(tmp_path / "train.json", make)
-    monkeypatch.setattr(transformers, "__version__", "99")
-    keep(tmp_path / "train.json", make)
-    assert make.num_made == 2
+@pytest.mark.parametrize("library", [transformers, tokenizers])
+def test_with_another_version_of_a_library_tokens_are_made_anew_and_nothing_else(
+    library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, others, tokenizer = Making(), Making(), transformers.ByT5Tokenizer()
+    for version in (library.__version__, "99", "99"):
+        monkeypatch.setattr(library, "__version__", version)
+        keep(tmp_path / "train.json", tokens, tokenizer_digest(tokenizer))
+        keep(tmp_path / "train.json", others, b"what no tokenizer was asked for")
+    assert tokens.num_made == 2 and others.num_made == 1
 
 
 def test_of_little_text_nothing_is_kept(tmp_path: Path) -> None:

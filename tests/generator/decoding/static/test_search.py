@@ -16,6 +16,7 @@ from generator.decoding.sampling import draw_noise
 from generator.decoding.static import programs
 from generator.decoding.static import search as static
 from generator.decoding.static.buffers import bucket
+from generator.decoding.static.shape import Search
 from generator.decoding.static.store import Store, store_of
 from generator.decoding.stopping import StopStrings
 from tests.generator import recorded_graphs
@@ -209,7 +210,7 @@ def gpu(monkeypatch):
 
     monkeypatch.setattr(static, "pays", lambda model, decoding: store_of(model).failed is None)
     monkeypatch.setattr(programs, "captured", captured)
-    monkeypatch.setattr(Store, "pool", "pool")
+    monkeypatch.setattr(Search, "pool", "pool")
     return counts
 
 
@@ -297,15 +298,21 @@ def test_the_searches_used_longest_ago_go():
 
     store = Store(max_kept=3)
     for key in "abcab":
-        store.get(key, Held, max_bytes=1000)
+        store.get(key, Held)
     assert list(store.searches) == ["c", "a", "b"]
-    store.get("d", Held, max_bytes=1000)
+    store.get("d", Held)
     assert list(store.searches) == ["a", "b", "d"]
-    store.get("d", Held, max_bytes=250)
+    store.max_bytes = 250
+    store.get("d", Held)
     assert list(store.searches) == ["b", "d"]
+    store.trim(room=51)
+    assert list(store.searches) == ["d"]
+    store.trim(room=1000)
+    assert list(store.searches) == ["d"], "the latest stays"
 
 
 def test_buckets_are_few_and_hold_what_is_asked():
+    assert len({static.input_room(length) for length in range(1, 2301)}) < 13
     sizes = [bucket(size, 64, 4) for size in range(1, 2301)]
     assert all(found >= size for size, found in enumerate(sizes, 1)) and len(set(sizes)) < 25
     assert all(found <= max(64, 1.25 * size + 1) and found % 16 == 0 for size, found in enumerate(sizes, 1))
