@@ -35,8 +35,8 @@ format: $(VENV)/.installed
 clean:
 	rm -rf $(VENV)
 
-# installs once, and again when what is installed changes; Python compiles what is imported when it is: all of it took
-# about 60 of pip's 100 processor seconds (Intel Xeon)
+# installs once, and again when what is installed changes; Python compiles what is imported when it is, which is little
+# of all that pip would compile
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'

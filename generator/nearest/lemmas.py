@@ -23,6 +23,7 @@ from retrieval.corpus import Corpus
 from retrieval.leandojo.traces import TracedTactic
 from retrieval.load import BM25, load_retriever
 from retrieval.retriever import Retriever
+from retrieval.training.checkpoints import read_settings
 from retrieval.training.files import write_json
 from retrieval.training.parts import find_part, path_of_part
 
@@ -164,6 +165,15 @@ class LemmaSource:
         except (AttributeError, TypeError, ValueError) as error:
             where = f"{folder}: lemmas of nextstep.json"
             raise DataError(f"{where}: is not what this program writes ({error}); make the folder again") from error
+
+
+def local_parts(folder: Path) -> list[Path]:
+    """Return the files and folders that a lookup's lemmas come from; none of another folder."""
+    lemmas = ((read_settings(folder) or {}).get("options") or {}).get("lemmas")
+    if lemmas is None:
+        return []
+    named = (Path(value) for value in asdict(LemmaSource.of_settings(lemmas, folder)).values() if value is not None)
+    return [path for path in named if path.exists()]
 
 
 class LemmaFinder:

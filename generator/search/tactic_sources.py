@@ -122,9 +122,11 @@ def _hash_of(path: Path) -> str:
     files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
     if any(each.name == "nextstep.json" for each in files):
         from generator.interface.mixture_files import local_parts  # which imports Lightning, and takes seconds
+        from generator.nearest.lemmas import local_parts as parts_of_lookup
         from retrieval.fused import local_parts as parts_of_retriever
 
-        digest.update("".join(map(_hash_of, [*local_parts(path), *parts_of_retriever(path)])).encode())
+        parts = [*local_parts(path), *parts_of_lookup(path), *parts_of_retriever(path)]
+        digest.update("".join(map(_hash_of, parts)).encode())
     for each in files:
         digest.update(each.name.encode())
         with open(each, "rb") as file:

@@ -27,6 +27,7 @@ from generator.nearest.lemmas import (
     words_of,
 )
 from generator.nearest.make import nearest
+from generator.search.tactic_sources import GeneratorOptions, identity
 from retrieval.corpus import Corpus
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.load import load_retriever
@@ -229,6 +230,20 @@ def test_a_folder_and_its_corpus_may_be_moved_together(folder: Path, data: Path,
         assert load_generator(str(tmp_path / "moved" / folder.name)).generate(*state) == before
     finally:
         (tmp_path / "moved").rename(data)
+
+
+def test_another_corpus_makes_it_another_generator_to_who_resumes_a_search(folder: Path, data: Path) -> None:
+    def found() -> object:
+        return identity(GeneratorOptions(ckpt_path=str(folder)), None)["ckpt_path_hash"]
+
+    corpus = data / "corpus.jsonl"
+    before, text = found(), corpus.read_text(encoding="utf-8")
+    assert found() == before
+    corpus.write_text(text.replace("le_refl", "le_reflexive"), encoding="utf-8")
+    try:
+        assert found() != before
+    finally:
+        corpus.write_text(text, encoding="utf-8")
 
 
 def test_a_corpus_that_is_given_takes_the_place_of_the_folders(folder: Path, data: Path, tmp_path: Path) -> None:
