@@ -18,6 +18,7 @@ from generator.architectures.frozen import BodyOptions, build_body, build_networ
 from generator.causal import CausalGenerator
 from generator.export import export
 from generator.model import RetrievalAugmentedGenerator
+from generator.nearest.make import nearest
 from retrieval.encoder import build_encoder
 from retrieval.training import gguf_files
 from retrieval.training.checkpoints import absolute
@@ -200,11 +201,13 @@ def test_the_configuration_for_coq_trains_a_file_as_a_whole_in_bf16(written, tmp
     values = yaml.safe_load((ROOT / "configs" / "generator" / "coq_smollm2.yaml").read_text())
     model, module, trainer = values["model"]["init_args"], values["data"]["init_args"], values["trainer"]
     assert module["data_path"] == "data/coq_stdlib/random" and model["model_name"].startswith("models/SmolLM2-135M")
-    write_splits(tmp_path / module["data_path"])
+    nearest(write_splits(tmp_path / module["data_path"]), tmp_path / module["nearest_path"], max_share=1.0)
     model["model_name"] = str(written[1])
+    module |= {"max_seq_len": 256}  # the positions of the tiny model
     trainer |= {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 0}
     made = run("fit", tmp_path, values)
-    assert made.model.generator.config._attn_implementation == "eager" and made.model.template == "llmstep"
+    assert made.model.generator.config._attn_implementation == "eager" and made.model.template == "nextstep"
+    assert made.trainer.datamodule.datasets["train"].example(0, 0).state.startswith("5 ")  # of five tactics
     assert {p.dtype for p in made.model.parameters()} == {torch.float32} and made.trainer.precision == "bf16-mixed"
     (checkpoint,) = (tmp_path / "runs" / "coq_smollm2" / "version_0" / "checkpoints").glob("last.ckpt")
     assert load_generator(checkpoint).generate(TEXTS[0], "A.v", "t", (1, 1), 2)
