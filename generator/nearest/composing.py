@@ -2,9 +2,9 @@
 
 A candidate with a hole where it names a hypothesis, or a lemma, is a template. Templates are filled with the hypotheses
 of the state, with the lemmas of other candidates, and with those that a retriever finds; compound tactics lose a part
-or take that of another. What the
-learnt order holds probable is more probable in parts too, so that each candidate, known or composed, is described by
-the probabilities of all that share its template, its filling, its first word or its first part.
+or take that of another. What the learnt order holds probable is more probable in parts too, so that each candidate,
+known or composed, is described by the probabilities of all that share its template, its filling, its first word or its
+first part.
 
 Shape legend: C candidates of the learnt order, E candidates in all, F features of a candidate, Q of a state.
 """
@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from common import Candidate
-from generator.nearest.adaptation import hypotheses, names_in
+from generator.nearest.adaptation import WHOLE_NAME, hypotheses, names_in
 from generator.nearest.features import BY_TEXT, Seen, Table, Uses, looks_local, of_text
 from generator.nearest.lemmas import OF_LEMMAS, QUALIFIED, Lemma, of_lemmas
 from generator.nearest.steps import TURNSTILE
@@ -46,7 +46,6 @@ _RETRIEVED, _USUAL = 8, 12  # names of retrieved lemmas that are tried, and temp
 _ENDS = ("; auto", "; trivial", "; auto with arith")
 _NONE = 1e-6  # of probabilities
 _HOLE = "\0"
-_WHOLE = re.compile(r"(?<![\w.'])([^\W\d][\w']*)(?![\w'])(?!\.\w)")
 _WORD = re.compile(r"[^\W\d][\w']*")
 _BINDERS = re.compile(rf"{TURNSTILE}\s*(?:forall|∀)\s+(.*?),\s", re.DOTALL)
 
@@ -174,9 +173,9 @@ def _of_hypotheses(ranked: Sequence[Candidate], local: Sequence[str]) -> Iterato
     for place, (tactic, _) in enumerate(ranked[:_SOURCES]):
         if tactic.startswith("intro"):
             continue
-        for name in dict.fromkeys(_WHOLE.findall(tactic)):
+        for name in dict.fromkeys(WHOLE_NAME.findall(tactic)):
             if name in there or looks_local(name):
-                template = _with_holes(_WHOLE, tactic, {name})
+                template = _with_holes(WHOLE_NAME, tactic, {name})
                 for other in local[-_HYPOTHESES:]:
                     yield template.replace(_HOLE, other), Origin("hypothesis", place, other)
 
@@ -271,7 +270,7 @@ def _keys(tactic: str, local: Set[str], lemmas: _Lemmas) -> list[tuple[str, str]
     places = {name for name in names_in(tactic) if name in local or looks_local(name)}
     head, _, tail = tactic.partition(";")
     return [
-        ("hypotheses", _with_holes(_WHOLE, tactic, places)),
+        ("hypotheses", _with_holes(WHOLE_NAME, tactic, places)),
         ("lemmas", _with_holes(QUALIFIED, tactic, named)),
         ("word", tactic.split(maxsplit=1)[0] if tactic.strip() else ""),
         ("part", head.strip()),
@@ -290,7 +289,7 @@ def _shares(tactic: str, keys: Iterable[tuple[str, str]], totals: dict[tuple[str
 
 def _local_in(tactic: str, order: dict[str, int]) -> str:
     """The hypothesis that a tactic names last."""
-    return next((name for name in reversed(_WHOLE.findall(tactic)) if name in order), "")
+    return next((name for name in reversed(WHOLE_NAME.findall(tactic)) if name in order), "")
 
 
 def _of_filling(name: str, order: dict[str, int], types: dict[str, str], seen: Seen) -> list[float]:

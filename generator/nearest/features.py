@@ -142,7 +142,7 @@ def _votes(likeness: _Floats) -> _Floats:
 
 
 def _of_votes(evidence: Evidence, votes: Mapping[str, _Floats], of_step: npt.NDArray[np.int64], number: int) -> _Floats:
-    """The features of all candidates that the steps say, as far as "below the best name", float32 (number, 23)."""
+    """The features of all candidates that the steps say, as far as "below the best name", float32 (number, 26)."""
 
     def added(weights: _Floats) -> npt.NDArray[np.float64]:
         return np.bincount(of_step, weights, number).astype(np.float64)
