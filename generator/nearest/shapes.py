@@ -12,7 +12,7 @@ from generator.nearest.adaptation import WHOLE_NAME, first_goal, hypotheses
 from generator.nearest.steps import TURNSTILE
 from retrieval.ngram_index import NgramOptions
 
-# words, and not letters: a shape has few; of a share above max_share the letter itself is the most
+# the letter of variables stands in most shapes, and so counts nothing where it stands alone
 OF_SHAPES = NgramOptions(unit="words", min_n=1, max_n=3, max_share=0.2)
 
 _VARIABLE = "v"
