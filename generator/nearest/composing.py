@@ -22,7 +22,7 @@ import numpy as np
 from common import Candidate
 from generator.nearest.adaptation import WHOLE_NAME, hypotheses, names_in
 from generator.nearest.features import BY_TEXT, Seen, Table, Uses, looks_local, of_text
-from generator.nearest.lemmas import OF_LEMMAS, QUALIFIED, Lemma, of_lemmas
+from generator.nearest.lemmas import OF_LEMMAS, QUALIFIED, Lemma, of_lemmas, words_in
 from generator.nearest.steps import TURNSTILE
 
 Kind = Literal["hypothesis", "lemma", "part", "binders", "retrieved"]
@@ -77,14 +77,14 @@ def compose(
     """
     known = {tactic for tactic, _ in ranked}
     local = [name for name, _ in hypotheses(goal)]
-    lemmas = _Lemmas(set(local), is_word)
+    templates = _LemmaTemplates.of(ranked, _Lemmas(set(local), is_word))
     found: dict[str, Origin] = {}
     for tactic, origin in (
         *_of_hypotheses(ranked, local),
-        *_of_lemmas(ranked, lemmas),
+        *_of_lemmas(templates),
         *_of_parts(ranked),
         *_of_binders(ranked, goal),
-        *_of_retrieved(ranked, lemmas, list(retrieved or ())[:_RETRIEVED], usual),
+        *_of_retrieved(templates, list(retrieved or ())[:_RETRIEVED], usual, len(ranked) - 1),
     ):
         if tactic and tactic not in known:
             found.setdefault(tactic, origin)
@@ -124,9 +124,10 @@ def describe_composed(
         filling = origin.filling or _local_in(tactic, order)
         rows[-1] += _of_filling(filling, order, types, seen) + of_text(tactic, False, seen, uses)
     if retrieved is not None:
+        target = words_in(seen.target)
         for tactic, row in zip((*probabilities, *composed), rows, strict=True):
             is_filled = tactic in composed and composed[tactic].kind == "retrieved"
-            row += [float(is_filled), *of_lemmas(tactic, retrieved, seen)]
+            row += [float(is_filled), *of_lemmas(tactic, retrieved, target)]
     none = max(1 - sum(probabilities.values()), _NONE)
     state = [np.log(none), ranked[0][1], len(order) / 10, np.log1p(len(rows))]
     return Table([*probabilities, *composed], np.array(rows, dtype=np.float32), np.array(state, dtype=np.float32))
@@ -180,38 +181,45 @@ def _of_hypotheses(ranked: Sequence[Candidate], local: Sequence[str]) -> Iterato
                     yield template.replace(_HOLE, other), Origin("hypothesis", place, other)
 
 
-def _of_lemmas(ranked: Sequence[Candidate], lemmas: _Lemmas) -> Iterator[tuple[str, Origin]]:
+@dataclass(frozen=True)
+class _LemmaTemplates:
+    """The place of each template of lemmas where it stands first, and the probabilities of templates and lemmas."""
+
+    places: dict[str, int]
+    of_template: dict[str, float]
+    of_lemma: dict[str, float]
+
+    @classmethod
+    def of(cls, ranked: Sequence[Candidate], lemmas: _Lemmas) -> _LemmaTemplates:
+        made = cls({}, defaultdict(float), defaultdict(float))
+        for place, (tactic, log_prob) in enumerate(ranked):
+            for name in lemmas(tactic):
+                template = _with_holes(QUALIFIED, tactic, {name})
+                made.places.setdefault(template, place)
+                made.of_template[template] += np.exp(log_prob)
+                made.of_lemma[name] += np.exp(log_prob)
+        return made
+
+    @property
+    def best(self) -> list[str]:
+        """The most probable ones."""
+        return _greatest(self.of_template, _TEMPLATES)
+
+
+def _of_lemmas(templates: _LemmaTemplates) -> Iterator[tuple[str, Origin]]:
     """The most probable lemmas in the most probable templates of lemmas."""
-    templates, of_template, of_lemma = _lemma_templates(ranked, lemmas)
-    for template in _greatest(of_template, _TEMPLATES):
-        for name in _greatest(of_lemma, _LEMMAS):
-            yield template.replace(_HOLE, name), Origin("lemma", templates[template], name)
+    for template in templates.best:
+        for name in _greatest(templates.of_lemma, _LEMMAS):
+            yield template.replace(_HOLE, name), Origin("lemma", templates.places[template], name)
 
 
 def _of_retrieved(
-    ranked: Sequence[Candidate], lemmas: _Lemmas, names: Sequence[str], usual: Sequence[str]
+    templates: _LemmaTemplates, names: Sequence[str], usual: Sequence[str], last: int
 ) -> Iterator[tuple[str, Origin]]:
-    """Retrieved lemmas in the most probable and the most used templates of lemmas."""
-    templates, of_template, _ = _lemma_templates(ranked, lemmas)
-    last = len(ranked) - 1
-    for template in dict.fromkeys((*_greatest(of_template, _TEMPLATES), *usual)):
+    """Retrieved lemmas in the most probable and the most used templates of lemmas; these come from the last place."""
+    for template in dict.fromkeys((*templates.best, *usual)):
         for name in names:
-            yield template.replace(_HOLE, name), Origin("retrieved", templates.get(template, last), name)
-
-
-def _lemma_templates(
-    ranked: Sequence[Candidate], lemmas: _Lemmas
-) -> tuple[dict[str, int], dict[str, float], dict[str, float]]:
-    """The first place of each template of lemmas, and the probabilities of templates and lemmas."""
-    templates: dict[str, int] = {}
-    of_template, of_lemma = defaultdict[str, float](float), defaultdict[str, float](float)
-    for place, (tactic, log_prob) in enumerate(ranked):
-        for name in lemmas(tactic):
-            template = _with_holes(QUALIFIED, tactic, {name})
-            templates.setdefault(template, place)
-            of_template[template] += np.exp(log_prob)
-            of_lemma[name] += np.exp(log_prob)
-    return templates, of_template, of_lemma
+            yield template.replace(_HOLE, name), Origin("retrieved", templates.places.get(template, last), name)
 
 
 def _of_parts(ranked: Sequence[Candidate]) -> Iterator[tuple[str, Origin]]:

@@ -17,14 +17,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from common import MARK_END, MARK_START, Context, DataError, Premise, split_name
-from generator.nearest.features import Seen
+from common import MARK_END, MARK_START, ConfigError, Context, DataError, Premise, split_name
 from retrieval.corpus import Corpus
 from retrieval.leandojo.traces import TracedTactic
 from retrieval.load import BM25, load_retriever
 from retrieval.retriever import Retriever
 from retrieval.training.checkpoints import read_settings
 from retrieval.training.files import write_json
+from retrieval.training.options import check_types
 from retrieval.training.parts import find_part, path_of_part
 
 WRITTEN_FILE = "written_names.json"
@@ -159,11 +159,12 @@ class LemmaSource:
         Raises:
             DataError: if it is something else
         """
+        where = f"{folder}: lemmas of nextstep.json"
         try:
+            check_types(cls, settings, where)
             named = {name: value for name, value in settings.items() if value not in (None, BM25)}
             return cls(**settings | {name: find_part(value, folder) for name, value in named.items()})
-        except (AttributeError, TypeError, ValueError) as error:
-            where = f"{folder}: lemmas of nextstep.json"
+        except (AttributeError, ConfigError, TypeError, ValueError) as error:
             raise DataError(f"{where}: is not what this program writes ({error}); make the folder again") from error
 
 
@@ -219,13 +220,18 @@ class LemmaFinder:
         return found
 
 
-def of_lemmas(tactic: str, lemmas: Mapping[str, Lemma], seen: Seen) -> list[float]:
-    """The features `OF_LEMMAS` of a tactic; of several lemmas those of the best."""
+def of_lemmas(tactic: str, lemmas: Mapping[str, Lemma], target: frozenset[str]) -> list[float]:
+    """The features `OF_LEMMAS` of a tactic; of several lemmas those of the best.
+
+    Args:
+        tactic: a candidate
+        lemmas: that were found, by the names that they are written with
+        target: names and symbols of what is to be proved
+    """
     named = [lemmas[name] for name in QUALIFIED.findall(tactic) if name in lemmas]
     if not named:
         return [float(np.log1p(NUM_RETRIEVED)), 0.0, 0.0, 0.0]
     best = min(named, key=lambda lemma: lemma.place)
-    target = _words(seen.target)
     return [float(np.log1p(best.place)), best.score, _share(best.statement, target), _share(best.conclusion, target)]
 
 
@@ -236,9 +242,9 @@ def _share(words: frozenset[str], target: frozenset[str]) -> float:
 @lru_cache(maxsize=50_000)
 def words_of(premise: Premise) -> tuple[frozenset[str], frozenset[str]]:
     """Names and symbols of a premise's code, and those of its conclusion."""
-    return _words(premise.code), _words(_BEFORE_CONCLUSION.split(premise.code)[-1])
+    return words_in(premise.code), words_in(_BEFORE_CONCLUSION.split(premise.code)[-1])
 
 
-@lru_cache(maxsize=1_000)
-def _words(text: str) -> frozenset[str]:
+def words_in(text: str) -> frozenset[str]:
+    """Names and symbols of a text."""
     return frozenset(_WORD.findall(text))

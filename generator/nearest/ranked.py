@@ -24,7 +24,7 @@ from generator.nearest.composing import (
 )
 from generator.nearest.evidence import EvidenceIndex
 from generator.nearest.features import Table, Uses, describe
-from generator.nearest.lemmas import LemmaFinder
+from generator.nearest.lemmas import WRITTEN_FILE, LemmaFinder
 from generator.nearest.ranking import Ranking, learn
 from generator.nearest.steps import StateText, Steps
 from retrieval.leandojo.traces import TracedTactic
@@ -195,7 +195,8 @@ class RankedSteps:
 
 def learnt_of(folder: Path) -> list[bytes]:
     """Return what a lookup's folder has learnt, as it stands in its files: what made it no setting tells."""
-    return [path.read_bytes() if path.is_file() else b"" for path in (folder / RANKING_FILE, folder / COMPOSED_FILE)]
+    paths = (folder / name for name in (RANKING_FILE, COMPOSED_FILE, WRITTEN_FILE))
+    return [path.read_bytes() if path.is_file() else b"" for path in paths]
 
 
 def learn_ranking(

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from common import ByteTokenizer
+from generator.decoding import ragged
 from generator.engines import Decoding
 
 VOCABULARY, EOS, LENGTHS = 24, 1, (11, 3, 1, 8, 11)
@@ -218,3 +219,15 @@ def assert_same_candidates(found, expected, tolerance=1e-3):
     assert [[text for text, _ in one] for one in found] == [[text for text, _ in one] for one in expected]
     for one, other in zip(found, expected, strict=True):
         assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=tolerance)
+
+
+def noted_sizes(monkeypatch):
+    """How many states each call decodes at once, from now on."""
+    sizes, find = [], ragged._find
+
+    def noted(model, some, *rest):
+        sizes.append(len(some))
+        return find(model, some, *rest)
+
+    monkeypatch.setattr(ragged, "_find", noted)
+    return sizes

@@ -16,6 +16,7 @@ from tests.generator.decoding_fakes import (
     Letters,
     assert_close,
     make_reading_nan,
+    noted_sizes,
     ragged_batch,
     random_model,
     random_t5,
@@ -176,13 +177,7 @@ def test_memory_keeps_the_budget(model, monkeypatch):
     """Of 64 long states no more are decoded at once than the budget holds."""
     states = [torch.randint(2, 24, (60,)) for _ in range(64)]
     decoding = Decoding(40, num_beams=8)
-    sizes, find = [], ragged._find
-
-    def noted(model, some, *rest):
-        sizes.append(len(some))
-        return find(model, some, *rest)
-
-    monkeypatch.setattr(ragged, "_find", noted)
+    sizes = noted_sizes(monkeypatch)
     one = static.bytes_of_shape(model, 60, 8, 40)
     monkeypatch.setattr(ragged, "free_bytes", lambda device: 8 * one / ragged.SHARE)
     torch.cuda.reset_peak_memory_stats()

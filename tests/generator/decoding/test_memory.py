@@ -10,7 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from generator.decoding import Decoding, Sampling, decode, memory, ragged
 from generator.decoding.memory import bytes_of_state, chunks, in_chunks
 from generator.decoding.protocol import NaNLogitsError
-from tests.generator.decoding_fakes import MODELS, assert_close, make_reading_nan, ragged_batch, states_of
+from tests.generator.decoding_fakes import MODELS, assert_close, make_reading_nan, noted_sizes, ragged_batch, states_of
 
 
 @pytest.fixture(params=list(MODELS))
@@ -52,14 +52,8 @@ def test_the_keys_and_values_of_byt5_small_are_counted():
 
 @pytest.mark.parametrize("sampling", [None, Sampling()], ids=["beams", "samples"])
 def test_what_is_found_in_chunks_is_what_is_found_at_once(model, monkeypatch, sampling):
-    states, decoding, calls = states_of(ragged_batch()), Decoding(12, sampling=sampling), []
-    find = ragged._find
-
-    def noted(model, some, *rest):
-        calls.append(len(some))
-        return find(model, some, *rest)
-
-    monkeypatch.setattr(ragged, "_find", noted)
+    states, decoding = states_of(ragged_batch()), Decoding(12, sampling=sampling)
+    calls = noted_sizes(monkeypatch)
     expected = decode(model, states, 4, decoding, generator=torch.Generator().manual_seed(1))
     largest = max(bytes_of_state(model, len(ids), 4, 12) for ids in states)
     monkeypatch.setattr(ragged, "free_bytes", lambda device: 2 * largest / ragged.SHARE)

@@ -13,8 +13,9 @@ import pytest
 
 from common import Candidate, ConfigError, Context, DataError, Pos, Premise
 from generator import load_generator
+from generator.nearest import ranked as ranked_module
 from generator.nearest.composing import COMPOSED, RETRIEVED, compose, describe_composed, usual_templates
-from generator.nearest.features import Seen, Uses
+from generator.nearest.features import Uses
 from generator.nearest.generator import NearestTacticGenerator
 from generator.nearest.lemmas import (
     NUM_RETRIEVED,
@@ -24,6 +25,7 @@ from generator.nearest.lemmas import (
     LemmaSource,
     WrittenNames,
     of_lemmas,
+    words_in,
     words_of,
 )
 from generator.nearest.make import nearest
@@ -31,6 +33,7 @@ from generator.search.tactic_sources import GeneratorOptions, identity
 from retrieval.corpus import Corpus
 from retrieval.leandojo.traces import TracedTactics
 from retrieval.load import load_retriever
+from retrieval.training.processes import in_order
 from tests.generator.nearest.lookup_fakes import NGRAMS, theorem
 
 WORDS = {"with", "rewrite", "apply", "auto"}
@@ -164,7 +167,7 @@ def test_usual_templates_are_those_with_most_uses() -> None:
 
 
 def test_a_candidate_is_known_by_the_best_lemma_that_it_names() -> None:
-    seen = Seen("⊢ a + b = b + a")
+    seen = words_in("⊢ a + b = b + a")
     found = {"add_comm": lemma(3, "n + m =", "+ ="), "Nat.le_refl": lemma(1, "n <=", "<=")}
     place, score, statement, conclusion = of_lemmas("rewrite add_comm", found, seen)
     assert (place, score) == (pytest.approx(math.log(4)), 0.5)
@@ -266,10 +269,31 @@ def test_broken_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     settings.write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(DataError, match=WRITTEN_FILE):
         load_generator(str(tmp_path / "broken"))
-    found["options"]["lemmas"] = ["bm25"]
-    settings.write_text(json.dumps(found), encoding="utf-8")
-    with pytest.raises(DataError, match="lemmas of nextstep.json"):
-        load_generator(str(tmp_path / "broken"))
+    whole = found["options"]["lemmas"]
+    for broken in (["bm25"], {}, "bm25", whole | {"corpus_path": None}, whole | {"index_path": 3}, whole | {"more": 1}):
+        found["options"]["lemmas"] = broken
+        settings.write_text(json.dumps(found), encoding="utf-8")
+        with pytest.raises(DataError, match="lemmas of nextstep.json"):
+            load_generator(str(tmp_path / "broken"))
+
+
+def test_one_process_and_several_learn_the_same(
+    folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranked_module, "_AT_ONCE", 1)
+    started = []
+
+    def noted(work: Any, parts: Any, processes: int) -> Any:
+        started.append((len(parts), processes))
+        return in_order(work, parts, processes)
+
+    monkeypatch.setattr(ranked_module, "in_order", noted)
+    monkeypatch.setattr(ranked_module, "num_processes", lambda num_parts: 2)
+    options: dict[str, Any] = {"ngrams": NGRAMS, "num_held_out": 4, "num_ranked": 6, "num_composed": 6}
+    nearest(data / "random", tmp_path / "made", corpus_path=data / "corpus.jsonl", ret_ckpt_path="bm25", **options)
+    assert started == [(6, 2), (6, 2)]
+    for name in (ranked_module.RANKING_FILE, ranked_module.COMPOSED_FILE, WRITTEN_FILE):
+        assert (tmp_path / "made" / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_a_retriever_needs_candidates_that_are_composed_and_a_corpus(data: Path, tmp_path: Path) -> None:

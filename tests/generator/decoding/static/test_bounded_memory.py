@@ -13,7 +13,7 @@ from generator.decoding.static import programs
 from generator.decoding.static import search as static
 from generator.decoding.static.store import store_of
 from tests.generator import recorded_graphs
-from tests.generator.decoding_fakes import MODELS, Letters, assert_close, end_with
+from tests.generator.decoding_fakes import MODELS, Letters, assert_close, end_with, noted_sizes
 
 GRAPH_BYTES = 10_000_000  # of a capture of the made-up device, more than all buffers here
 DECODING = Decoding(10, num_beams=3)
@@ -163,13 +163,7 @@ def test_a_state_is_counted_with_all_caches_of_its_search(model):
 
 
 def test_states_decoded_at_once_keep_the_share(model, device, monkeypatch):
-    sizes, find = [], ragged._find
-
-    def noted(model, some, *rest):
-        sizes.append(len(some))
-        return find(model, some, *rest)
-
-    monkeypatch.setattr(ragged, "_find", noted)
+    sizes = noted_sizes(monkeypatch)
     one = static.bytes_of_shape(model, 5, 3, 10)
     monkeypatch.setattr(ragged, "max_bytes_of", lambda device, share: 4.5 * one)
     found = decode(model, inputs(5, count=11), 3, DECODING)
