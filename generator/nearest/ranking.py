@@ -11,12 +11,13 @@ Shape legend: B states, C candidates, F features of a candidate, Q of a state.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, gelu
@@ -100,10 +101,10 @@ class Ranking(nn.Module):
         Raises:
             DataError: if the system refuses to write
         """
+        # one entry, since several come in an order that differs from process to process
+        about = {"candidate": self._candidate, "state": self._of_state}
         with writing_file(path) as part:
-            save_file(
-                self.state_dict(), part, {"candidate": ",".join(self._candidate), "state": ",".join(self._of_state)}
-            )
+            save_file(self.state_dict(), part, {"nextstep": json.dumps(about)})
 
     @classmethod
     def load(cls, path: Path, candidate: Sequence[str] = CANDIDATE, of_state: Sequence[str] = STATE) -> Ranking:
@@ -114,6 +115,10 @@ class Ranking(nn.Module):
         """
         ranking = cls(candidate, of_state)
         try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["nextstep"])
+            if about != {"candidate": [*candidate], "state": [*of_state]}:
+                raise ValueError("made with other features")
             ranking.load_state_dict(load_file(path))
             _check(ranking.state_dict())
         except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:

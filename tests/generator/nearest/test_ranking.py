@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -100,12 +101,28 @@ def test_a_file_is_read_as_it_was_written_and_others_are_refused(ranking: Rankin
             Ranking.load(tmp_path / name)
     with pytest.raises(DataError, match="is no ranking"):
         Ranking.load(tmp_path / "missing")
+    with pytest.raises(DataError, match="made with other features"):
+        Ranking.load(tmp_path / "r.safetensors", [*CANDIDATE[1:], CANDIDATE[0]])
     for name, value, what in (("linear.bias", math.nan, "no numbers"), ("deviation", 0.0, "is not above 0")):
         broken = Ranking()
         broken.state_dict()[name].fill_(value)
         broken.save(tmp_path / "broken.safetensors")
         with pytest.raises(DataError, match=f"{name} .*{what}"):
             Ranking.load(tmp_path / "broken.safetensors")
+
+
+def test_a_ranking_is_always_written_in_the_same_bytes(ranking: Ranking, tmp_path: Path) -> None:
+    ranking.save(tmp_path / "here.safetensors")
+    context = get_context("spawn")
+    for number in range(3):  # the order of a file's header may differ from process to process
+        process = context.Process(target=_write_again, args=(tmp_path / "here.safetensors", tmp_path / str(number)))
+        process.start()
+        process.join()
+        assert (tmp_path / str(number)).read_bytes() == (tmp_path / "here.safetensors").read_bytes()
+
+
+def _write_again(source: Path, target: Path) -> None:
+    Ranking.load(source).save(target)
 
 
 # ------------------------------------------------------------------------------------------------
