@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from common import MARK_END, MARK_START, ConfigError, Context, DataError, Premise, split_name
+from generator.nearest.statements import Statement, stated
 from retrieval.corpus import Corpus
 from retrieval.leandojo.traces import TracedTactic
 from retrieval.load import BM25, load_retriever
@@ -48,12 +49,14 @@ class Lemma:
         score: the retriever's
         statement: names and symbols of its code
         conclusion: those behind the last arrow or comma
+        says: what its code declares, if it is read
     """
 
     place: int
     score: float
     statement: frozenset[str]
     conclusion: frozenset[str]
+    says: Statement | None = None
 
 
 class WrittenNames:
@@ -214,7 +217,7 @@ class LemmaFinder:
         (premises,), (scores,) = self.retriever.retrieve_contexts([context], NUM_RETRIEVED)
         found: dict[str, Lemma] = {}
         for place, (premise, score) in enumerate(zip(premises, scores, strict=True)):
-            lemma = Lemma(place, score, *words_of(premise))
+            lemma = Lemma(place, score, *words_of(premise), stated(premise.code))
             for name in self.names(context.path, premise.full_name):
                 found.setdefault(name, lemma)
         return found

@@ -20,6 +20,7 @@ from generator.nearest.composing import (
     RETRIEVED,
     compose,
     describe_composed,
+    first_word,
     usual_templates,
 )
 from generator.nearest.evidence import EvidenceIndex
@@ -40,6 +41,7 @@ NUM_STEPS = 600  # whose tactics are ranked; of 400 val states 200 hold the righ
 
 _AT_ONCE = 50  # held-out steps that a process is given
 _OFTEN = 10
+_FIRST_WORDS = 24  # that candidates are told apart by
 _FIXED = frozenset(("with", "using", "arith", "zarith", "real", "into", "repeat", "then", "else", "forall", "match"))
 
 Visible = Callable[[Context], npt.NDArray[np.bool_]]  # which steps may be looked up for a theorem
@@ -93,7 +95,7 @@ class RankedSteps:
         retrieved = None if self.find_lemmas is None else self.find_lemmas(context)
         composed = compose(ranked, goal, is_word, retrieved, () if retrieved is None else self._usual)
         uses = self._uses(counts, {*table.tactics, *composed})
-        return describe_composed(ranked, goal, uses, composed, is_word, retrieved)
+        return describe_composed(ranked, goal, uses, composed, is_word, retrieved, self._first_words)
 
     def table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
         """Return what is known of the candidates; None if nothing is near."""
@@ -137,20 +139,31 @@ class RankedSteps:
     @cached_property
     def _words(self) -> frozenset[str]:
         """Names of tactics and what stands beside them: those that begin tactics often, and short fixed ones."""
-        first = Counter(tactic.split(maxsplit=1)[0] for tactic in self._number_of if tactic.strip())
+        first = Counter(first_word(tactic) for tactic in self._number_of if tactic.strip())
         return frozenset(word for word, number in first.items() if number >= _OFTEN) | _FIXED
 
     @cached_property
     def _usual(self) -> list[str]:
+        return usual_templates(self._num_uses, self._words.__contains__)
+
+    @cached_property
+    def _first_words(self) -> list[str]:
+        """The words that most steps begin with."""
+        uses: Counter[str] = Counter()
+        for tactic, number in self._num_uses.items():
+            uses[first_word(tactic)] += number
+        return [word for word, _ in uses.most_common(_FIRST_WORDS) if word]
+
+    @cached_property
+    def _num_uses(self) -> dict[str, int]:
         uses = np.bincount(self._steps.tactic_of, minlength=self._steps.num_tactics).tolist()
-        return usual_templates(
-            {tactic: uses[number] for tactic, number in self._number_of.items()}, self._words.__contains__
-        )
+        return {tactic: uses[number] for tactic, number in self._number_of.items()}
 
     @property
     def of_composed(self) -> tuple[str, ...]:
         """The features that candidates are described by where some are composed."""
-        return COMPOSED if self.find_lemmas is None else (*COMPOSED, *RETRIEVED)
+        of_lemmas = () if self.find_lemmas is None else RETRIEVED
+        return (*COMPOSED, *of_lemmas, *(f"begins with {word}" for word in self._first_words))
 
     # -------------------------------------------------------------------------------------------- files
 

@@ -122,7 +122,7 @@ class Ranking(nn.Module):
             ranking.load_state_dict(load_file(path))
             _check(ranking.state_dict())
         except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
-            what = " ".join(str(error).split())[:200]
+            what = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
             raise DataError(f"{path}: is no ranking of this program ({what}); make the folder again") from error
         return ranking.eval()
 
