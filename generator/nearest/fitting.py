@@ -41,6 +41,7 @@ GOALS = (*(f"goal is {kind}" for kind in KINDS), "both sides are the same", "goa
 _NO_KIND = [0.0] * len(KINDS)
 _LONGEST = 300  # tokens of a goal that are read
 _MOST_ATOMS, _MOST_STEPS = 8, 600  # atoms that a bound name matches, and steps of a search before it gives up
+_MOST_BOUND = 100  # names in a pattern: each is a call deeper
 _USE = re.compile(
     r"\b(?:(e?rewrite|setoid_rewrite|rw|simp_rw|erw)|(?:e|r|rapply_)?apply|e?exact|e?refine)\b\s*(.*)", re.DOTALL
 )
@@ -76,7 +77,9 @@ class Target:
 
     def _may_match(self, pattern: Tokens, bound: frozenset[str]) -> bool:
         constants = [token for token in pattern if token not in bound]
-        return bool(constants) and self.known.issuperset(constants)
+        if not constants or not self.known.issuperset(constants):
+            return False
+        return len(bound.intersection(pattern)) <= _MOST_BOUND
 
 
 class _Search:

@@ -15,8 +15,8 @@ from generator.nearest.features import looks_local
 Tokens = tuple[str, ...]
 
 OPEN, CLOSE = frozenset("([{"), frozenset(")]}")
-EQUIVALENCES = ("<->", "↔")
 
+_EQUIVALENCES = ("<->", "↔")
 _TOKEN = re.compile(r"[^\W\d][\w']*(?:\.[^\W\d][\w']*)*|\d+|[()\[\]{}]|[^\w\s()\[\]{}]+")
 _SCOPE = re.compile(r"%\w+")
 _COMMENT = re.compile(r"\(\*.*?\*\)|/-.*?-/", re.DOTALL)
@@ -25,13 +25,14 @@ _DECLARES = frozenset(
     + ("Axiom", "Parameter", "Hypothesis", "Variable", "Conjecture", "Instance", "Program", "Local", "Global")
     + ("theorem", "lemma", "def", "axiom", "instance", "protected", "private", "noncomputable", "abbrev", "nonrec")
 )
+_LONGEST = 2000  # tokens of a statement that are read
 _ARROWS = frozenset(("->", "→"))
 _FOR_ALL = frozenset(("forall", "∀"))
 _BINDS = _FOR_ALL | {"exists", "∃", "fun", "λ"}
 # what a statement is by the symbol that stands outside of all parentheses, the weakest first
 _KINDS = {
     "implication": _ARROWS,
-    "equivalence": frozenset(EQUIVALENCES),
+    "equivalence": frozenset(_EQUIVALENCES),
     "disjunction": frozenset(("\\/", "∨")),
     "conjunction": frozenset(("/\\", "∧")),
     "equation": frozenset(("=",)),
@@ -42,7 +43,7 @@ _BEGINS = dict.fromkeys(_FOR_ALL, "universal") | {"exists": "existential", "∃"
 _BEGINS |= {"~": "negation", "¬": "negation"}
 KINDS = (*_KINDS, *dict.fromkeys(_BEGINS.values()), "other")
 _ALL_SYMBOLS = frozenset().union(*_KINDS.values())
-_RELATIONS = (*EQUIVALENCES, "=", "==", "<=>", "===", "~", "=~=", "[=]", "≡", "≈", "=?")  # what may be rewritten with
+_RELATIONS = (*_EQUIVALENCES, "=", "==", "<=>", "===", "~", "=~=", "[=]", "≡", "≈", "=?")  # what may be rewritten with
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Statement:
     @property
     def is_equivalence(self) -> bool:
         """Whether either side may be applied."""
-        return self.sides is not None and any(token in self.conclusion for token in EQUIVALENCES)
+        return self.sides is not None and kind_of(self.conclusion) == "equivalence"
 
     @cached_property
     def constants(self) -> Tokens:
@@ -124,7 +125,8 @@ def stated_type(text: str) -> Statement:
 
 
 def read(said: Tokens, bound: frozenset[str] = frozenset()) -> Statement:
-    """Read a statement that binds these names around it."""
+    """Read the first tokens of a statement that binds these names around it."""
+    said = said[:_LONGEST]
     while said:
         if said[0] in _FOR_ALL and (comma := next(iter(_outside(said, {","})), None)):
             bound |= frozenset(_bound(said[1:comma]))
@@ -156,7 +158,7 @@ def number_bound(said: Tokens) -> int:
     >>> number_bound(tokens("forall x y, x = y -> y = x"))
     3
     """
-    number = 0
+    number, said = 0, said[:_LONGEST]
     while said:
         if said[0] in _FOR_ALL and (comma := next(iter(_outside(said, {","})), None)):
             number += len([*_bound(said[1:comma])])
@@ -176,7 +178,7 @@ def _outside(found: Sequence[str], wanted: Collection[str]) -> Iterator[int]:
         if depth == 0:
             if token in wanted:
                 yield place
-            if place and token in _BINDS:
+            if token in _BINDS and (place or token not in _FOR_ALL):
                 return
 
 
