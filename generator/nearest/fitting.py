@@ -42,9 +42,7 @@ _NO_KIND = [0.0] * len(KINDS)
 _LONGEST = 300  # tokens of a goal that are read
 _MOST_ATOMS, _MOST_STEPS = 8, 600  # atoms that a bound name matches, and steps of a search before it gives up
 _MOST_BOUND = 100  # names in a pattern: each is a call deeper
-_USE = re.compile(
-    r"\b(?:(e?rewrite|setoid_rewrite|rw|simp_rw|erw)|(?:e|r|rapply_)?apply|e?exact|e?refine)\b\s*(.*)", re.DOTALL
-)
+_USE = re.compile(r"\b(?:(e?rewrite|setoid_rewrite|rw|simp_rw|erw)|[er]?apply|e?exact|e?refine)\b\s*(.*)", re.DOTALL)
 _FIRST = re.compile(r"[\s(@!?\d\[]*(<-|->|←)?[\s(@!?\d]*([^\W\d](?:[\w'.]*[\w'])?)")
 _IN = re.compile(r"\bin\s+([^\W\d][\w']*)")
 _INTRODUCES = re.compile(r"\s*r?intros?\s+([^;.\[\](){}|]*)")

@@ -29,6 +29,7 @@ from generator.nearest.lemmas import (
     words_of,
 )
 from generator.nearest.make import nearest
+from generator.nearest.statements import stated
 from generator.search.tactic_sources import GeneratorOptions, identity
 from retrieval.corpus import Corpus
 from retrieval.leandojo.traces import TracedTactics
@@ -155,6 +156,22 @@ def test_retrieved_lemmas_are_tried_in_templates_of_candidates_and_in_usual_ones
     ]
 
 
+def test_lemmas_further_down_are_tried_if_they_fit_the_goal() -> None:
+    codes = {f"le_{number}": f"Lemma le_{number} : forall n, n <= n + {number}." for number in range(12)}
+    codes |= {"refl": "Lemma refl n : n = n.", "mul_1_l": "Lemma mul_1_l n : 1 * n = n."}
+    lemmas = {name: Lemma(0, 0.5, frozenset(), frozenset(), stated(code)) for name, code in codes.items()}
+
+    def tried(goal: str) -> set[str]:
+        found = compose(ranked("apply plus_comm"), goal, WORDS.__contains__, lemmas)
+        return {tactic.removeprefix("apply ") for tactic, origin in found.items() if origin.kind == "retrieved"}
+
+    best = {f"le_{number}" for number in range(8)}
+    assert tried("⊢ False") == best
+    assert tried("a : nat\n⊢ a + a = a + a") == best | {"refl"}
+    assert tried("a : nat\n⊢ 1 * a <= 0 + a") == best | {"mul_1_l"}
+    assert tried("a : nat\n⊢ a <= a + 9") == best | {"le_9"}
+
+
 def test_names_with_modules_are_lemmas_as_a_whole() -> None:
     found = compose(ranked("rewrite Nat.add_comm", "apply mult_assoc"), "⊢ a", WORDS.__contains__)
     assert {"apply Nat.add_comm", "rewrite mult_assoc"} <= set(found)
@@ -190,6 +207,14 @@ def test_all_candidates_have_the_features_of_lemmas() -> None:
     is_filled = table.candidates[:, len(COMPOSED)]
     assert [tactic for tactic, filled in zip(table.tactics, is_filled, strict=True) if filled] == ["apply le_refl"]
     assert np.isfinite(table.candidates).all()
+
+
+def test_candidates_are_told_apart_by_the_words_that_begin_most_steps() -> None:
+    known, words = ranked("apply plus_comm", "auto; now split", "auto"), ["apply", "auto"]
+    composed = compose(known, "⊢ a", WORDS.__contains__)
+    table = describe_composed(known, "⊢ a", Uses({}, {}, {}), composed, WORDS.__contains__, first_words=words)
+    begins = table.candidates[:, len(COMPOSED) :]
+    assert begins[:3].tolist() == [[1, 0], [0, 0], [0, 1]]  # a word ends at a space
 
 
 # ------------------------------------------------------------------------------------------------
