@@ -57,7 +57,8 @@ def nearest(
         num_ranked: so many held-out steps, from which the order of candidates is learnt, see
             `generator.nearest.ranking`; 0: they come by votes. 20,000 take some 10 minutes of one core
         num_composed: so many held-out steps more, from which the order of candidates is learnt that no known step has,
-            see `generator.nearest.composing`; it needs num_ranked. 0: none are composed. 5,000 take some 15 minutes
+            see `generator.nearest.composing`; it needs num_ranked. 0: none are composed. 5,000 take some 20 minutes
+            of one core
         ret_ckpt_path: retriever of premises, which composed candidates cite too, as `load_generator` takes it; it needs
             num_composed and corpus_path. The folder names retriever and corpus, which stay where they are
         index_path: folder of its embeddings, if it needs any
