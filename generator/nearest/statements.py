@@ -100,16 +100,14 @@ def stated(code: str) -> Statement | None:
     >>> stated("Lemma add_comm (n m : nat) : n + m = m + n.").conclusion
     ('n', '+', 'm', '=', 'm', '+', 'n')
     """
-    code = _COMMENT.sub(" ", code)
-    found = tokens(code)
-    at = 0
-    while found[at : at + 1] and found[at] in ("#[", "#", "@[", "@", "["):
+    found, at = tokens(_COMMENT.sub(" ", code)), 0
+    while at < len(found) and found[at] in ("#", "@"):  # attributes
         at = found.index("]", at) + 1 if "]" in found[at:] else len(found)
     first = at
     while at < len(found) and found[at] in _DECLARES:
         at += 1
     colon = next(iter(_outside(found[at:], {":"})), None)
-    if at == first or colon is None or at >= len(found):
+    if at == first or colon is None:
         return None
     binders, said = found[at + 1 : at + colon], found[at + colon + 1 :]
     said = said[: next(iter(_outside(said, {":="})), len(said))]
