@@ -64,7 +64,8 @@ def test_matrices_between_layers_go_to_muon_and_nothing_is_left_out() -> None:
         assert any(names[id(p)].split(".")[-2] in tables for p in others)
 
 
-def test_each_half_steps_as_it_does_alone() -> None:
+def test_each_half_steps_as_it_does_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "rough_dtype", lambda device: torch.bfloat16)  # as torch.optim.Muon, everywhere
     ours, alone = network(), network()
     both = MuonAdamW(*split_matrices(ours), lr=0.01)
     matrices, others = split_matrices(alone)
