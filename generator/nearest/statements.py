@@ -139,9 +139,9 @@ def read(said: Tokens, bound: frozenset[str] = frozenset()) -> Statement:
 
 
 def kind_of(said: Tokens) -> str:
-    r"""Return which of `KINDS` a statement is.
+    """Return which of `KINDS` a statement is.
 
-    >>> kind_of(tokens("x = y \/ x < y")), kind_of(tokens("forall x, x = x")), kind_of(tokens("Even n"))
+    >>> kind_of(tokens("x = y ∨ x < y")), kind_of(tokens("forall x, x = x")), kind_of(tokens("Even n"))
     ('disjunction', 'universal', 'other')
     """
     if said[:1] and said[0] in _BEGINS:
