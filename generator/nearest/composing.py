@@ -25,7 +25,6 @@ from generator.nearest.adaptation import WHOLE_NAME, hypotheses, names_in
 from generator.nearest.features import BY_TEXT, Seen, Table, Uses, looks_local, of_text
 from generator.nearest.fitting import FITS, GOALS, Fitting
 from generator.nearest.lemmas import OF_LEMMAS, QUALIFIED, Lemma, of_lemmas, words_in
-from generator.nearest.statements import Statement
 from generator.nearest.steps import TURNSTILE
 
 Kind = Literal["hypothesis", "lemma", "part", "binders", "retrieved"]
@@ -123,7 +122,7 @@ def describe_composed(
     probabilities = {tactic: float(np.exp(log_prob)) for tactic, log_prob in ranked}
     seen = Seen(goal)
     lemmas = _Lemmas(set(seen.hypotheses), is_word)
-    fitting = Fitting(goal, _says(retrieved))
+    fitting = Fitting(goal, {name: lemma.says for name, lemma in (retrieved or {}).items()})
     totals: dict[tuple[str, str], float] = defaultdict(float)
     keys = {tactic: _keys(tactic, seen.hypotheses, lemmas) for tactic in (*probabilities, *composed)}
     for tactic, probability in probabilities.items():
@@ -138,29 +137,23 @@ def describe_composed(
         first = [log_prob, log_prob, np.log1p(place), 1.0, *(0.0 for _ in KINDS)]
         rows.append(first + _shares(tactic, keys[tactic], totals))
         rows[-1] += _of_filling(_local_in(tactic, order), order, types, seen) + of_text(tactic, False, seen, uses)
-        rows[-1] += fitting.features(tactic)
     for tactic, origin in composed.items():
         first = [np.log(_NONE), ranked[origin.place][1], np.log1p(origin.place), 0.0]
         first += [float(origin.kind == kind) for kind in KINDS]
         rows.append(first + _shares(tactic, keys[tactic], totals))
         filling = origin.filling or _local_in(tactic, order)
         rows[-1] += _of_filling(filling, order, types, seen) + of_text(tactic, False, seen, uses)
-        rows[-1] += fitting.features(tactic)
-    if retrieved is not None:
-        target = words_in(seen.target)
-        for tactic, row in zip((*probabilities, *composed), rows, strict=True):
+    target = words_in(seen.target)
+    for tactic, row in zip((*probabilities, *composed), rows, strict=True):
+        row += fitting.features(tactic)
+        if retrieved is not None:
             is_filled = tactic in composed and composed[tactic].kind == "retrieved"
             row += [float(is_filled), *of_lemmas(tactic, retrieved, target)]
-    none = max(1 - sum(probabilities.values()), _NONE)
-    for tactic, row in zip((*probabilities, *composed), rows, strict=True):
         begins = first_word(tactic)
         row += [float(begins == word) for word in first_words]
+    none = max(1 - sum(probabilities.values()), _NONE)
     state = [np.log(none), ranked[0][1], len(order) / 10, np.log1p(len(rows)), *fitting.of_goal()]
     return Table([*probabilities, *composed], np.array(rows, dtype=np.float32), np.array(state, dtype=np.float32))
-
-
-def _says(retrieved: Mapping[str, Lemma] | None) -> dict[str, Statement | None]:
-    return {name: lemma.says for name, lemma in (retrieved or {}).items()}
 
 
 # ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from generator.nearest.features import looks_local
 
@@ -72,13 +73,8 @@ class Statement:
         """Whether either side may be applied."""
         return self.sides is not None and kind_of(self.conclusion) == "equivalence"
 
-    @cached_property
-    def constants(self) -> Tokens:
-        """Names, numbers and symbols of the conclusion that are not bound."""
-        return self.constants_of(self.conclusion)
-
     def constants_of(self, part: Tokens) -> Tokens:
-        """Return those of a part of the conclusion."""
+        """Return the names, numbers and symbols of a part of the conclusion that are not bound."""
         return tuple(token for token in part if token not in self.bound and token not in OPEN and token not in CLOSE)
 
 
@@ -125,17 +121,14 @@ def stated_type(text: str) -> Statement:
 def read(said: Tokens, bound: frozenset[str] = frozenset()) -> Statement:
     """Read the first tokens of a statement that binds these names around it."""
     said = said[:_LONGEST]
-    while said:
-        if said[0] in _FOR_ALL and (comma := next(iter(_outside(said, {","})), None)):
-            bound |= frozenset(_bound(said[1:comma]))
-            said = said[comma + 1 :]
-        elif arrow := next(iter(_outside(said, _ARROWS)), None):
-            said = said[arrow + 1 :]
-        elif said[0] == "(" and _is_enclosed(said):
+    while True:
+        if front := _in_front(said):
+            bound |= front.names
+            said = front.rest
+        elif said[:1] == ("(",) and _is_enclosed(said):
             said = said[1:-1]
         else:
-            break
-    return Statement(bound, said)
+            return Statement(bound, said)
 
 
 def kind_of(said: Tokens) -> str:
@@ -157,15 +150,27 @@ def number_bound(said: Tokens) -> int:
     3
     """
     number, said = 0, said[:_LONGEST]
-    while said:
-        if said[0] in _FOR_ALL and (comma := next(iter(_outside(said, {","})), None)):
-            number += len([*_bound(said[1:comma])])
-            said = said[comma + 1 :]
-        elif arrow := next(iter(_outside(said, _ARROWS)), None):
-            number, said = number + 1, said[arrow + 1 :]
-        else:
-            break
+    while front := _in_front(said):
+        number, said = number + front.number, front.rest
     return number
+
+
+class _Front(NamedTuple):
+    """What a statement begins with: the names that it binds, how many things these or a premise are, and the rest."""
+
+    names: frozenset[str]
+    number: int
+    rest: Tokens
+
+
+def _in_front(said: Tokens) -> _Front | None:
+    """The binders or the premise in front of the rest; None where the conclusion begins."""
+    if said[:1] and said[0] in _FOR_ALL and (comma := next(iter(_outside(said, {","})), None)):
+        names = [*_bound(said[1:comma])]
+        return _Front(frozenset(names), len(names), said[comma + 1 :])
+    if arrow := next(iter(_outside(said, _ARROWS)), None):
+        return _Front(frozenset(), 1, said[arrow + 1 :])
+    return None
 
 
 def _outside(found: Sequence[str], wanted: Collection[str]) -> Iterator[int]:

@@ -56,7 +56,8 @@ def test_sides_are_those_of_the_relation_outside_of_parentheses() -> None:
 
 
 def test_constants_are_what_is_not_bound() -> None:
-    assert stated_type("forall x, S (x + 0) = S x").constants == ("S", "+", "0", "=", "S")
+    found = stated_type("forall x, S (x + 0) = S x")
+    assert found.constants_of(found.conclusion) == ("S", "+", "0", "=", "S")
 
 
 @pytest.mark.parametrize(
