@@ -73,6 +73,7 @@ def compose(
     is_word: Callable[[str], bool],
     retrieved: Mapping[str, Lemma] | None = None,
     usual: Sequence[str] = (),
+    fitting: Fitting | None = None,
 ) -> dict[str, Origin]:
     """Return new candidates, each with where it comes from first; of those that are there already none.
 
@@ -82,6 +83,7 @@ def compose(
         is_word: whether a name is one of the tactic language
         retrieved: lemmas that a retriever found, the best first
         usual: templates that these are tried in beside those of the candidates, see `usual_templates`
+        fitting: `fitting_of` the goal and these, if it is there already
     """
     known = {tactic for tactic, _ in ranked}
     local = [name for name, _ in hypotheses(goal)]
@@ -92,7 +94,9 @@ def compose(
         *_of_lemmas(templates),
         *_of_parts(ranked),
         *_of_binders(ranked, goal),
-        *_of_retrieved(templates, _tried(retrieved, goal), usual, len(ranked) - 1),
+        *_of_retrieved(
+            templates, _tried(list(retrieved or ()), fitting or fitting_of(goal, retrieved)), usual, len(ranked) - 1
+        ),
     ):
         if tactic and tactic not in known:
             found.setdefault(tactic, origin)
@@ -107,6 +111,7 @@ def describe_composed(
     is_word: Callable[[str], bool],
     retrieved: Mapping[str, Lemma] | None = None,
     first_words: Sequence[str] = (),
+    fitting: Fitting | None = None,
 ) -> Table:
     """Put together what is known of all candidates of a state, those of the learnt order first.
 
@@ -118,11 +123,12 @@ def describe_composed(
         is_word: see `compose`
         retrieved: see `compose`
         first_words: of each candidate it is known with which of them it begins, if with any
+        fitting: see `compose`
     """
     probabilities = {tactic: float(np.exp(log_prob)) for tactic, log_prob in ranked}
     seen = Seen(goal)
     lemmas = _Lemmas(set(seen.hypotheses), is_word)
-    fitting = Fitting(goal, {name: lemma.says for name, lemma in (retrieved or {}).items()})
+    fitting = fitting or fitting_of(goal, retrieved)
     totals: dict[tuple[str, str], float] = defaultdict(float)
     keys = {tactic: _keys(tactic, seen.hypotheses, lemmas) for tactic in (*probabilities, *composed)}
     for tactic, probability in probabilities.items():
@@ -154,6 +160,11 @@ def describe_composed(
     none = max(1 - sum(probabilities.values()), _NONE)
     state = [np.log(none), ranked[0][1], len(order) / 10, np.log1p(len(rows)), *fitting.of_goal()]
     return Table([*probabilities, *composed], np.array(rows, dtype=np.float32), np.array(state, dtype=np.float32))
+
+
+def fitting_of(goal: str, retrieved: Mapping[str, Lemma] | None) -> Fitting:
+    """Return what tells whether a goal's hypotheses and retrieved lemmas fit it."""
+    return Fitting(goal, {name: lemma.says for name, lemma in (retrieved or {}).items()})
 
 
 # ------------------------------------------------------------------------------------------------
@@ -236,14 +247,9 @@ def _of_lemmas(templates: _LemmaTemplates) -> Iterator[tuple[str, Origin]]:
             yield template.replace(_HOLE, name), Origin("lemma", templates.places[template], name)
 
 
-def _tried(retrieved: Mapping[str, Lemma] | None, goal: str) -> list[str]:
-    """The names of the best lemmas, and of the best others that fit the goal."""
-    if not retrieved:
-        return []
-    fitting = Fitting(goal, {})
-    names = list(retrieved)
-    more = (name for name in names[_RETRIEVED:] if (says := retrieved[name].says) is not None and fitting.fits(says))
-    return [*names[:_RETRIEVED], *islice(more, _FITTING)]
+def _tried(names: Sequence[str], fitting: Fitting) -> list[str]:
+    """The best lemmas, and the best others that fit the goal."""
+    return [*names[:_RETRIEVED], *islice(filter(fitting.fits, names[_RETRIEVED:]), _FITTING)]
 
 
 def _of_retrieved(

@@ -181,10 +181,13 @@ class Fitting:
         is_goal = not use[1] and not place and says.conclusion == self._conclusion.tokens
         return [*applied, *rewritten, lacking, float(is_goal)]
 
-    def fits(self, says: Statement) -> bool:
-        """Tell whether a statement may be applied to the goal, or rewrite a part of it from left to right."""
-        sides = says.sides
-        return self._applies(says) or (sides is not None and self._goal.has(sides[0], says.bound))
+    def fits(self, name: str) -> bool:
+        """Tell whether a lemma may be applied to the goal, or rewrite a part of it from left to right."""
+        says = self._says(name)
+        if says is None:
+            return False
+        is_there = says.sides is not None and self._kept("rewrite", name, "", says)[0] > 0
+        return is_there or self._kept("apply", name, "", says)[0] > 0
 
     def _says(self, name: str) -> Statement | None:
         return stated_type(self._types[name]) if name in self._types else self._lemmas.get(name)

@@ -21,6 +21,7 @@ from generator.nearest.composing import (
     compose,
     describe_composed,
     first_word,
+    fitting_of,
     usual_templates,
 )
 from generator.nearest.evidence import EvidenceIndex
@@ -93,9 +94,10 @@ class RankedSteps:
             return None
         ranked, goal, is_word = self.ranking.rank(table), first_goal(context.state), self._words.__contains__
         retrieved = None if self.find_lemmas is None else self.find_lemmas(context)
-        composed = compose(ranked, goal, is_word, retrieved, () if retrieved is None else self._usual)
+        fitting = fitting_of(goal, retrieved)
+        composed = compose(ranked, goal, is_word, retrieved, () if retrieved is None else self._usual, fitting)
         uses = self._uses(counts, {*table.tactics, *composed})
-        return describe_composed(ranked, goal, uses, composed, is_word, retrieved, self._first_words)
+        return describe_composed(ranked, goal, uses, composed, is_word, retrieved, self._first_words, fitting)
 
     def table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
         """Return what is known of the candidates; None if nothing is near."""
