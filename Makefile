@@ -1,4 +1,4 @@
-# make fit   install, train the quickstart model (five to nine minutes on two CPU cores) and show what it suggests;
+# make fit   install, train the quickstart model (five to fourteen minutes on two CPU cores) and show what it suggests;
 #            ARGS='--model.lr 1e-3 ...' changes options
 # make gpu   the tests and benchmarks that need a GPU, in thirteen minutes at most, and their page
 #            tests/benchmarks/results/gpu.md; PYTHON=... is used as it is if its torch finds one
