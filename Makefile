@@ -7,6 +7,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# what is imported is compiled once and kept, also where the environment says otherwise, as in many containers: else each
+# process compiles torch and what it brings anew (on an AMD EPYC 25 s of a core until generator.main stands, with it 10)
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: fit gpu test lint format clean
 
 fit: $(VENV)/.installed

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,10 @@ def test_the_share_of_the_optimizer_is_judged_on_the_data_of_the_run() -> None:
     words, made = shlex.split(found[1]), re.search(r"--data\.data_path (\S+?)'", SCRIPT)
     assert made and words[words.index("--data_path") + 1] == made[1]
     assert 0.3 < float(words[words.index("--max-share") + 1]) < 0.35
+
+
+def test_what_make_runs_keeps_what_python_compiles(tmp_path: Path) -> None:
+    (tmp_path / "asked.mk").write_text(f"asked:\n\t@{sys.executable} -c 'import sys; print(sys.dont_write_bytecode)'\n")
+    command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-f", str(tmp_path / "asked.mk"), "asked"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr

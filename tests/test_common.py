@@ -99,9 +99,11 @@ def test_names_are_found_as_their_pattern_finds_them():
 
 def test_no_pattern_is_compiled_for_a_name(monkeypatch):
     """Batches of a retriever hold hundreds of premises, each with a name of its own."""
-    monkeypatch.setattr(re, "compile", None)
-    monkeypatch.setattr(re, "sub", None)
-    assert premise("Foo.bar", "theorem bar : p").serialize() == "theorem <a>Foo.bar</a> : p"
+    with monkeypatch.context() as patch:  # no longer than the call: pytest compiles patterns too, for its reports
+        patch.setattr(re, "compile", None)
+        patch.setattr(re, "sub", None)
+        serialized = premise("Foo.bar", "theorem bar : p").serialize()
+    assert serialized == "theorem <a>Foo.bar</a> : p"
 
 
 def test_a_premise_cannot_end_before_it_starts():
