@@ -424,7 +424,7 @@ def load_tokenizer(model_name: str | Path | Mapping[str, Any]) -> Any:
     """
     architecture = read_architecture(model_name)
     if architecture is not None:
-        other = architecture.get("tokenizer", "bytes")
+        other = "bytes" if architecture.get("tokenizer") is None else architecture["tokenizer"]
         bytes_with = re.fullmatch(r"bytes(?:\+(\d+))?", str(other))
         return ByteTokenizer(int(bytes_with[1] or 125)) if bytes_with else load_tokenizer(other)
     name = str(model_name)

@@ -227,6 +227,7 @@ def test_saved_tokenizer_loads_with_autotokenizer_and_with_us(tmp_path):
 def test_load_tokenizer_knows_byt5_without_a_network_and_scratch_architectures(tmp_path):
     assert isinstance(load_tokenizer("google/byt5-small"), ByteTokenizer)
     assert isinstance(load_tokenizer({"d_model": 8}), ByteTokenizer)
+    assert isinstance(load_tokenizer({"d_model": 8, "tokenizer": None}), ByteTokenizer)  # as null in a YAML overlay
     (tmp_path / "tiny.yaml").write_text("d_model: 8\n")
     assert isinstance(load_tokenizer(tmp_path / "tiny.yaml"), ByteTokenizer)
 

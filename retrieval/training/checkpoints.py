@@ -169,6 +169,8 @@ def absolute(model_name: Any) -> Any:
     """Return a model name, or an architecture, in which local models are found from anywhere; others as they are."""
     if isinstance(model_name, Mapping):
         return {key: absolute(value) if key in ("tokenizer", "body") else value for key, value in model_name.items()}
+    if model_name is None:  # no tokenizer of its own
+        return None
     is_local = model_name not in TOKENIZERS and (is_gguf(model_name) or Path(model_name).is_dir())
     return str(Path(model_name).resolve()) if is_local else model_name
 

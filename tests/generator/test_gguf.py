@@ -243,6 +243,7 @@ def test_its_path_is_found_from_anywhere(written, monkeypatch):
     monkeypatch.chdir(written[0].parent)
     assert absolute("tiny.gguf") == str(written[0])
     assert absolute({"body": "tiny.gguf", "tokenizer": "bytes"}) == {"body": str(written[0]), "tokenizer": "bytes"}
+    assert absolute({"d_model": 8, "tokenizer": None}) == {"d_model": 8, "tokenizer": None}
 
 
 # ------------------------------------------------------------------------------------------- refusals
