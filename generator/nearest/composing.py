@@ -73,7 +73,8 @@ def compose(
     is_word: Callable[[str], bool],
     retrieved: Mapping[str, Lemma] | None = None,
     usual: Sequence[str] = (),
-    fitting: Fitting | None = None,
+    *,
+    fitting: Fitting,
 ) -> dict[str, Origin]:
     """Return new candidates, each with where it comes from first; of those that are there already none.
 
@@ -83,7 +84,7 @@ def compose(
         is_word: whether a name is one of the tactic language
         retrieved: lemmas that a retriever found, the best first
         usual: templates that these are tried in beside those of the candidates, see `usual_templates`
-        fitting: `fitting_of` the goal and these, if it is there already
+        fitting: `fitting_of` the goal and the lemmas
     """
     known = {tactic for tactic, _ in ranked}
     local = [name for name, _ in hypotheses(goal)]
@@ -94,9 +95,7 @@ def compose(
         *_of_lemmas(templates),
         *_of_parts(ranked),
         *_of_binders(ranked, goal),
-        *_of_retrieved(
-            templates, _tried(list(retrieved or ()), fitting or fitting_of(goal, retrieved)), usual, len(ranked) - 1
-        ),
+        *_of_retrieved(templates, _tried(list(retrieved or ()), fitting), usual, len(ranked) - 1),
     ):
         if tactic and tactic not in known:
             found.setdefault(tactic, origin)
@@ -111,7 +110,8 @@ def describe_composed(
     is_word: Callable[[str], bool],
     retrieved: Mapping[str, Lemma] | None = None,
     first_words: Sequence[str] = (),
-    fitting: Fitting | None = None,
+    *,
+    fitting: Fitting,
 ) -> Table:
     """Put together what is known of all candidates of a state, those of the learnt order first.
 
@@ -128,7 +128,6 @@ def describe_composed(
     probabilities = {tactic: float(np.exp(log_prob)) for tactic, log_prob in ranked}
     seen = Seen(goal)
     lemmas = _Lemmas(set(seen.hypotheses), is_word)
-    fitting = fitting or fitting_of(goal, retrieved)
     totals: dict[tuple[str, str], float] = defaultdict(float)
     keys = {tactic: _keys(tactic, seen.hypotheses, lemmas) for tactic in (*probabilities, *composed)}
     for tactic, probability in probabilities.items():

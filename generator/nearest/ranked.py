@@ -95,9 +95,10 @@ class RankedSteps:
         ranked, goal, is_word = self.ranking.rank(table), first_goal(context.state), self._words.__contains__
         retrieved = None if self.find_lemmas is None else self.find_lemmas(context)
         fitting = fitting_of(goal, retrieved)
-        composed = compose(ranked, goal, is_word, retrieved, () if retrieved is None else self._usual, fitting)
+        usual = () if retrieved is None else self._usual
+        composed = compose(ranked, goal, is_word, retrieved, usual, fitting=fitting)
         uses = self._uses(counts, {*table.tactics, *composed})
-        return describe_composed(ranked, goal, uses, composed, is_word, retrieved, self._first_words, fitting)
+        return describe_composed(ranked, goal, uses, composed, is_word, retrieved, self._first_words, fitting=fitting)
 
     def table(self, context: Context, visible: npt.NDArray[np.bool_], *, adapt_names: bool) -> Table | None:
         """Return what is known of the candidates; None if nothing is near."""

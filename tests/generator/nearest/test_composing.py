@@ -11,7 +11,7 @@ import pytest
 
 from common import Candidate, ConfigError, Context, DataError
 from generator import load_generator
-from generator.nearest.composing import COMPOSED, COMPOSED_STATE, compose, describe_composed
+from generator.nearest.composing import COMPOSED, COMPOSED_STATE, compose, describe_composed, fitting_of
 from generator.nearest.features import Uses
 from generator.nearest.generator import NearestTacticGenerator
 from generator.nearest.make import nearest
@@ -28,7 +28,7 @@ def ranked(*tactics: str) -> list[Candidate]:
 
 
 def new(goal: str, *tactics: str) -> dict[str, str]:
-    found = compose(ranked(*tactics), goal, WORDS.__contains__)
+    found = compose(ranked(*tactics), goal, WORDS.__contains__, fitting=fitting_of(goal, None))
     return {tactic: origin.kind for tactic, origin in found.items()}
 
 
@@ -64,8 +64,11 @@ def test_nothing_blank_is_composed() -> None:
 @pytest.mark.parametrize("goal", ["", "⊢", "no turnstile", "⊢ forall", "⊢ forall , a", "a : b :\n⊢ c\n\nd", GOAL])
 def test_all_candidates_are_described_those_of_the_learnt_order_first(goal: str) -> None:
     known = ranked("rewrite Ha", "", "(((", "split; auto")
-    composed = compose(known, goal, WORDS.__contains__)
-    table = describe_composed(known, goal, Uses({"rewrite Ha": 3}, {}, {}), composed, WORDS.__contains__)
+    fitting = fitting_of(goal, None)
+    composed = compose(known, goal, WORDS.__contains__, fitting=fitting)
+    table = describe_composed(
+        known, goal, Uses({"rewrite Ha": 3}, {}, {}), composed, WORDS.__contains__, fitting=fitting
+    )
     assert table.tactics == [*(tactic for tactic, _ in known), *composed]
     assert table.candidates.shape == (len(table.tactics), len(COMPOSED)) and table.state.shape == (len(COMPOSED_STATE),)
     assert np.isfinite(table.candidates).all() and np.isfinite(table.state).all()
@@ -75,8 +78,9 @@ def test_all_candidates_are_described_those_of_the_learnt_order_first(goal: str)
 
 def test_probabilities_of_a_template_are_added() -> None:
     known = ranked("rewrite Ha", "rewrite Hb", "auto")
-    composed = compose(known, GOAL, WORDS.__contains__)
-    table = describe_composed(known, GOAL, Uses({}, {}, {}), composed, WORDS.__contains__)
+    fitting = fitting_of(GOAL, None)
+    composed = compose(known, GOAL, WORDS.__contains__, fitting=fitting)
+    table = describe_composed(known, GOAL, Uses({}, {}, {}), composed, WORDS.__contains__, fitting=fitting)
     shares = table.candidates[:, COMPOSED.index("share of the template of hypotheses")]
     assert math.exp(shares[table.tactics.index("rewrite n")]) == pytest.approx(0.75, abs=1e-3)
     assert math.exp(shares[table.tactics.index("auto")]) == pytest.approx(0.125, abs=1e-3)

@@ -14,7 +14,7 @@ import pytest
 from common import Candidate, ConfigError, Context, DataError, Pos, Premise
 from generator import load_generator
 from generator.nearest import ranked as ranked_module
-from generator.nearest.composing import COMPOSED, RETRIEVED, compose, describe_composed, usual_templates
+from generator.nearest.composing import COMPOSED, RETRIEVED, compose, describe_composed, fitting_of, usual_templates
 from generator.nearest.features import Uses
 from generator.nearest.generator import NearestTacticGenerator
 from generator.nearest.lemmas import (
@@ -147,13 +147,12 @@ def ranked(*tactics: str) -> list[Candidate]:
 
 
 def test_retrieved_lemmas_are_tried_in_templates_of_candidates_and_in_usual_ones() -> None:
-    found = compose(
-        ranked("apply plus_comm; auto"), "⊢ a", WORDS.__contains__, {"Nat.le_refl": lemma()}, ["rewrite \0"]
-    )
+    lemmas = {"Nat.le_refl": lemma()}
+    known, fitting = ranked("apply plus_comm; auto"), fitting_of("⊢ a", lemmas)
+    found = compose(known, "⊢ a", WORDS.__contains__, lemmas, ["rewrite \0"], fitting=fitting)
     assert found["apply Nat.le_refl; auto"].kind == found["rewrite Nat.le_refl"].kind == "retrieved"
-    assert not [
-        tactic for tactic in compose(ranked("apply plus_comm"), "⊢ a", WORDS.__contains__) if "le_refl" in tactic
-    ]
+    without = compose(known, "⊢ a", WORDS.__contains__, fitting=fitting_of("⊢ a", None))
+    assert without and not [tactic for tactic in without if "le_refl" in tactic]
 
 
 def test_lemmas_further_down_are_tried_if_they_fit_the_goal() -> None:
@@ -162,7 +161,7 @@ def test_lemmas_further_down_are_tried_if_they_fit_the_goal() -> None:
     lemmas = {name: Lemma(0, 0.5, frozenset(), frozenset(), stated(code)) for name, code in codes.items()}
 
     def tried(goal: str) -> set[str]:
-        found = compose(ranked("apply plus_comm"), goal, WORDS.__contains__, lemmas)
+        found = compose(ranked("apply plus_comm"), goal, WORDS.__contains__, lemmas, fitting=fitting_of(goal, lemmas))
         return {tactic.removeprefix("apply ") for tactic, origin in found.items() if origin.kind == "retrieved"}
 
     best = {f"le_{number}" for number in range(8)}
@@ -173,7 +172,9 @@ def test_lemmas_further_down_are_tried_if_they_fit_the_goal() -> None:
 
 
 def test_names_with_modules_are_lemmas_as_a_whole() -> None:
-    found = compose(ranked("rewrite Nat.add_comm", "apply mult_assoc"), "⊢ a", WORDS.__contains__)
+    found = compose(
+        ranked("rewrite Nat.add_comm", "apply mult_assoc"), "⊢ a", WORDS.__contains__, fitting=fitting_of("⊢ a", None)
+    )
     assert {"apply Nat.add_comm", "rewrite mult_assoc"} <= set(found)
     assert not [tactic for tactic in found if "Nat.mult" in tactic or tactic == "apply add_comm"]
 
@@ -201,8 +202,9 @@ def test_the_conclusion_is_what_stands_behind_the_last_arrow_or_comma() -> None:
 
 def test_all_candidates_have_the_features_of_lemmas() -> None:
     known, found = ranked("apply plus_comm", "auto"), {"le_refl": lemma()}
-    composed = compose(known, "⊢ a", WORDS.__contains__, found)
-    table = describe_composed(known, "⊢ a", Uses({}, {}, {}), composed, WORDS.__contains__, found)
+    fitting = fitting_of("⊢ a", found)
+    composed = compose(known, "⊢ a", WORDS.__contains__, found, fitting=fitting)
+    table = describe_composed(known, "⊢ a", Uses({}, {}, {}), composed, WORDS.__contains__, found, fitting=fitting)
     assert table.candidates.shape == (len(table.tactics), len(COMPOSED) + len(RETRIEVED))
     is_filled = table.candidates[:, len(COMPOSED)]
     assert [tactic for tactic, filled in zip(table.tactics, is_filled, strict=True) if filled] == ["apply le_refl"]
@@ -211,8 +213,11 @@ def test_all_candidates_have_the_features_of_lemmas() -> None:
 
 def test_candidates_are_told_apart_by_the_words_that_begin_most_steps() -> None:
     known, words = ranked("apply plus_comm", "auto; now split", "auto"), ["apply", "auto"]
-    composed = compose(known, "⊢ a", WORDS.__contains__)
-    table = describe_composed(known, "⊢ a", Uses({}, {}, {}), composed, WORDS.__contains__, first_words=words)
+    fitting = fitting_of("⊢ a", None)
+    composed = compose(known, "⊢ a", WORDS.__contains__, fitting=fitting)
+    table = describe_composed(
+        known, "⊢ a", Uses({}, {}, {}), composed, WORDS.__contains__, first_words=words, fitting=fitting
+    )
     begins = table.candidates[:, len(COMPOSED) :]
     assert begins[:3].tolist() == [[1, 0], [0, 0], [0, 1]]  # a word ends at a space
 

@@ -26,6 +26,7 @@ def result(number: int, proved_at: tuple[int, float] | None = None) -> SearchRes
     return SearchResult(theorem, "proved", "", ("t",), ("s",), num_expansions=states, num_calls=10, **times)
 
 
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 RUNS = {
     "one": [result(0, (1, 0.5)), result(1, (5, 3.0)), result(2)],
     "two": [result(0, (2, 1.0)), result(1), result(2)],
@@ -110,3 +111,11 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     (tmp_path / "more" / "one" / "summary.json").write_text("[]")
     with pytest.raises(DataError, match=r"summary.json: is not what a search writes"):
         main(["--runs", str(tmp_path / "more" / "one")])
+
+
+def test_the_page_on_coq_shows_what_its_kept_results_say() -> None:
+    names = ["scripts", "majority", "nearest", "composed"]
+    rows = read_rows([RESULTS / "coq_proving" / name for name in names], names)
+    page = (RESULTS / "coq.md").read_text(encoding="utf-8").replace("**", "")
+    for table in report(rows, [1, 4, 8, 16, 24], [0.5, 1.0, 2.0, 5.0], depth=2):
+        assert table.strip() in page
