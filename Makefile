@@ -8,7 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # what is imported is compiled once and kept, also where the environment says otherwise, as in many containers: else each
-# process compiles torch and what it brings anew (on an AMD EPYC 25 s of a core until generator.main stands, with it 10)
+# process compiles torch and what it brings anew (`time python -c 'import generator.main'`, AMD EPYC: 25 s of a core, with
+# it 10)
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: fit gpu test lint format clean
